@@ -1,0 +1,91 @@
+"""Files that are whole or not there."""
+
+import errno
+import os
+import platform
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from data_prep.errors import DataError
+
+
+@contextmanager
+def atomic_path(out: Path) -> Iterator[Path]:
+    """Give the path of an empty temporary file beside `out`, which becomes `out` if the block succeeds.
+
+    On any exception, KeyboardInterrupt included, the temporary file is removed and `out` stays as it was. What
+    killed processes left behind for the same `out` is removed first. DataError where `out` cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_debris(out)
+        handle, name = tempfile.mkstemp(prefix=_prefix(out) + f"{os.getpid()}-", suffix=".partial", dir=out.parent)
+        os.close(handle)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        _commit(temporary, out)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def cannot_write(out: Path, error: Exception) -> DataError:
+    """Return the sentence for an `out` that could not be written."""
+    # h5py puts the errno of a failed write into a long message, and on closing into nothing but the message.
+    found = re.search(r"errno = (\d+)", str(error))
+    number = getattr(error, "errno", None) or (int(found.group(1)) if found else None)
+    reason = os.strerror(number) if number else str(error).splitlines()[0] if str(error) else type(error).__name__
+    advice = "free some space" if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "choose another --out"
+    return DataError(f"{out} could not be written ({reason}); {advice} and run it again.")
+
+
+def _commit(temporary: Path, out: Path) -> None:
+    try:
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(out)
+        if os.name == "posix":  # the rename itself is durable only with its folder
+            folder = os.open(out.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+
+
+def _prefix(out: Path) -> str:
+    # The machine's name is in it: a process id says nothing about a process on another machine.
+    host = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())
+    return f".{out.name}.{host}-"
+
+
+def _remove_debris(out: Path) -> None:
+    """Remove the temporary files of processes on this machine that have ended."""
+    prefix = _prefix(out)
+    for path in out.parent.iterdir():
+        owner = re.fullmatch(re.escape(prefix) + r"(\d+)-.*\.partial", path.name)
+        if owner and not _alive(int(owner.group(1))):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # there is no harmless question to ask elsewhere: os.kill would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,188 @@
+"""Write an episode store."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.errors import DataError
+from data_prep.store.atomic import atomic_path, cannot_write
+from data_prep.store.episodes import draw_episodes, settings
+from data_prep.store.format import (
+    FORMAT,
+    SPLITS,
+    VERSION,
+    ChannelStatistics,
+    Images,
+    Progress,
+    StoreSummary,
+    array_line,
+    content_line,
+    content_sha256,
+    episodes_key,
+    names_line,
+    no_progress,
+    split_counts,
+)
+
+# Images are stored as they are: a whole split is then read at the speed of the disk, and photographs of 32 to
+# 84 pixels hardly shrink under a fast lossless filter. Chunks (the only layout that can grow while streaming) of
+# 1 MiB are few enough that finding them costs nothing, and waste at most 1 MiB a split.
+_CHUNK_BYTES = 1 << 20
+
+LabelledBlock = tuple[int, Images]
+
+
+@dataclass(frozen=True)
+class SplitContent:
+    """What goes into a split.
+
+    `class_names`, sorted; `blocks`, pairs of a class index and uint8 images (n, H, W, C) of that class, the
+    classes in order, a class in as many blocks as it likes; `images`, how many are expected, for progress.
+    """
+
+    class_names: list[str]
+    blocks: Iterable[LabelledBlock]
+    images: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the images of a store come from.
+
+    `source_sha256` is called when all images are read, so that a folder is hashed while it is read.
+    """
+
+    dataset: str
+    form: str
+    source_sha256: Callable[[], str]
+    citation: str
+    terms: str
+
+
+def write_store(
+    out: Path | str,
+    origin: Origin,
+    splits: Mapping[str, SplitContent],
+    *,
+    image_size: int,
+    channels: int,
+    tool_version: str | None = None,
+    progress: Progress | None = None,
+) -> StoreSummary:
+    """Write the splits train, val and test as the store `out`, in place of a file that is there.
+
+    The images are streamed; calls progress(split, images done, images expected). `out` is whole or untouched:
+    an exception from a block, or KeyboardInterrupt, leaves nothing behind. DataError where `out` cannot be
+    written or a class has no images.
+    """
+    out = Path(out)
+    with atomic_path(out) as temporary:
+        try:
+            # A cache that holds a few chunks lets small blocks fill a chunk before it is written.
+            with h5py.File(temporary, "w", locking=False, rdcc_nbytes=8 * _CHUNK_BYTES) as file:
+                offsets, digest = _write_content(file, splits, (image_size, image_size, channels), progress)
+                file.attrs.update(
+                    {
+                        "format": FORMAT,
+                        "format_version": VERSION,
+                        "dataset": origin.dataset,
+                        "form": origin.form,
+                        "source_sha256": origin.source_sha256(),
+                        "citation": origin.citation,
+                        "terms": origin.terms,
+                        "tool_version": tool_version or _tool_version(),
+                        "sha256": digest,
+                    }
+                )
+        except (OSError, RuntimeError) as error:  # sources raise DataError: these come from the file being written
+            raise cannot_write(out, error) from error
+    return StoreSummary(out, origin.dataset, origin.form, image_size, split_counts(offsets), digest)
+
+
+def _write_content(
+    file: h5py.File, splits: Mapping[str, SplitContent], shape: tuple[int, int, int], progress: Progress | None
+) -> tuple[dict[str, NDArray[np.int64]], str]:
+    """Write all that the content checksum covers; return the class offsets of each split, and the checksum."""
+    statistics = ChannelStatistics(shape[-1])
+    offsets: dict[str, NDArray[np.int64]] = {}
+    lines: list[str] = []
+    for name in SPLITS:
+        group = file.create_group(name)
+        add = statistics.add if name == "train" else None
+        counts = _write_images(group, splits[name], shape, add, progress or no_progress)
+        offsets[name] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        group["class_offsets"] = offsets[name]
+        group.create_dataset("class_names", data=splits[name].class_names, dtype=h5py.string_dtype())
+        lines += [
+            content_line(
+                f"{name}/images", "uint8", group["images"].shape, str(group.attrs["images_sha256"])
+            ),
+            array_line(f"{name}/class_offsets", offsets[name]),
+            names_line(f"{name}/class_names", splits[name].class_names),
+            *_write_episodes(file, name, offsets[name]),
+        ]
+    file.attrs["mean"], file.attrs["std"] = statistics.result()
+    return offsets, content_sha256(lines)
+
+
+def _write_images(
+    group: Any,
+    content: SplitContent,
+    shape: tuple[int, int, int],
+    add: Callable[[Images], None] | None,
+    progress: Progress,
+) -> NDArray[np.int64]:
+    """Stream the images of a split into `images`; return the number of each class."""
+    rows = max(_CHUNK_BYTES // int(np.prod(shape)), 1)
+    images = group.create_dataset(
+        "images", (content.images, *shape), np.uint8, maxshape=(None, *shape), chunks=(rows, *shape)
+    )
+    split = group.name.strip("/")
+    digest = hashlib.sha256()
+    counts = np.zeros(len(content.class_names), np.int64)
+    done, last = 0, 0
+    for label, block in content.blocks:
+        if label < last or block.shape[1:] != shape or block.dtype != np.uint8:
+            raise ValueError(f"{split}: block {block.dtype} {block.shape} of class {label} after class {last}")
+        end = done + len(block)
+        if end > len(images):
+            images.resize(end, axis=0)
+        images[done:end] = block
+        digest.update(np.ascontiguousarray(block))
+        if add:
+            add(block)
+        counts[label] += len(block)
+        done, last = end, label
+        progress(split, done, max(content.images, done))
+    if not counts.all():
+        empty = content.class_names[int(np.argmin(counts))]
+        raise DataError(f"The class {empty!r} of {split} has no images; leave it out or give it some.")
+    images.resize(done, axis=0)
+    group.attrs["images_sha256"] = digest.hexdigest()
+    return counts
+
+
+def _write_episodes(file: h5py.File, split: str, offsets: NDArray[np.int64]) -> list[str]:
+    """Draw and write the frozen tasks of a split; return their lines of the content checksum."""
+    group = file.create_group(f"episodes/{split}")
+    lines = []
+    for way, shot in settings():
+        tasks = draw_episodes(split, offsets, way, shot)
+        if tasks is not None:
+            group[episodes_key(way, shot)] = tasks
+            lines.append(array_line(f"episodes/{split}/{episodes_key(way, shot)}", tasks))
+    return lines
+
+
+def _tool_version() -> str:
+    try:
+        return version("pamela-cli")
+    except PackageNotFoundError:
+        return "unknown"

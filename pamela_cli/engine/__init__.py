@@ -1,0 +1,1 @@
+"""The engine: no printing, no files but checkpoints, no command line."""

@@ -1,0 +1,88 @@
+"""Checkpoints: one safetensors file with all that a run needs to go on, or to be used.
+
+Tensors by name: ``theta.<layer>.<tensor>`` in its own shape, ``q.<layer>`` (updates, numbers), ``p``
+(connections, layers), and Adam's moments. Everything else is JSON in the file's metadata. Nothing in
+such a file can run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.files import write_atomically
+
+FORMAT = "pamela checkpoint 1"
+
+
+class CheckpointError(Exception):
+    """The file is no usable checkpoint: one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A learner's tensors, the optimizer's, and the progress of the run (JSON values)."""
+
+    tensors: dict[str, Tensor]
+    progress: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, learner: Learner, progress: dict[str, Any], optimizer: dict[str, Tensor] | None = None
+    ) -> Checkpoint:
+        """Name a learner's tensors; with the optimizer's state the run can go on."""
+        layout = learner.rule.layout
+        tensors = {f"theta.{name}": t for name, t in layout.named(learner.theta).items()}
+        if learner.q.numel():
+            parts = layout.split_q(learner.q, learner.rule.method.granularity)
+            tensors |= {f"q.{name}": t for name, t in parts.items()}
+        if learner.p.numel():
+            tensors["p"] = learner.p
+        return cls(tensors | (optimizer or {}), progress)
+
+    def restore(self, learner: Learner) -> dict[str, Tensor]:
+        """Copy the tensors into ``learner`` and return those of the optimizer."""
+        expected = Checkpoint.of(learner, {}).tensors
+        optimizer = {name: t for name, t in self.tensors.items() if name.startswith("adam.")}
+        found = {name: t for name, t in self.tensors.items() if name not in optimizer}
+        if found.keys() != expected.keys():
+            odd = sorted(found.keys() ^ expected.keys())
+            raise CheckpointError(f"it does not fit the run's settings: tensor '{odd[0]}' is one-sided")
+        for name, tensor in expected.items():
+            if found[name].shape != tensor.shape:
+                raise CheckpointError(
+                    f"it does not fit the run's settings: '{name}' is {tuple(found[name].shape)}, "
+                    f"not {tuple(tensor.shape)}"
+                )
+        with torch.no_grad():
+            for name, view in expected.items():
+                # `named` and `split_q` gave views into the learner's vectors: this fills them.
+                view.copy_(found[name])
+        return optimizer
+
+    def write(self, path: Path) -> None:
+        """Write the file atomically."""
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors.items()}
+        metadata = {"format": FORMAT, "progress": json.dumps(self.progress)}
+        write_atomically(path, save(tensors, metadata))
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """Read a file that :meth:`write` made; :class:`CheckpointError` if it is none."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise CheckpointError(f"{path} is not a checkpoint of this version ('{FORMAT}')")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return cls(tensors, json.loads(metadata["progress"]))
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise CheckpointError(f"{path} is not a readable checkpoint ({error})") from error

@@ -1,0 +1,151 @@
+"""Tasks drawn from images held on the device, or from sine waves.
+
+Every draw is a function of (seed, split, step, index in the global meta-batch) alone, so that resume
+and many processes need no state, and a task is the same on every device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import pi
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pamela_cli.engine.random import random_bits, random_uniform
+from pamela_cli.engine.tasks import Tasks
+
+STREAMS = {"train": 1, "val": 2, "test": 3}
+"""The first coordinate of every draw's address: splits never share random numbers."""
+
+
+class EpisodeSource(Protocol):
+    """Where tasks come from."""
+
+    def draw(self, seed: int, step: int, indices: Tensor) -> Tasks:
+        """The tasks at ``indices`` (T,) of the global meta-batch of ``step``."""
+        ...
+
+
+class TooFewError(ValueError):
+    """A split has too few classes, or too few images in them, for the tasks asked for."""
+
+
+@dataclass(frozen=True)
+class ImagePool:
+    """The images of a split, on the device.
+
+    ``images`` uint8 (N, C, H, W) sorted by class; ``offsets`` int64 (classes + 1); ``mean`` and
+    ``std`` (C,) of the training split, for values in 0…1.
+    """
+
+    images: Tensor
+    offsets: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def standardised(self, indices: Tensor, turns: Tensor | None = None) -> Tensor:
+        """Images at ``indices`` (T, B) as (T, B, C, H, W) of the mean's type, turned by 90°·``turns``."""
+        where = indices.to(self.images.device)
+        raw = self.images[where].to(self.mean.device, non_blocking=True)
+        if turns is not None:
+            rotated = torch.stack([torch.rot90(raw, k, (-2, -1)) for k in range(4)])
+            choice = turns[None, :, :, None, None, None].expand(1, *raw.shape)
+            raw = rotated.gather(0, choice)[0]
+        shape = (-1, 1, 1)
+        return (raw.to(self.mean.dtype) / 255 - self.mean.view(shape)) / self.std.view(shape)
+
+
+class ImageEpisodes:
+    """M-way tasks from an :class:`ImagePool`: ``shot`` support and ``query`` query images a class.
+
+    Classes with fewer than ``shot + query`` images are left out. With ``rotations`` each class counts
+    four times, turned by 0°, 90°, 180° and 270°.
+    """
+
+    def __init__(
+        self, pool: ImagePool, split: str, way: int, shot: int, query: int, rotations: bool = False
+    ) -> None:
+        self.pool, self.way, self.shot, self.query = pool, way, shot, query
+        self._stream = STREAMS[split]
+        counts = pool.offsets.diff()
+        usable = counts >= shot + query
+        self.left_out = int((~usable).sum())
+        self._starts = pool.offsets[:-1][usable]
+        self._counts = counts[usable]
+        self._turns = 4 if rotations else 1
+        self._largest = int(counts.max())
+        classes = len(self._starts) * self._turns
+        if classes < way:
+            raise TooFewError(
+                f"the {split} split has {classes} classes with at least {shot + query} images "
+                f"({shot} support + {query} query), and {way}-way tasks need {way}"
+            )
+
+    def draw(self, seed: int, step: int, indices: Tensor) -> Tasks:
+        """Tasks with classes and images drawn without replacement."""
+        device = self._starts.device
+        index = indices.to(device)[:, None]
+        classes = len(self._starts) * self._turns
+        keys = random_bits(self._stream, seed, step, index, 0, torch.arange(classes, device=device))
+        chosen = keys.argsort(dim=1)[:, : self.way]
+        turns = chosen // len(self._starts) if self._turns > 1 else None
+        chosen = chosen % len(self._starts)
+        # The smallest keys among a class's images are a sample of them without replacement.
+        position = torch.arange(self._largest, device=device)
+        slot = torch.arange(1, self.way + 1, device=device)[:, None]
+        keys = random_bits(self._stream, seed, step, index[:, :, None], slot, position)
+        keys = keys.masked_fill(position >= self._counts[chosen][:, :, None], torch.iinfo(torch.int64).max)
+        picked = keys.argsort(dim=2)[:, :, : self.shot + self.query]
+        return self.gather(self._starts[chosen][:, :, None] + picked, turns)
+
+    def gather(self, rows: Tensor, turns: Tensor | None = None) -> Tasks:
+        """Tasks from image indices (T, way, shot + query), support columns first, in order of class."""
+        tasks, way, _ = rows.shape
+        parts = []
+        for part in (rows[:, :, : self.shot], rows[:, :, self.shot :]):
+            each = part.shape[2]
+            labels = torch.arange(way, device=rows.device).repeat_interleave(each).expand(tasks, -1)
+            angle = turns.repeat_interleave(each, dim=1) if turns is not None else None
+            parts.append((self.pool.standardised(part.flatten(1), angle), labels))
+        (support_x, support_y), (query_x, query_y) = parts
+        return Tasks(support_x, support_y, query_x, query_y)
+
+
+@dataclass(frozen=True)
+class SineEpisodes:
+    """Waves y = A·sin(ωx + φ) to fit from ``shot`` points (paper section 4.2).
+
+    A ∈ [0.1, 5], ω ∈ [0.8, 1.2], φ ∈ [0, π], x ∈ [−5, 5]. The query is ``query`` random points, or
+    that many evenly spaced ones with ``even_query``.
+    """
+
+    split: str
+    shot: int
+    query: int
+    device: torch.device
+    dtype: torch.dtype
+    even_query: bool = False
+
+    def waves(self, seed: int, step: int, indices: Tensor) -> Tensor:
+        """Amplitude, frequency and phase of the waves, (T, 3) float64."""
+        low = torch.tensor([0.1, 0.8, 0.0], dtype=torch.float64, device=self.device)
+        high = torch.tensor([5.0, 1.2, pi], dtype=torch.float64, device=self.device)
+        index = indices.to(self.device)[:, None]
+        which = torch.arange(3, device=self.device)
+        return low + (high - low) * random_uniform(STREAMS[self.split], seed, step, index, 0, which)
+
+    def draw(self, seed: int, step: int, indices: Tensor) -> Tasks:
+        """Tasks whose inputs and targets are (T, points, 1)."""
+        amplitude, frequency, phase = self.waves(seed, step, indices)[:, None].unbind(-1)
+        index = indices.to(self.device)[:, None]
+        points = torch.arange(self.shot + self.query, device=self.device)
+        x = random_uniform(STREAMS[self.split], seed, step, index, 1, points) * 10 - 5
+        if self.even_query:
+            even = torch.linspace(-5, 5, self.query, dtype=torch.float64, device=self.device)
+            x = torch.cat([x[:, : self.shot], even.expand(len(indices), -1)], dim=1)
+        y = amplitude * torch.sin(frequency * x + phase)
+        x, y = x[..., None].to(self.dtype), y[..., None].to(self.dtype)
+        k = self.shot
+        return Tasks(x[:, :k], y[:, :k], x[:, k:], y[:, k:])

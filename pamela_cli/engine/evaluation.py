@@ -1,0 +1,90 @@
+"""Accuracy or error on many tasks, after every inner update, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pamela_cli.engine.inner_loop import Learner, inner_loop
+from pamela_cli.engine.runner import Runner
+from pamela_cli.engine.tasks import Objective, Tasks
+
+NormSource = Literal["query", "support"]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """Loss and score on the query set of each task: (tasks, updates + 1), the first before adaptation.
+
+    Where only the last update was asked for, there is one column.
+    """
+
+    loss: Floats
+    score: Floats
+
+    @property
+    def final(self) -> Floats:
+        """Score of each task after the last update, (tasks,)."""
+        return self.score[:, -1]
+
+
+def evaluate(
+    learner: Learner,
+    objective: Objective,
+    batches: Iterable[Tasks],
+    runner: Runner,
+    steps: int,
+    norm_stats: NormSource = "query",
+    every_step: bool = True,
+) -> Iterator[TaskScores]:
+    """Adapt with ``steps`` updates and judge on the query sets, batch by batch.
+
+    ``norm_stats``: whether batch norm normalises the queries among themselves ("query", the
+    transductive default of MAML) or by the statistics of the support set alone ("support").
+    """
+    with torch.no_grad():
+        spread = learner.spread()
+    vectors = (learner.theta.detach().requires_grad_(), *spread)
+
+    def judge(tasks: Tasks) -> tuple[torch.Tensor, torch.Tensor]:
+        trajectory = inner_loop(learner, objective, tasks, vectors, steps)
+        losses, scores = [], []
+        with torch.no_grad():
+            for theta in trajectory if every_step else trajectory[-1:]:
+                stats = (
+                    learner.backbone.norm_stats(theta, tasks.support_x) if norm_stats == "support" else None
+                )
+                outputs = learner.backbone(theta, tasks.query_x, stats or None)
+                losses.append(objective.loss(outputs, tasks.query_y))
+                scores.append(objective.score(outputs, tasks.query_y))
+        return torch.stack(losses, 1), torch.stack(scores, 1)
+
+    for batch in batches:
+        parts = runner.map(judge, batch)
+        loss, score = (torch.cat([part[i] for part in parts]).double().cpu().numpy() for i in range(2))
+        yield TaskScores(loss, score)
+
+
+def concatenate(parts: Iterable[TaskScores]) -> TaskScores:
+    """The tasks of several parts, in order."""
+    parts = list(parts)
+    return TaskScores(np.concatenate([p.loss for p in parts]), np.concatenate([p.score for p in parts]))
+
+
+def mean_ci95(values: Floats) -> tuple[float, float]:
+    """Mean and the half-width 1.96·s/√n of its 95 % interval; s has n − 1 degrees of freedom."""
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    return float(values.mean()), float(1.96 * values.std(ddof=1) / sqrt(len(values)))
+
+
+def paired_advantage(a: Floats, b: Floats, higher_is_better: bool) -> tuple[float, float]:
+    """How much better ``a`` is than ``b`` on the same tasks, with the interval of the difference."""
+    return mean_ci95(a - b if higher_is_better else b - a)

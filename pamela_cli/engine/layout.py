@@ -1,0 +1,109 @@
+"""How a network's parameters lie in one vector, and how many Q and P they get.
+
+θ of one task is a vector of N numbers, so the update rule (paper eq. 5) is written on vectors and
+knows nothing of layers. The layout says which piece of the vector is which tensor, and spreads the
+few learned numbers of Q (one per kernel, or one per parameter) and P (one per layer) over it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Granularity = Literal["kernel", "parameter"]
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The tensors that form one layer, and how Q is shared among their numbers.
+
+    ``sharing="kernel"``: the tensors agree in their first dimension (the output channels), and all
+    that belongs to one channel shares one number of Q (section 3.1.1, "for each convolutional
+    kernel"). ``sharing="parameter"``: each parameter has its own.
+    """
+
+    name: str
+    shapes: Shapes
+    sharing: Granularity
+
+    @property
+    def size(self) -> int:
+        """Numbers in the layer."""
+        return sum(prod(shape) for shape in self.shapes.values())
+
+    @property
+    def kernels(self) -> int:
+        """Numbers of Q per update under the layer's own sharing."""
+        return next(iter(self.shapes.values()))[0] if self.sharing == "kernel" else self.size
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The order of a network's layers in the vector θ."""
+
+    layers: tuple[Layer, ...]
+
+    @cached_property
+    def size(self) -> int:
+        """N, the numbers in θ."""
+        return sum(layer.size for layer in self.layers)
+
+    @cached_property
+    def tensor_sizes(self) -> list[int]:
+        """Numbers in each tensor, in order."""
+        return [prod(shape) for shape in self._shapes]
+
+    @cached_property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [shape for layer in self.layers for shape in layer.shapes.values()]
+
+    def q_size(self, granularity: Granularity) -> int:
+        """Learned numbers of one Q_j: the layers' own sharing, or one per parameter (Meta-SGD)."""
+        return sum(self._q_sizes(granularity))
+
+    def _q_sizes(self, granularity: Granularity) -> list[int]:
+        return [layer.kernels if granularity == "kernel" else layer.size for layer in self.layers]
+
+    def unpack(self, theta: Tensor) -> list[Tensor]:
+        """Cut θ of shape (T, N) into its tensors, each (T, *shape): views, in the layout's order."""
+        pieces = theta.split(self.tensor_sizes, dim=1)
+        return [piece.view(-1, *shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
+
+    def named(self, theta: Tensor) -> dict[str, Tensor]:
+        """Cut one θ of shape (N,) into ``{"layer.tensor": (*shape)}``, for people and files."""
+        names = [f"{layer.name}.{name}" for layer in self.layers for name in layer.shapes]
+        return {n: t[0] for n, t in zip(names, self.unpack(theta[None]), strict=True)}
+
+    def pack(self, named: dict[str, Tensor]) -> Tensor:
+        """Invert :meth:`named`."""
+        return torch.cat([t.reshape(-1) for t in named.values()])
+
+    def spread_q(self, q: Tensor, granularity: Granularity) -> Tensor:
+        """Spread learned Q of shape (n, q_size) over the parameters: (n, N)."""
+        if granularity == "parameter" or all(layer.sharing == "parameter" for layer in self.layers):
+            return q
+        pieces: list[Tensor] = []
+        for layer, part in zip(self.layers, q.split(self._q_sizes("kernel"), dim=1), strict=True):
+            if layer.sharing == "parameter":
+                pieces.append(part)
+                continue
+            per_kernel = part[:, :, None]
+            pieces += [per_kernel.expand(-1, -1, prod(s[1:])).flatten(1) for s in layer.shapes.values()]
+        return torch.cat(pieces, dim=1)
+
+    def spread_p(self, p: Tensor) -> Tensor:
+        """Spread learned P of shape (connections, layers) over the parameters: (connections, N)."""
+        columns = p.split(1, dim=1)
+        sizes = [layer.size for layer in self.layers]
+        return torch.cat([c.expand(-1, size) for c, size in zip(columns, sizes, strict=True)], dim=1)
+
+    def split_q(self, q: Tensor, granularity: Granularity) -> dict[str, Tensor]:
+        """Learned Q by layer, each (n, numbers), for people and files."""
+        parts = q.split(self._q_sizes(granularity), dim=1)
+        return {layer.name: part for layer, part in zip(self.layers, parts, strict=True)}

@@ -1,0 +1,117 @@
+"""The outer loop: Adam on {θ, Q, P}, its schedule, and what keeps it from blowing up (paper eq. 6).
+
+The per-step Q of plain Adam at 1e-3 grow until single tasks explode. Three things prevent it, the
+same for every method: Q and P learn ten times slower than θ, the norm of the meta-gradient is
+clipped, and a step whose meta-gradient is not finite is skipped and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pamela_cli.engine.episodes import EpisodeSource
+from pamela_cli.engine.inner_loop import Learner, mean_meta_gradient
+from pamela_cli.engine.runner import Runner
+from pamela_cli.engine.tasks import Objective
+
+
+@dataclass(frozen=True)
+class OuterSettings:
+    """Iterations, tasks in a meta-batch, learning rates of θ and of Φ = {Q, P}, largest norm (0: any)."""
+
+    iterations: int
+    meta_batch: int
+    meta_lr: float
+    phi_lr: float
+    clip: float
+    schedule: Literal["cosine", "constant"]
+
+    def rate(self, step: int) -> float:
+        """Factor on the learning rates at ``step`` (from 0)."""
+        return 1.0 if self.schedule == "constant" else 0.5 * (1 + cos(pi * step / self.iterations))
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """One outer step, on the device: means over the meta-batch, the unclipped norm, and 1 if skipped."""
+
+    loss: Tensor
+    score: Tensor
+    gradient_norm: Tensor
+    skipped: Tensor
+
+    def stacked(self) -> Tensor:
+        """The four numbers as one tensor (4,), to be fetched in one transfer."""
+        return torch.stack([self.loss, self.score, self.gradient_norm, self.skipped])
+
+
+class OuterLoop:
+    """A training run in progress: the learner, its optimizer, and the steps done."""
+
+    def __init__(
+        self, learner: Learner, objective: Objective, runner: Runner, settings: OuterSettings, seed: int
+    ) -> None:
+        self.learner, self.objective, self.runner = learner, objective, runner
+        self.settings, self.seed = settings, seed
+        self.step = 0
+        self._rates = {"theta": settings.meta_lr, "q": settings.phi_lr, "p": settings.phi_lr}
+        groups = [
+            {"params": [tensor], "lr": self._rates[name], "name": name}
+            for name, tensor in self.parameters().items()
+        ]
+        # Fused Adam skips a step on the device's own word (`found_inf`): the host need not look.
+        self.optimizer = torch.optim.Adam(groups, fused=True)
+        self._indices = torch.arange(settings.meta_batch, device=runner.device)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The tensors that are learned: θ always, Q and P where the method has them."""
+        tensors = {"theta": self.learner.theta, "q": self.learner.q, "p": self.learner.p}
+        return {name: tensor for name, tensor in tensors.items() if tensor.numel()}
+
+    def run(self, source: EpisodeSource) -> Iterator[StepMetrics]:
+        """Take the remaining steps, one for each item."""
+        while self.step < self.settings.iterations:
+            yield self._advance(source)
+
+    def _advance(self, source: EpisodeSource) -> StepMetrics:
+        tasks = source.draw(self.seed, self.step, self._indices)
+        mean = mean_meta_gradient(self.learner, self.objective, tasks, self.runner)
+        gradients = [getattr(mean, name) for name in self.parameters()]
+        norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))
+        clip = self.settings.clip
+        factor = (clip / norm).clamp(max=1.0) if clip else torch.ones_like(norm)
+        skipped = (~norm.isfinite()).float()
+        rate = self.settings.rate(self.step)
+        for group, gradient in zip(self.optimizer.param_groups, gradients, strict=True):
+            group["params"][0].grad = gradient * factor
+            group["lr"] = self._rates[group["name"]] * rate
+        self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
+        self.optimizer.step()
+        self.step += 1
+        return StepMetrics(mean.loss.mean(), mean.score.mean(), norm, skipped)
+
+    def state(self) -> dict[str, Tensor]:
+        """Adam's state by name: ``adam.<tensor>.<moment>``. With the learner and ``step`` it is all."""
+        return {
+            f"adam.{name}.{key}": value
+            for name, tensor in self.parameters().items()
+            for key, value in self.optimizer.state[tensor].items()
+        }
+
+    def load_state(self, state: dict[str, Tensor], step: int) -> None:
+        """Go on from ``step`` with what :meth:`state` gave."""
+        for name, tensor in self.parameters().items():
+            prefix = f"adam.{name}."
+            # `step` stays float32: fused Adam counts in it whatever the parameters' type.
+            self.optimizer.state[tensor] = {
+                key.removeprefix(prefix): value.to(tensor.device).clone()
+                for key, value in state.items()
+                if key.startswith(prefix)
+            }
+        self.step = step

@@ -1,0 +1,97 @@
+"""A batch of tasks, and what is asked of the network on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """T tasks: support (T, S, …) to adapt on, query (T, Q, …) to be judged on.
+
+    Targets are classes 0…way−1 (int64, (T, S)) or numbers of the outputs' shape.
+    """
+
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
+
+    def __len__(self) -> int:
+        return self.support_x.shape[0]
+
+    def chunks(self, size: int) -> Iterator[Tasks]:
+        """The tasks in order, ``size`` at a time."""
+        fields = (self.support_x, self.support_y, self.query_x, self.query_y)
+        for parts in zip(*(field.split(size) for field in fields), strict=True):
+            yield Tasks(*parts)
+
+
+class Objective(Protocol):
+    """The loss of a task, and the score that people read; each (T,) for outputs (T, B, out)."""
+
+    score_name: str
+    higher_is_better: bool
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss over the batch of each task."""
+        ...
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What results report: accuracy, or the error itself."""
+        ...
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Cross-entropy and accuracy among the first ``way`` outputs.
+
+    A network trained with more outputs serves fewer ways: the others take no part.
+    """
+
+    way: int
+    score_name = "accuracy"
+    higher_is_better = True
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of each task, (T,)."""
+        logits = outputs[..., : self.way]
+        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        return losses.view(targets.shape).mean(1)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Accuracy of each task, (T,)."""
+        hits = outputs[..., : self.way].argmax(-1) == targets
+        return hits.to(outputs.dtype).mean(1)
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Mean squared error, which is the score too."""
+
+    score_name = "mse"
+    higher_is_better = False
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error of each task, (T,)."""
+        return (outputs - targets).square().flatten(1).mean(1)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss."""
+        return self.loss(outputs, targets)
+
+
+def stack(batches: list[Tasks]) -> Tasks:
+    """Several batches of tasks as one."""
+    return Tasks(
+        torch.cat([b.support_x for b in batches]),
+        torch.cat([b.support_y for b in batches]),
+        torch.cat([b.query_x for b in batches]),
+        torch.cat([b.query_y for b in batches]),
+    )

@@ -1,0 +1,117 @@
+"""The one inner update that every method is a setting of (paper eq. 5).
+
+    u       = θ_j − Q_j ∘ ∇L_support(θ_j)
+    θ_{j+1} = u                                  j = 0, or j mod w ≠ 0
+    θ_{j+1} = (1 − P_j) ∘ u + P_j ∘ θ_{j−w}      j > 0 and j mod w = 0
+
+To add a method, write one line in ``METHODS``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pamela_cli.engine.layout import Granularity, Layout
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method learns besides θ.
+
+    ``preconditioner``: Q is the constant inner learning rate, one learned Q for all updates
+    (shared), or one learned Q_j for each (per-step). ``q_range``: where learned Q start, uniformly;
+    None starts them all at the inner learning rate.
+    """
+
+    title: str
+    preconditioner: Literal["constant", "shared", "per-step"]
+    granularity: Granularity = "kernel"
+    skips: bool = False
+    first_order: bool = False
+    default_steps: int = 5
+    q_range: tuple[float, float] | None = None
+
+
+METHODS: dict[str, Method] = {
+    "maml": Method("MAML", "constant"),
+    "fomaml": Method("FOMAML", "constant", first_order=True),
+    "meta-sgd": Method("Meta-SGD", "shared", "parameter", default_steps=1, q_range=(0.005, 0.1)),
+    "q-shared": Method("+Q shared", "shared"),
+    "q": Method("+Q", "per-step"),
+    "pamela": Method("PAMELA (+Q+P)", "per-step", skips=True),
+}
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """A method with its number of updates n and skip interval w: when to use which Q_j and P_j.
+
+    ``skip_interval`` is None for methods without gradient-skip connections.
+    """
+
+    method: Method
+    layout: Layout
+    steps: int
+    skip_interval: int | None
+
+    @property
+    def q_shape(self) -> tuple[int, int]:
+        """(updates with a Q of their own, learned numbers each); (0, 0) where Q is constant."""
+        if self.method.preconditioner == "constant":
+            return (0, 0)
+        rows = self.steps if self.method.preconditioner == "per-step" else 1
+        return (rows, self.layout.q_size(self.method.granularity))
+
+    @property
+    def p_shape(self) -> tuple[int, int]:
+        """(⌊(n − 1)/w⌋ connections, layers)."""
+        connections = (self.steps - 1) // self.skip_interval if self.skip_interval else 0
+        return (connections, len(self.layout.layers))
+
+    def skip_at(self, j: int) -> tuple[int, int] | None:
+        """The connection made at update j as (its row in P, the j − w it comes from), or None.
+
+        Updates beyond the trained ones make no connection.
+        """
+        w = self.skip_interval
+        if w is None or j == 0 or j % w or j >= self.steps:
+            return None
+        return j // w - 1, j - w
+
+    def q_row(self, j: int) -> int:
+        """The row of Q for update j; beyond the trained updates the last one goes on."""
+        rows = self.q_shape[0] or 1
+        return min(j, rows - 1)
+
+    def spread(self, q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+        """Q and P, of ``q_shape`` and ``p_shape``, as vectors over θ: (rows, N) each."""
+        return self.layout.spread_q(q, self.method.granularity), self.layout.spread_p(p)
+
+    def fold(self, q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+        """The adjoint of :meth:`spread`: gradients (rows, N) summed into ``q_shape`` and ``p_shape``."""
+        q_leaf = q.new_zeros(self.q_shape, requires_grad=True)
+        p_leaf = p.new_zeros(self.p_shape, requires_grad=True)
+        leaves, gradients = [q_leaf, p_leaf], [q, p]
+        learned = [i for i in range(2) if leaves[i].numel()]
+        if not learned:
+            return q_leaf.detach(), p_leaf.detach()
+        vectors = self.spread(q_leaf, p_leaf)
+        folded = torch.autograd.grad(
+            [vectors[i] for i in learned], [leaves[i] for i in learned], [gradients[i] for i in learned]
+        )
+        for i, gradient in zip(learned, folded, strict=True):
+            leaves[i] = gradient
+        return leaves[0].detach(), leaves[1].detach()
+
+    def apply(self, j: int, trajectory: list[Tensor], gradient: Tensor, q: Tensor, p: Tensor) -> Tensor:
+        """θ_{j+1} (T, N) from the trajectory θ_0…θ_j, ∇L_support(θ_j) and the spread Q and P."""
+        u = trajectory[j] - q[self.q_row(j)] * gradient
+        skip = self.skip_at(j)
+        if skip is None:
+            return u
+        row, past = skip
+        return torch.lerp(u, trajectory[past], p[row])
