@@ -16,13 +16,16 @@ from data_prep.errors import DataError
 def atomic_path(out: Path) -> Iterator[Path]:
     """Give the path of an empty temporary file beside `out`, which becomes `out` if the block succeeds.
 
-    On any exception, KeyboardInterrupt included, the temporary file is removed and `out` stays as it was. What
-    killed processes left behind for the same `out` is removed first. DataError where `out` cannot be written.
+    On any exception, KeyboardInterrupt included, the temporary file is removed and `out` stays as it was.
+    What killed processes left behind for the same `out` is removed first. DataError where `out` cannot be
+    written.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_debris(out)
-        handle, name = tempfile.mkstemp(prefix=_prefix(out) + f"{os.getpid()}-", suffix=".partial", dir=out.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=_prefix(out) + f"{os.getpid()}-", suffix=".partial", dir=out.parent
+        )
         os.close(handle)
     except OSError as error:
         raise cannot_write(out, error) from error
@@ -41,8 +44,12 @@ def cannot_write(out: Path, error: Exception) -> DataError:
     # h5py puts the errno of a failed write into a long message, and on closing into nothing but the message.
     found = re.search(r"errno = (\d+)", str(error))
     number = getattr(error, "errno", None) or (int(found.group(1)) if found else None)
-    reason = os.strerror(number) if number else str(error).splitlines()[0] if str(error) else type(error).__name__
-    advice = "free some space" if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "choose another --out"
+    reason = (
+        os.strerror(number) if number else str(error).splitlines()[0] if str(error) else type(error).__name__
+    )
+    advice = (
+        "free some space" if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "choose another --out"
+    )
     return DataError(f"{out} could not be written ({reason}); {advice} and run it again.")
 
 

@@ -55,7 +55,9 @@ def check_episodes(
     distinct; no image twice in a row (and so, its rows being of different classes, none twice in a task).
     """
     if tasks.shape != (TASKS, way, shot + QUERY):
-        raise DataError(f"{where} has shape {tasks.shape}, not {(TASKS, way, shot + QUERY)}; prepare it again.")
+        raise DataError(
+            f"{where} has shape {tasks.shape}, not {(TASKS, way, shot + QUERY)}; prepare it again."
+        )
     if tasks.min() < 0 or tasks.max() >= offsets[-1]:
         raise DataError(f"{where} points to images that the split does not have; prepare it again.")
     labels = np.searchsorted(offsets, tasks, side="right") - 1

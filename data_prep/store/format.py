@@ -69,15 +69,15 @@ def content_sha256(lines: Iterable[str]) -> str:
 
 
 class ChannelStatistics:
-    """Mean and standard deviation of pixels / 255, exact up to the last rounding: counts of the 256 values."""
+    """Mean and standard deviation of pixels / 255, exact up to the last rounding."""
 
     def __init__(self, channels: int) -> None:
         self._counts = np.zeros((channels, 256), np.int64)
 
     def add(self, images: Images) -> None:
         """Count the pixels of uint8 images (N, H, W, C)."""
-        for channel, counts in enumerate(self._counts):
-            counts += np.bincount(images[..., channel].reshape(-1), minlength=256)
+        for channel in range(len(self._counts)):
+            self._counts[channel] += np.bincount(images[..., channel].reshape(-1), minlength=256)
 
     def result(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and standard deviation, each float64 (C,)."""

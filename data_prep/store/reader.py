@@ -92,8 +92,8 @@ class Store:
     def open(cls, path: Path | str) -> Self:
         """Open a store after a check of version, structure and sizes, but not of the checksums.
 
-        Raises DataError, one sentence, for a file that is missing, not HDF5, cut short, of another version, or
-        that lacks a part or has one of the wrong type, shape or size.
+        Raises DataError, one sentence, for a file that is missing, not HDF5, cut short, of another version,
+        or that lacks a part or has one of the wrong type, shape or size.
         """
         path = Path(path)
         if not path.is_file():
@@ -140,12 +140,13 @@ class Store:
         for split in self._splits.values():
             if split.images.shape[1:] != shape:
                 raise DataError(
-                    f"{self.path}: images of {split.name} are {split.images.shape[1:]}, those of train {shape}; "
-                    "prepare it again with --force."
+                    f"{self.path}: images of {split.name} are {split.images.shape[1:]}, "
+                    f"those of train {shape}; prepare it again with --force."
                 )
         if not self.mean.shape == self.std.shape == (self.channels,):
             raise DataError(
-                f"{self.path}: mean and std do not have {self.channels} numbers; prepare it again with --force."
+                f"{self.path}: mean and std do not have {self.channels} numbers; "
+                "prepare it again with --force."
             )
 
 
@@ -161,7 +162,9 @@ def _readable(path: Path | str) -> Iterator[None]:
             raise DataError(f"{path} is cut short; prepare it again with --force.") from error
         if "signature not found" in str(error):
             raise DataError(f"{path} is not an HDF5 file; make a store with `pamela prepare`.") from error
-        raise DataError(f"{path} is damaged ({_first_line(error)}); prepare it again with --force.") from error
+        raise DataError(
+            f"{path} is damaged ({_first_line(error)}); prepare it again with --force."
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

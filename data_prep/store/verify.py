@@ -37,7 +37,7 @@ def verify_store(path: Path | str, progress: Progress | None = None) -> StoreSum
         for split in map(store.split, SPLITS):
             digest = hashlib.sha256()
             for block in split.blocks():
-                digest.update(block)
+                digest.update(block.data)
                 if split.name == "train":
                     statistics.add(block)
                 done += len(block)

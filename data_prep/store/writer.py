@@ -32,8 +32,8 @@ from data_prep.store.format import (
 )
 
 # Images are stored as they are: a whole split is then read at the speed of the disk, and photographs of 32 to
-# 84 pixels hardly shrink under a fast lossless filter. Chunks (the only layout that can grow while streaming) of
-# 1 MiB are few enough that finding them costs nothing, and waste at most 1 MiB a split.
+# 84 pixels hardly shrink under a fast lossless filter. Chunks (the only layout that can grow while streaming)
+# of 1 MiB are few enough that finding them costs nothing, and waste at most 1 MiB a split.
 _CHUNK_BYTES = 1 << 20
 
 LabelledBlock = tuple[int, Images]
@@ -101,15 +101,21 @@ def write_store(
                         "sha256": digest,
                     }
                 )
-        except (OSError, RuntimeError) as error:  # sources raise DataError: these come from the file being written
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # sources raise DataError: these come from the file being written
             raise cannot_write(out, error) from error
     return StoreSummary(out, origin.dataset, origin.form, image_size, split_counts(offsets), digest)
 
 
 def _write_content(
-    file: h5py.File, splits: Mapping[str, SplitContent], shape: tuple[int, int, int], progress: Progress | None
+    file: h5py.File,
+    splits: Mapping[str, SplitContent],
+    shape: tuple[int, int, int],
+    progress: Progress | None,
 ) -> tuple[dict[str, NDArray[np.int64]], str]:
-    """Write all that the content checksum covers; return the class offsets of each split, and the checksum."""
+    """Write all that the content checksum covers; return each split's class offsets, and the checksum."""
     statistics = ChannelStatistics(shape[-1])
     offsets: dict[str, NDArray[np.int64]] = {}
     lines: list[str] = []
@@ -121,9 +127,7 @@ def _write_content(
         group["class_offsets"] = offsets[name]
         group.create_dataset("class_names", data=splits[name].class_names, dtype=h5py.string_dtype())
         lines += [
-            content_line(
-                f"{name}/images", "uint8", group["images"].shape, str(group.attrs["images_sha256"])
-            ),
+            content_line(f"{name}/images", "uint8", group["images"].shape, str(group.attrs["images_sha256"])),
             array_line(f"{name}/class_offsets", offsets[name]),
             names_line(f"{name}/class_names", splits[name].class_names),
             *_write_episodes(file, name, offsets[name]),
@@ -150,12 +154,14 @@ def _write_images(
     done, last = 0, 0
     for label, block in content.blocks:
         if label < last or block.shape[1:] != shape or block.dtype != np.uint8:
-            raise ValueError(f"{split}: block {block.dtype} {block.shape} of class {label} after class {last}")
+            raise ValueError(
+                f"{split}: block {block.dtype} {block.shape} of class {label} after class {last}"
+            )
         end = done + len(block)
         if end > len(images):
             images.resize(end, axis=0)
         images[done:end] = block
-        digest.update(np.ascontiguousarray(block))
+        digest.update(np.ascontiguousarray(block).data)
         if add:
             add(block)
         counts[label] += len(block)

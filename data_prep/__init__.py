@@ -1,0 +1,22 @@
+"""Data preparation for few-shot learning: images in any common form to an HDF5 episode store, and back.
+
+Knows nothing of torch. `prepare` makes a store, `Store.open` reads one, `verify_store` checks one.
+"""
+
+from data_prep.errors import DataError
+from data_prep.prepare import DatasetInfo, Prepared, canonical_name, dataset_names, prepare
+from data_prep.store import Split, Store, StoreSummary, verify_store, write_store
+
+__all__ = [
+    "DataError",
+    "DatasetInfo",
+    "Prepared",
+    "Split",
+    "Store",
+    "StoreSummary",
+    "canonical_name",
+    "dataset_names",
+    "prepare",
+    "verify_store",
+    "write_store",
+]

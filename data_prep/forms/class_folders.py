@@ -1,0 +1,83 @@
+"""Class folders: every image a file, every class a folder, all classes below one root."""
+
+from collections.abc import Collection as Names
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from data_prep.archives import Tree
+from data_prep.errors import DataError
+from data_prep.images import Decoding, decode_files
+from data_prep.store.format import Images
+
+Files = dict[str, list[str]]
+
+# A tree with fewer of the classes is taken for something else.
+_SHARE_TO_COMPLAIN = 0.5
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """The image files of a tree by class; a `Collection`."""
+
+    form: str
+    tree: Tree
+    files: Files
+    decoding: Decoding
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of images by class name."""
+        return {name: len(files) for name, files in self.files.items()}
+
+    def blocks(
+        self, classes: Sequence[str], image_size: int, workers: int | None
+    ) -> Iterator[tuple[int, Images]]:
+        """Yield (index into `classes`, uint8 images), the images of a class by file name."""
+        how = replace(self.decoding, size=image_size)
+        return decode_files(self.tree, [self.files[name] for name in classes], how, workers)
+
+    def sha256(self) -> str:
+        """Return the checksum of the archive, or of the files read."""
+        return self.tree.sha256()
+
+
+def find_class_folders(tree: Tree, classes: Names[str], suffix: str, what: str) -> Files | None:
+    """Find the root below which a tree has a folder of `suffix` files for each class.
+
+    A class name may have slashes (`Greek/character01`). Returns the file names by class, sorted; None where
+    no root has half of the classes. DataError where the best root lacks some, or two roots have all: `what`
+    names the data.
+    """
+    depth = next(iter(classes)).count("/") + 1
+    wanted = set(classes)
+    roots: dict[str, Files] = {}
+    for name in tree.names():
+        parts = name.rsplit("/", depth + 1) if name.count("/") > depth else ["", *name.split("/")]
+        label = "/".join(parts[1:-1])
+        if label in wanted and name.lower().endswith(suffix):
+            roots.setdefault(parts[0], {}).setdefault(label, []).append(name)
+    complete = [root for root, files in roots.items() if len(files) == len(wanted)]
+    if len(complete) > 1:
+        raise DataError(
+            f"{tree.path} holds {what} more than once ({', '.join(map(repr, complete))}); "
+            "pass one of these folders."
+        )
+    best = complete[0] if complete else max(roots, key=lambda root: len(roots[root]), default=None)
+    if best is None or len(roots[best]) < _SHARE_TO_COMPLAIN * len(wanted):
+        return None
+    missing = sorted(wanted - roots[best].keys())
+    if missing:
+        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise DataError(
+            f"{tree.path} lacks {len(missing)} of the {len(wanted)} classes of {what} ({some}); get it again."
+        )
+    return roots[best]
+
+
+def check_counts(tree: Tree, files: Files, expected: int) -> None:
+    """Check that each class has as many images as it should; DataError names the first that has not."""
+    for name in sorted(files):
+        if len(files[name]) != expected:
+            raise DataError(
+                f"{tree.path}: {name} has {len(files[name])} images, not {expected}; get it again."
+            )

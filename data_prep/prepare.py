@@ -1,0 +1,127 @@
+"""From what people have on disk to an episode store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_prep.archives import FolderTree, MountedTree, Tree, open_tree
+from data_prep.errors import DataError
+from data_prep.forms import Collection
+from data_prep.sources import canonical_name, dataset_names, find_source
+from data_prep.sources.base import DatasetInfo, Source
+from data_prep.store import QUERY, SPLITS, Origin, SplitContent, StoreSummary, write_store
+from data_prep.store.format import Progress
+
+__all__ = ["DatasetInfo", "Prepared", "canonical_name", "dataset_names", "prepare"]
+
+MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 512
+
+
+@dataclass(frozen=True)
+class Prepared(StoreSummary):
+    """A store that was just made; `notes` are sentences that its user should be told."""
+
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare(
+    name: str,
+    source: Path | None,
+    out: Path,
+    *,
+    image_size: int | None = None,
+    force: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Make the episode store `out` of a dataset.
+
+    `source` is a file or folder in any form of the dataset, None for one that is built in; `image_size`
+    another side in pixels than the dataset's usual one; `workers` the number of threads, all cores if None.
+    Calls progress(split, images done, images in the split). DataError says in one sentence what is wrong;
+    `out` is then as it was. An `out` that is there is replaced only with `force`.
+    """
+    dataset = find_source(canonical_name(name))
+    info = dataset.info
+    size = image_size if image_size is not None else dataset.image_size
+    if not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE:
+        raise DataError(
+            f"--image-size {size} is not between {MIN_IMAGE_SIZE} and {MAX_IMAGE_SIZE}; choose another."
+        )
+    if out.is_dir():
+        raise DataError(f"{out} is a folder; name a file for the store.")
+    if out.exists() and not force:
+        raise DataError(f"{out} is there already; use --force to make it again, or another --out.")
+    with _collection(dataset, source) as images:
+        classes = {split: sorted(names) for split, names in dataset.splits(images).items()}
+        content = {
+            split: SplitContent(
+                names, images.blocks(names, size, workers), sum(images.counts[name] for name in names)
+            )
+            for split, names in classes.items()
+        }
+        origin = Origin(info.name, images.form, images.sha256, info.citation, info.terms)
+        made = write_store(
+            out, origin, content, image_size=size, channels=dataset.channels, progress=progress
+        )
+        notes = _notes(images, classes)
+    return Prepared(**vars(made), notes=notes)
+
+
+@contextmanager
+def _collection(dataset: Source, source: Path | None) -> Iterator[Collection]:
+    """Find the images that the user means."""
+    info = dataset.info
+    if dataset.embedded:
+        if source is not None:
+            raise DataError(f"{info.name} is built in; leave out {source}.")
+        yield dataset.embedded()
+        return
+    if source is None:
+        raise DataError(
+            f"{info.name} cannot be downloaded by this version; get it from {info.address} and run "
+            f"`pamela prepare {info.name} FILE`."
+        )
+    with open_tree(source) as tree:
+        found, fault = _detect(dataset, tree)
+        if found is not None:
+            yield found
+            return
+        if isinstance(tree, FolderTree):
+            with MountedTree(tree) as mounted:
+                found, mounted_fault = _detect(dataset, mounted)
+                if found is not None:
+                    yield found
+                    return
+                fault = fault or mounted_fault
+    raise fault or DataError(
+        f"{source} holds {info.name} in no form that is known; docs/datasets.md lists the forms."
+    )
+
+
+def _detect(dataset: Source, tree: Tree) -> tuple[Collection | None, DataError | None]:
+    """Try the forms of a dataset in order; return the first that fits, or else the first complaint."""
+    fault: DataError | None = None
+    for form in dataset.forms:
+        try:
+            found = form(tree)
+        except DataError as error:
+            fault = fault or error
+        else:
+            if found is not None:
+                return found, None
+    return None, fault
+
+
+def _notes(images: Collection, classes: dict[str, list[str]]) -> list[str]:
+    """Say which classes are too small for the tasks."""
+    notes = []
+    for split in SPLITS:
+        small = [name for name in classes[split] if images.counts[name] < QUERY + 1]
+        if small:
+            notes.append(
+                f"{len(small)} classes of {split} have fewer than {QUERY + 1} images and are left out of "
+                f"tasks, among them {small[0]}."
+            )
+    return notes

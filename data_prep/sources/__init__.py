@@ -1,0 +1,41 @@
+"""The datasets: one module each, with a `SOURCE`. To add one, write its module and put its name here."""
+
+import difflib
+import re
+from functools import cache
+from importlib import import_module
+
+from data_prep.errors import DataError
+from data_prep.sources.base import DatasetInfo, Source
+
+_MODULES = {"cifar-fs": "cifar_fs", "fc100": "fc100", "omniglot": "omniglot"}
+
+
+@cache
+def find_source(name: str) -> Source:
+    """Return the source of a dataset by its canonical name."""
+    source = import_module(f"data_prep.sources.{_MODULES[name]}").SOURCE
+    assert isinstance(source, Source)
+    return source
+
+
+def dataset_names() -> list[DatasetInfo]:
+    """Return what there is to say about each dataset that can be prepared."""
+    return [find_source(name).info for name in _MODULES]
+
+
+def canonical_name(name: str) -> str:
+    """Return the dataset's name for any spelling of it or of an alias: CIFAR_FS is cifar-fs.
+
+    DataError for a name that is unknown, with the closest ones.
+    """
+    known = {_plain(alias): info.name for info in dataset_names() for alias in (info.name, *info.aliases)}
+    if _plain(name) in known:
+        return known[_plain(name)]
+    close = difflib.get_close_matches(_plain(name), known, n=1)
+    hint = f"did you mean {known[close[0]]}?" if close else f"there are {', '.join(_MODULES)}."
+    raise DataError(f"There is no dataset {name!r}; {hint}")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name).casefold()

@@ -1,0 +1,44 @@
+"""What each dataset's module says about it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+
+from data_prep.forms import Collection, Form
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A dataset, for people.
+
+    `counts` is {"train": (classes, images), …}; `address` is empty for a dataset that is built in.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    description: str
+    counts: dict[str, tuple[int, int]]
+    terms: str
+    citation: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset, for `prepare`.
+
+    `forms` are tried in order on what the user passed; `embedded` makes the images where nothing is to be
+    passed. `splits` gives the class names of train, val and test.
+    """
+
+    info: DatasetInfo
+    image_size: int
+    channels: int
+    splits: Callable[[Collection], dict[str, list[str]]]
+    forms: tuple[Form, ...] = ()
+    embedded: Callable[[], Collection] | None = None
+
+
+def read_list(name: str) -> list[str]:
+    """Return the lines of a class list in data_prep/splits."""
+    return (files("data_prep") / "splits" / name).read_text(encoding="utf-8").splitlines()

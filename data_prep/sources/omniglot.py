@@ -1,0 +1,75 @@
+"""Omniglot: handwritten characters of 50 alphabets, 20 drawings each, in the split of Vinyals et al."""
+
+from functools import cache
+
+from data_prep.archives import Tree
+from data_prep.errors import DataError
+from data_prep.forms import Collection
+from data_prep.forms.class_folders import ClassFolders, Files, check_counts, find_class_folders
+from data_prep.images import Decoding
+from data_prep.sources.base import DatasetInfo, Source, read_list
+
+IMAGE_SIZE = 28
+
+_DRAWINGS = 20
+_PARTS = ("background", "evaluation")
+
+
+@cache
+def _characters() -> list[tuple[str, str, str]]:
+    """Part, split and name of the 1,623 characters; splits/omniglot has them as ranges of an alphabet."""
+    rows = (line.split("\t") for line in read_list("omniglot/characters.tsv")[1:])
+    return [
+        (part, split, f"{alphabet}/character{number:02}")
+        for alphabet, part, split, first, last in rows
+        for number in range(int(first), int(last) + 1)
+    ]
+
+
+def find_drawings(tree: Tree) -> Collection | None:
+    """Find <anything>/<Alphabet>/characterNN/*.png of both parts."""
+    found: dict[str, Files | None] = {}
+    for part in _PARTS:
+        classes = [name for own, _, name in _characters() if own == part]
+        found[part] = find_class_folders(tree, classes, ".png", f"Omniglot's images_{part}")
+    files: Files = {}
+    for part_files in found.values():
+        files |= part_files or {}
+    if not files:
+        return None
+    for part, part_files in found.items():
+        if part_files is None:
+            raise DataError(
+                f"{tree.path} lacks images_{part}, one of Omniglot's two parts; "
+                "put both into one folder and pass that."
+            )
+    check_counts(tree, files, _DRAWINGS)
+    # One bit a pixel, dark on white.
+    decoding = Decoding(size=IMAGE_SIZE, channels=1, formats=("PNG",), native=105, invert=True)
+    return ClassFolders(f"alphabet folders of PNG files ({tree.kind})", tree, files, decoding)
+
+
+def _splits(_: Collection) -> dict[str, list[str]]:
+    return {
+        split: [name for _, own, name in _characters() if own == split] for split in ("train", "val", "test")
+    }
+
+
+SOURCE = Source(
+    info=DatasetInfo(
+        name="omniglot",
+        aliases=(),
+        description="handwritten characters of 50 alphabets, 28×28, ink 255 on 0, not rotated",
+        counts={"train": (1_028, 20_560), "val": (172, 3_440), "test": (423, 8_460)},
+        terms="MIT licence.",
+        citation="Lake, Salakhutdinov, Tenenbaum: Human-level concept learning through probabilistic program "
+        "induction. Science 350, 2015. Split: Vinyals et al.: Matching networks for one shot learning. "
+        "NeurIPS 2016.",
+        address="https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
+        "images_{background,evaluation}.zip",
+    ),
+    image_size=IMAGE_SIZE,
+    channels=1,
+    splits=_splits,
+    forms=(find_drawings,),
+)
