@@ -8,7 +8,7 @@ from importlib import import_module
 from data_prep.errors import DataError
 from data_prep.sources.base import DatasetInfo, Source
 
-_MODULES = {"cifar-fs": "cifar_fs", "fc100": "fc100", "omniglot": "omniglot"}
+_MODULES = {"cifar-fs": "cifar_fs", "fc100": "fc100", "omniglot": "omniglot", "glyphs": "glyphs"}
 
 
 @cache

@@ -1,0 +1,1 @@
+"""Letters drawn from the DejaVu fonts that matplotlib ships: a dataset that needs no download."""

@@ -1,0 +1,113 @@
+"""The font faces, the letters they have, and their outlines."""
+
+import hashlib
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fontTools import unicodedata
+from fontTools.pens.basePen import BasePen
+from fontTools.ttLib import TTFont, TTLibError
+
+from data_prep.errors import DataError
+from data_prep.glyphs.outlines import Outlines, Points, from_contours
+
+FACES = tuple(
+    f"DejaVu{family}"
+    for family in (
+        *("Sans", "Sans-Bold", "Sans-Oblique", "Sans-BoldOblique"),
+        *("SansMono", "SansMono-Bold", "SansMono-Oblique", "SansMono-BoldOblique"),
+        *("Serif", "Serif-Bold", "Serif-Italic", "Serif-BoldItalic"),
+    )
+)
+
+# DejaVu's curves are short: four chords each are within a tenth of a pixel of them at 28 pixels.
+_CHORDS = 4
+
+
+class Face:
+    """One font file, read when it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def _font(self) -> Any:
+        try:
+            return TTFont(self.path, lazy=True)
+        except (OSError, TTLibError) as error:
+            raise DataError(
+                f"The font {self.path} cannot be read ({error}); reinstall matplotlib."
+            ) from error
+
+    @cached_property
+    def _glyphs(self) -> Any:
+        return self._font.getGlyphSet()
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Glyph name by code point."""
+        return dict(self._font.getBestCmap())
+
+    def outline(self, letter: str) -> Outlines:
+        """Return the outline of a letter that the face has, y upwards, in units of the font."""
+        pen = _Polygons(self._glyphs)
+        self._glyphs[self.names[ord(letter)]].draw(pen)
+        return from_contours(pen.contours)
+
+
+def load_faces() -> list[Face]:
+    """Return the faces; DataError where matplotlib is not there or has lost its fonts."""
+    spec = find_spec("matplotlib")  # found, not imported: that takes longer than reading the fonts
+    if spec is None or spec.origin is None:
+        raise DataError(
+            "The letters of glyphs come from matplotlib's fonts, and it is not there; install matplotlib."
+        )
+    folder = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
+    paths = [folder / f"{name}.ttf" for name in FACES]
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"The font {path} is missing; reinstall matplotlib.")
+    return [Face(path) for path in paths]
+
+
+def fonts_sha256(faces: list[Face]) -> str:
+    """Return the checksum of a list of the font files, in lines as `sha256sum` writes them."""
+    lines = [f"{hashlib.sha256(face.path.read_bytes()).hexdigest()}  {face.path.name}\n" for face in faces]
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def script_and_name(letter: str) -> str:
+    """Return the class name of a letter, such as "Greek/GREEK CAPITAL LETTER OMEGA"."""
+    return f"{unicodedata.script_name(unicodedata.script(letter))}/{unicodedata.name(letter)}"
+
+
+class _Polygons(BasePen):  # type: ignore[misc]  # fontTools has no types
+    """Collects outlines, curves cut into chords."""
+
+    def __init__(self, glyphs: Any) -> None:
+        super().__init__(glyphs)
+        self.contours: list[Points] = []
+        self._points: list[tuple[float, float]] = []
+
+    def _moveTo(self, point: tuple[float, float]) -> None:
+        self._points = [point]
+
+    def _lineTo(self, point: tuple[float, float]) -> None:
+        if point != self._points[-1]:
+            self._points.append(point)
+
+    def _qCurveToOne(self, control: tuple[float, float], end: tuple[float, float]) -> None:
+        (x0, y0), (x1, y1), (x2, y2) = self._points[-1], control, end
+        for step in range(1, _CHORDS + 1):
+            t = step / _CHORDS
+            a, b, c = (1 - t) ** 2, 2 * t * (1 - t), t * t
+            self._lineTo((a * x0 + b * x1 + c * x2, a * y0 + b * y1 + c * y2))
+
+    def _closePath(self) -> None:
+        if self._points[0] == self._points[-1]:
+            self._points.pop()
+        if len(self._points) > 2:
+            self.contours.append(np.array(self._points, np.float64))

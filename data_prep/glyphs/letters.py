@@ -1,0 +1,81 @@
+"""Which letters are classes: those in faces enough, look-alikes counted once."""
+
+from dataclasses import replace
+
+import numpy as np
+from fontTools import unicodedata
+from numpy.typing import NDArray
+
+from data_prep.glyphs.fonts import Face
+from data_prep.glyphs.outlines import join
+from data_prep.glyphs.raster import rasterise
+
+SCRIPTS = {"train": ("Latn", "Grek", "Cyrl"), "val": ("Armn",), "test": ("Geor", "Laoo")}
+
+# Modifier letters (Lm) are left out: they are other letters made small.
+_CATEGORIES = ("Lu", "Ll", "Lt", "Lo")
+_MIN_FACES = 6
+
+# Squared difference of two letters drawn to the same size, by the ink of the lighter one. Below it are pairs
+# such as C and c, Greek Α and Cyrillic А, ĕ and ě; above it O and Θ, l and ł.
+_ALIKE = 0.07
+_COMPARED_SIZE = 24
+
+
+def choose_letters(faces: list[Face]) -> dict[str, list[str]]:
+    """Return the letters of train, val and test that are classes, one for each set of look-alikes.
+
+    A letter that looks like one of an earlier split is in no class: it would be known before it is tested.
+    """
+    candidates = _candidates(faces)
+    letters = [letter for own in candidates.values() for letter in own]
+    alike = _alike(_drawn(faces[0], letters))
+    chosen: dict[str, list[str]] = {}
+    done = 0
+    for split, own in candidates.items():
+        taken = np.zeros(len(letters), np.bool_)
+        taken[:done] = True
+        chosen[split] = []
+        for index, letter in enumerate(own, start=done):
+            if not (alike[index] & taken).any():
+                taken[index] = True
+                chosen[split].append(letter)
+        done += len(own)
+    return chosen
+
+
+def _candidates(faces: list[Face]) -> dict[str, list[str]]:
+    """Letters of each split that are in faces enough, the first among them, by code point."""
+    split_of = {script: split for split, scripts in SCRIPTS.items() for script in scripts}
+    candidates: dict[str, list[str]] = {split: [] for split in SCRIPTS}
+    for letter in map(chr, sorted(faces[0].names)):
+        split = split_of.get(unicodedata.script(letter))
+        if split and unicodedata.category(letter) in _CATEGORIES:
+            drawable = [face for face in faces if ord(letter) in face.names]
+            if len(drawable) >= _MIN_FACES:
+                candidates[split].append(letter)
+    return candidates
+
+
+def _drawn(face: Face, letters: list[str]) -> NDArray[np.float64]:
+    """Draw letters to fill the same square, slightly blurred: float64 (letters, pixels).
+
+    The values are whole numbers, so that sums of their products are exact and no machine's order of adding
+    them can decide whether two letters are alike.
+    """
+    drawn = join([face.outline(letter) for letter in letters])
+    low, high = drawn.bounds()
+    scale = (_COMPARED_SIZE - 4) / (high - low).max(axis=1, keepdims=True)
+    owner = drawn.owner
+    points = (drawn.points - ((low + high) / 2)[owner]) * scale[owner] + _COMPARED_SIZE / 2
+    images = rasterise(replace(drawn, points=points), _COMPARED_SIZE).astype(np.float64)
+    for axis in (1, 2):
+        images = np.roll(images, 1, axis) + 2 * images + np.roll(images, -1, axis)
+    return images.reshape(len(letters), -1)
+
+
+def _alike(images: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which letters look like which, (letters, letters)."""
+    ink = (images**2).sum(axis=1)
+    difference = ink[:, None] + ink[None, :] - 2 * images @ images.T
+    return np.asarray(difference < _ALIKE * np.minimum(ink[:, None], ink[None, :]))
