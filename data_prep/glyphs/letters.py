@@ -16,9 +16,12 @@ SCRIPTS = {"train": ("Latn", "Grek", "Cyrl"), "val": ("Armn",), "test": ("Geor",
 _CATEGORIES = ("Lu", "Ll", "Lt", "Lo")
 _MIN_FACES = 6
 
-# Squared difference of two letters drawn to the same size, by the ink of the lighter one. Below it are pairs
-# such as C and c, Greek Α and Cyrillic А, ĕ and ě; above it O and Θ, l and ł.
+# Squared difference of two letters drawn to the same size, by the ink of the lighter one. Below the first
+# number are pairs such as C and c, Greek Α and Cyrillic А, ĕ and ě; above it those that readers of a script
+# tell apart, such as Georgian ს and ხ. Across splits even a distant likeness (Տ and S, Օ and O, Ⴍ and Q)
+# counts, up to the second.
 _ALIKE = 0.07
+_SEEN_BEFORE = 0.18
 _COMPARED_SIZE = 24
 
 
@@ -29,18 +32,17 @@ def choose_letters(faces: list[Face]) -> dict[str, list[str]]:
     """
     candidates = _candidates(faces)
     letters = [letter for own in candidates.values() for letter in own]
-    alike = _alike(_drawn(faces[0], letters))
+    difference = _differences(_drawn(faces[0], letters))
     chosen: dict[str, list[str]] = {}
-    done = 0
+    first = 0
     for split, own in candidates.items():
-        taken = np.zeros(len(letters), np.bool_)
-        taken[:done] = True
-        chosen[split] = []
-        for index, letter in enumerate(own, start=done):
-            if not (alike[index] & taken).any():
-                taken[index] = True
-                chosen[split].append(letter)
-        done += len(own)
+        earlier = difference[:, :first].min(axis=1, initial=np.inf)
+        taken: list[int] = []
+        for index in range(first, first + len(own)):
+            if earlier[index] >= _SEEN_BEFORE and (difference[index, taken] >= _ALIKE).all():
+                taken.append(index)
+        chosen[split] = [letters[index] for index in taken]
+        first += len(own)
     return chosen
 
 
@@ -74,8 +76,8 @@ def _drawn(face: Face, letters: list[str]) -> NDArray[np.float64]:
     return images.reshape(len(letters), -1)
 
 
-def _alike(images: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which letters look like which, (letters, letters)."""
+def _differences(images: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared difference of all pairs by the ink of the lighter one, float64 (letters, letters)."""
     ink = (images**2).sum(axis=1)
-    difference = ink[:, None] + ink[None, :] - 2 * images @ images.T
-    return np.asarray(difference < _ALIKE * np.minimum(ink[:, None], ink[None, :]))
+    squared = ink[:, None] + ink[None, :] - 2 * images @ images.T
+    return np.asarray(squared / np.minimum(ink[:, None], ink[None, :]))
