@@ -70,7 +70,7 @@ class Checkpoint:
 
     def write(self, path: Path) -> None:
         """Write the file atomically."""
-        tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors.items()}
+        tensors = {name: t.detach().cpu().clone() for name, t in self.tensors.items()}
         metadata = {"format": FORMAT, "progress": json.dumps(self.progress)}
         write_atomically(path, save(tensors, metadata))
 

@@ -32,6 +32,18 @@ class TooFewError(ValueError):
     """A split has too few classes, or too few images in them, for the tasks asked for."""
 
 
+def usable_classes(offsets: Tensor, split: str, way: int, images: int, turns: int = 1) -> Tensor:
+    """Which classes have ``images`` images for a task, bool (classes,); fewer than ``way`` raise."""
+    usable = offsets.diff() >= images
+    classes = int(usable.sum()) * turns
+    if classes < way:
+        raise TooFewError(
+            f"the {split} split has {classes} classes with the {images} images (shot + query) that a "
+            f"task takes of each, and {way}-way tasks need {way}"
+        )
+    return usable
+
+
 @dataclass(frozen=True)
 class ImagePool:
     """The images of a split, on the device.
@@ -70,18 +82,12 @@ class ImageEpisodes:
         self.pool, self.way, self.shot, self.query = pool, way, shot, query
         self._stream = STREAMS[split]
         counts = pool.offsets.diff()
-        usable = counts >= shot + query
+        usable = usable_classes(pool.offsets, split, way, shot + query, 4 if rotations else 1)
         self.left_out = int((~usable).sum())
         self._starts = pool.offsets[:-1][usable]
         self._counts = counts[usable]
         self._turns = 4 if rotations else 1
         self._largest = int(counts.max())
-        classes = len(self._starts) * self._turns
-        if classes < way:
-            raise TooFewError(
-                f"the {split} split has {classes} classes with at least {shot + query} images "
-                f"({shot} support + {query} query), and {way}-way tasks need {way}"
-            )
 
     def draw(self, seed: int, step: int, indices: Tensor) -> Tasks:
         """Tasks with classes and images drawn without replacement."""

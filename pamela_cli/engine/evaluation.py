@@ -51,6 +51,7 @@ def evaluate(
     """
     with torch.no_grad():
         spread = learner.spread()
+    backbone = learner.backbone
     vectors = (learner.theta.detach().requires_grad_(), *spread)
 
     def judge(tasks: Tasks) -> tuple[torch.Tensor, torch.Tensor]:
@@ -58,16 +59,14 @@ def evaluate(
         losses, scores = [], []
         with torch.no_grad():
             for theta in trajectory if every_step else trajectory[-1:]:
-                stats = (
-                    learner.backbone.norm_stats(theta, tasks.support_x) if norm_stats == "support" else None
-                )
-                outputs = learner.backbone(theta, tasks.query_x, stats or None)
+                stats = backbone.norm_stats(theta, tasks.support_x) if norm_stats == "support" else []
+                outputs = backbone(theta, tasks.query_x, stats or None)
                 losses.append(objective.loss(outputs, tasks.query_y))
                 scores.append(objective.score(outputs, tasks.query_y))
         return torch.stack(losses, 1), torch.stack(scores, 1)
 
     for batch in batches:
-        parts = runner.map(judge, batch)
+        parts = runner.map(judge, batch, runner.plan.judged_at_a_time)
         loss, score = (torch.cat([part[i] for part in parts]).double().cpu().numpy() for i in range(2))
         yield TaskScores(loss, score)
 

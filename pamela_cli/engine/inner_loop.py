@@ -115,7 +115,8 @@ def mean_meta_gradient(learner: Learner, objective: Objective, tasks: Tasks, run
     """Meta-gradient of the mean query loss over the tasks, in the shapes of the learned θ, Q and P."""
     with torch.no_grad():
         spread = learner.spread()
-    parts = runner.map(lambda chunk: meta_gradient(learner, objective, chunk, spread), tasks)
+    size = runner.plan.tasks_at_a_time
+    parts = runner.map(lambda chunk: meta_gradient(learner, objective, chunk, spread), tasks, size)
     theta, q, p = (sum_in_order([getattr(part, name) for part in parts]) for name in ("theta", "q", "p"))
     q, p = learner.rule.fold(q, p)
     loss, score = (torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "score"))

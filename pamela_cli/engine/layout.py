@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Granularity = Literal["kernel", "parameter"]
+from pamela_cli.methods import Granularity
+
 Shapes = dict[str, tuple[int, ...]]
 
 

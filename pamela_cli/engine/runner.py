@@ -19,13 +19,14 @@ Result = TypeVar("Result")
 class Plan:
     """Where and how tasks are computed. It is recorded with a run: other plans round otherwise.
 
-    ``workers`` threads each take ``tasks_at_a_time`` tasks and compute them with ``threads`` threads
-    inside PyTorch's operators. Sums over tasks are in order, so the number of workers leaves the bits
-    alone.
+    ``workers`` threads each take ``tasks_at_a_time`` tasks (``judged_at_a_time`` where there is no
+    meta-gradient) and compute them with ``threads`` threads inside PyTorch's operators. Sums over tasks
+    are in order, so the number of workers leaves the bits alone.
     """
 
     device: str
     tasks_at_a_time: int
+    judged_at_a_time: int
     workers: int
     threads: int
 
@@ -38,10 +39,11 @@ class Plan:
         it spends its time between the operators.
         """
         if device.type != "cpu" or not convolutional:
-            return cls(str(device), meta_batch, workers=1, threads=1)
+            judged = 16 if convolutional else 250
+            return cls(str(device), meta_batch, judged, workers=1, threads=1)
         cores = available_cores()
         workers = min(cores, meta_batch)
-        return cls(str(device), 1, workers, threads=cores // workers)
+        return cls(str(device), 1, 1, workers, threads=cores // workers)
 
 
 def available_cores() -> int:
@@ -58,9 +60,9 @@ class Runner:
         torch.set_num_threads(plan.threads)
         self._pool = ThreadPoolExecutor(plan.workers) if plan.workers > 1 else None
 
-    def map(self, function: Callable[[Tasks], Result], tasks: Tasks) -> list[Result]:
-        """``function`` of each chunk of the tasks, in order."""
-        chunks = list(tasks.chunks(self.plan.tasks_at_a_time))
+    def map(self, function: Callable[[Tasks], Result], tasks: Tasks, at_a_time: int) -> list[Result]:
+        """``function`` of each chunk of ``at_a_time`` tasks, in order."""
+        chunks = list(tasks.chunks(at_a_time))
         if self._pool is None or len(chunks) == 1:
             return [function(chunk) for chunk in chunks]
         return list(self._pool.map(function, chunks))

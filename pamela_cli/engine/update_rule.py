@@ -4,46 +4,18 @@
     θ_{j+1} = u                                  j = 0, or j mod w ≠ 0
     θ_{j+1} = (1 − P_j) ∘ u + P_j ∘ θ_{j−w}      j > 0 and j mod w = 0
 
-To add a method, write one line in ``METHODS``.
+The methods, one line each, are in ``pamela_cli/methods.py``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pamela_cli.engine.layout import Granularity, Layout
-
-
-@dataclass(frozen=True)
-class Method:
-    """What a method learns besides θ.
-
-    ``preconditioner``: Q is the constant inner learning rate, one learned Q for all updates
-    (shared), or one learned Q_j for each (per-step). ``q_range``: where learned Q start, uniformly;
-    None starts them all at the inner learning rate.
-    """
-
-    title: str
-    preconditioner: Literal["constant", "shared", "per-step"]
-    granularity: Granularity = "kernel"
-    skips: bool = False
-    first_order: bool = False
-    default_steps: int = 5
-    q_range: tuple[float, float] | None = None
-
-
-METHODS: dict[str, Method] = {
-    "maml": Method("MAML", "constant"),
-    "fomaml": Method("FOMAML", "constant", first_order=True),
-    "meta-sgd": Method("Meta-SGD", "shared", "parameter", default_steps=1, q_range=(0.005, 0.1)),
-    "q-shared": Method("+Q shared", "shared"),
-    "q": Method("+Q", "per-step"),
-    "pamela": Method("PAMELA (+Q+P)", "per-step", skips=True),
-}
+from pamela_cli.engine.layout import Layout
+from pamela_cli.methods import Method
 
 
 @dataclass(frozen=True)

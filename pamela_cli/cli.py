@@ -1,0 +1,182 @@
+"""The command line: its verbs, the options they share, and how errors end.
+
+Nothing is computed here. Each verb is a function in ``pamela_cli/commands``; torch, h5py and
+matplotlib are imported when a verb runs, so that ``pamela --help`` is instant.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from pamela_cli import __version__
+from pamela_cli.config import SETTINGS, Layer, parse_flag, setting_type
+from pamela_cli.console import Console
+from pamela_cli.errors import PamelaError, Stopped
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every command gets: where to speak, where things are, and the settings given as flags."""
+
+    console: Console
+    data_dir: Path
+    runs_dir: Path
+    flags: Layer
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _setting_option(name: str) -> inspect.Parameter:
+    """An option for a setting. Values arrive as text: :mod:`pamela_cli.config` checks them, as in files."""
+    item = SETTINGS[name]
+    help_text: str = item.metadata["help"]
+    if item.default is not None and "default:" not in help_text:
+        help_text += (
+            f" (default: {item.default:g})" if type(item.default) is float else f" (default: {item.default})"
+        )
+    kind = setting_type(name)
+    if kind is bool:
+        return _parameter(
+            name, Annotated[bool | None, typer.Option(help=help_text, show_default=False)], None
+        )
+    choices = item.metadata.get("choices")
+    metavar = "|".join(choices) if choices else _METAVARS[kind]
+    return _parameter(name, Annotated[str | None, typer.Option(help=help_text, metavar=metavar)], None)
+
+
+_COMMON = [
+    _parameter(
+        "data_dir",
+        Annotated[Path, typer.Option(envvar="PAMELA_DATA_DIR", help="Folder of prepared datasets.")],
+        Path("data"),
+    ),
+    _parameter(
+        "runs_dir",
+        Annotated[Path, typer.Option(envvar="PAMELA_RUNS_DIR", help="Folder of runs.")],
+        Path("runs"),
+    ),
+    _parameter(
+        "as_json", Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")], False
+    ),
+    _parameter(
+        "quiet", Annotated[bool, typer.Option("--quiet", "-q", help="No messages, no progress.")], False
+    ),
+    _parameter(
+        "verbose", Annotated[bool, typer.Option("--verbose", "-v", help="More messages; tracebacks.")], False
+    ),
+]
+
+
+def command(
+    name: str, *, settings: Sequence[str] = (), examples: str = ""
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a verb: its own options, those of the ``settings`` it takes, and the common ones."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+
+        def verb(**given: Any) -> None:
+            console = Console(
+                quiet=given.pop("quiet"), verbose=given.pop("verbose"), as_json=given.pop("as_json")
+            )
+            global _console  # noqa: PLW0603  (errors are reported where the options no longer reach)
+            _console = console
+            texts = {key: given.pop(key) for key in settings}
+            flags = Layer({key: parse_flag(key, text) for key, text in texts.items() if text is not None})
+            function(Context(console, given.pop("data_dir"), given.pop("runs_dir"), flags), **given)
+
+        options = [_setting_option(key) for key in settings]
+        verb.__signature__ = inspect.Signature([*own, *options, *_COMMON])  # type: ignore[attr-defined]
+        verb.__annotations__ = {p.name: p.annotation for p in (*own, *options, *_COMMON)}
+        verb.__doc__ = function.__doc__
+        app.command(name, epilog=examples, no_args_is_help=False)(verb)
+        return function
+
+    return register
+
+
+_console = Console()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """PAMELA: meta-learning the learning trends shared across tasks.
+
+    MAML with a learned preconditioner Q for every inner update and learned gradient-skip connections P
+    between the updates.
+    """
+    if version:
+        print(f"pamela {__version__}")
+        raise typer.Exit
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code. Errors end in one sentence on stderr."""
+    from pamela_cli.commands import evaluate, meta_train, prepare  # noqa: F401  (each registers its verb)
+
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        # The reader of our output has gone (`pamela … | head`): nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _failed(Stopped(signal.SIGINT, "stopped by Ctrl-C; nothing is left half-written."))
+    except Exception as error:
+        return _failed(error)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """SIGTERM outside a training run: unwind, so that temporary files are removed."""
+    raise Stopped(number, "stopped by SIGTERM; nothing is left half-written.")
+
+
+def _failed(error: BaseException) -> int:
+    """Say in one sentence why the command failed; returns the exit code."""
+    from data_prep.errors import DataError
+
+    if _console.verbose:
+        traceback.print_exception(error)
+    if isinstance(error, PamelaError):
+        _console.error(str(error))
+        return error.exit_code
+    if isinstance(error, DataError):
+        _console.error(str(error))
+        return 1
+    if hasattr(error, "format_message"):  # what typer raises for wrong usage
+        if message := error.format_message():
+            _console.error(f"{message.rstrip('.')}. See `pamela --help`, or --help after the command.")
+        return int(getattr(error, "exit_code", 2))
+    if isinstance(error, OSError) and error.strerror:
+        _console.error(f"{error.filename or 'a file'}: {error.strerror}.")
+        return 1
+    _console.error(f"unexpected {type(error).__name__}: {error}; -v shows where. Please report it.")
+    return 1

@@ -1,0 +1,51 @@
+"""`pamela meta-train`: learn θ, Q and P from many tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pamela_cli.cli import Context, command
+from pamela_cli.config import SETTINGS
+from pamela_cli.errors import UsageError
+
+EXAMPLES = """
+**Examples**
+
+`pamela meta-train --way 5 --shot 1` – miniImageNet if prepared, else the embedded glyphs
+
+`pamela meta-train --dataset sine --shot 10 --method maml`
+
+`pamela meta-train --dataset cifar-fs --shot 5 --seed 1 --run my-run`
+
+`pamela meta-train --run my-run --resume`
+"""
+
+
+@command("meta-train", settings=[name for name in SETTINGS if name != "store_sha256"], examples=EXAMPLES)
+def meta_train(
+    context: Context,
+    run: Annotated[
+        str | None, typer.Option(help="Name or path of the run (default: METHOD-DATASET-WAYwSHOTs-sSEED).")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run named by --run.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings in a TOML file; flags win over it, it wins over the recipe.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train PAMELA or one of its relatives, then test the best checkpoint."""
+    from pamela_cli import session
+    from pamela_cli.report.tables import summary_table
+
+    if not resume:
+        summary = session.train(context, run, config, device)
+    elif run is None:
+        raise UsageError("--resume needs --run: which run shall go on?")
+    elif config is not None:
+        raise UsageError("--resume takes its settings from the run; leave out --config.")
+    else:
+        summary = session.resume(context, run, device)
+    context.console.result(summary_table(summary), summary)

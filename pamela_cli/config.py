@@ -1,0 +1,201 @@
+"""Settings: what they are called, their bounds, and where their values come from.
+
+A recipe gives a dataset's defaults, ``--config FILE`` overrides it, flags override both. Every
+setting stands in one line below: the command line, the files and the checks are made from it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from math import isfinite
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from pamela_cli.errors import UsageError
+from pamela_cli.methods import METHODS
+
+SINE = "sine"
+"""The dataset that needs no data: sine waves to fit (paper section 4.2)."""
+
+
+def setting(default: Any, section: str, help_text: str, **bounds: Any) -> Any:
+    """A setting and its bounds: ``low``, ``high`` inclusive, ``above`` exclusive, ``choices``."""
+    return field(default=default, metadata={"section": section, "help": help_text, **bounds})
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that decides the outcome of a run. None: not set, or without meaning for the task."""
+
+    dataset: str | None = setting(None, "task", "Name of a prepared dataset, a store file, or sine.")
+    store_sha256: str | None = setting(None, "task", "Checksum of the store a run was trained on.")
+    way: int | None = setting(None, "task", "Classes in a task (default: 5).", low=2, high=1000)
+    shot: int = setting(1, "task", "Support images of each class (sine: points).", low=1, high=1000)
+    query: int = setting(15, "task", "Query images of each class (sine: points).", low=1, high=1000)
+    rotations: bool = setting(False, "task", "Count a training class turned by 90°, 180°, 270° as others.")
+
+    method: str = setting("pamela", "inner", "What is learned besides θ.", choices=tuple(METHODS))
+    steps: int | None = setting(None, "inner", "Inner updates n (default: 5; meta-sgd: 1).", low=1, high=1000)
+    skip_interval: int | None = setting(
+        None, "inner", "Interval w of pamela's gradient-skip connections (default: 2).", low=1, high=999
+    )
+    inner_lr: float = setting(0.01, "inner", "Inner learning rate, where Q starts.", above=0, high=100)
+    width: int = setting(64, "inner", "Filters of a convolution (sine: hidden units).", low=1, high=4096)
+
+    iterations: int = setting(60_000, "outer", "Outer steps.", low=1, high=10**9)
+    meta_batch: int = setting(4, "outer", "Tasks in an outer step.", low=1, high=4096)
+    meta_lr: float = setting(1e-3, "outer", "Adam's learning rate for θ.", above=0, high=10)
+    phi_lr: float = setting(1e-4, "outer", "Adam's learning rate for Q and P.", above=0, high=10)
+    clip: float = setting(10.0, "outer", "Largest norm of the meta-gradient (0: any).", low=0, high=1e9)
+    schedule: str = setting("cosine", "outer", "Of the learning rates.", choices=("cosine", "constant"))
+    val_every: int = setting(1000, "outer", "Outer steps between validations.", low=1, high=10**9)
+    val_tasks: int = setting(200, "outer", "Validation tasks.", low=2, high=10**6)
+    test_tasks: int = setting(600, "outer", "Test tasks at the end.", low=2, high=10**6)
+
+    seed: int = setting(0, "run", "Of the initialization and the training tasks.", low=0, high=2**63 - 1)
+    precision: str = setting("float32", "run", "Type of the numbers.", choices=("float32", "float64"))
+
+    def to_toml(self) -> dict[str, dict[str, Any]]:
+        """The settings by section; those that are None are left out."""
+        document: dict[str, dict[str, Any]] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None:
+                document.setdefault(item.metadata["section"], {})[item.name] = value
+        return document
+
+
+SETTINGS = {item.name: item for item in fields(Config)}
+_TYPES = get_type_hints(Config)
+
+
+def setting_type(name: str) -> type:
+    """The type of a setting's values, without None."""
+    types: tuple[type, ...] = get_args(_TYPES[name]) or (_TYPES[name],)
+    return types[0]
+
+
+def flag(name: str) -> str:
+    """The command-line name of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+_KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def parse_flag(name: str, value: Any) -> Any:
+    """A flag's text as a value of the setting's type; bounds are checked in :func:`resolve`."""
+    kind = setting_type(name)
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise UsageError(f"{flag(name)} must be {_KINDS[kind]}, not '{value}'.") from error
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values of some settings, and where they come from, for the messages."""
+
+    values: Mapping[str, Any]
+    origin: str = ""
+
+
+def read_layer(text: str, origin: str) -> tuple[Layer, dict[str, Any]]:
+    """The settings in a TOML text, ``[section]`` with ``key = value``, and its ``[plan]``.
+
+    The plan, which run folders have, records how a run was computed and sets nothing.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{origin} is not valid TOML: {error}.") from error
+    values: dict[str, Any] = {}
+    for section, entries in document.items():
+        if section == "plan":
+            continue
+        known = [name for name, item in SETTINGS.items() if item.metadata["section"] == section]
+        if not known or not isinstance(entries, dict):
+            sections = sorted({item.metadata["section"] for item in SETTINGS.values()})
+            raise UsageError(
+                f"{origin} has an unknown section or key '{section}'{_closest(section, sections)}."
+            )
+        for key, value in entries.items():
+            if key not in known:
+                raise UsageError(f"{origin} has an unknown key '{key}' in [{section}]{_closest(key, known)}.")
+            values[key] = value
+    plan = document.get("plan", {})
+    return Layer(values, origin), plan if isinstance(plan, dict) else {}
+
+
+def read_config_file(path: Path) -> Layer:
+    """The settings in a file given with ``--config``."""
+    try:
+        return read_layer(path.read_text(encoding="utf-8"), str(path))[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} cannot be read: {error}.") from error
+
+
+def resolve(layers: list[Layer]) -> Config:
+    """Merge the layers, the later ones winning, check every value, and fill in what depends on others."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        if "method" in layer.values and not METHODS.get(layer.values["method"], METHODS["pamela"]).skips:
+            # An earlier layer's interval was meant for the method that this one replaces.
+            values.pop("skip_interval", None)
+        for name, value in layer.values.items():
+            values[name] = _checked(name, value, layer.origin)
+    return _completed(Config(**values))
+
+
+def _checked(name: str, value: Any, origin: str) -> Any:
+    wanted = setting_type(name)
+    where = f" (in {origin})" if origin else ""
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted:
+        raise UsageError(f"{flag(name)} must be {_KINDS[wanted]}, not {value!r}{where}.")
+    bounds = SETTINGS[name].metadata
+    low, high, above, choices = (bounds.get(key) for key in ("low", "high", "above", "choices"))
+    if isinstance(value, float) and not isfinite(value):
+        raise UsageError(f"{flag(name)} must be a finite number, not {value}{where}.")
+    if low is not None and value < low:
+        raise UsageError(f"{flag(name)} must be at least {low:,}, not {value}{where}.")
+    if above is not None and value <= above:
+        raise UsageError(f"{flag(name)} must be above {above}, not {value}{where}.")
+    if high is not None and value > high:
+        raise UsageError(f"{flag(name)} must be at most {high:,}, not {value}{where}.")
+    if choices is not None and value not in choices:
+        raise UsageError(f"{flag(name)} must be one of {', '.join(choices)}, not '{value}'{where}.")
+    return value
+
+
+def _completed(config: Config) -> Config:
+    method = METHODS[config.method]
+    if config.dataset == SINE:
+        if config.way is not None or config.rotations:
+            name = "--way" if config.way is not None else "--rotations"
+            raise UsageError(f"{name} is for images: --dataset sine has no classes.")
+    elif config.way is None:
+        config = replace(config, way=5)
+    steps = method.default_steps if config.steps is None else config.steps
+    w = config.skip_interval
+    if not method.skips and w is not None:
+        raise UsageError(f"--skip-interval is for --method pamela; {config.method} makes no connections.")
+    if method.skips:
+        if steps < 2:
+            raise UsageError("--steps must be at least 2 for --method pamela: one update has no past.")
+        w = min(2, steps - 1) if w is None else w
+        if w >= steps:
+            raise UsageError(
+                f"--skip-interval must be below --steps, but {w} is not below {steps}: no connection "
+                "would be made (that is --method q)."
+            )
+    return replace(config, steps=steps, skip_interval=w)
+
+
+def _closest(word: str, known: list[str]) -> str:
+    match = get_close_matches(word, known, n=1)
+    return f"; did you mean '{match[0]}'?" if match else f"; known are {', '.join(known)}"

@@ -1,0 +1,133 @@
+"""What a person sees: messages and progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+PLAIN_INTERVAL = 30.0
+"""Seconds between progress lines where there is no terminal to draw a bar on."""
+
+
+class Bar(Protocol):
+    """Progress of one piece of work."""
+
+    def update(self, done: int, note: str = "", total: int | None = None) -> None:
+        """``done`` of the total are done; ``note`` says how it goes. ``total`` replaces the one so far."""
+        ...
+
+    def line(self, text: str) -> None:
+        """Leave a line above the bar."""
+        ...
+
+
+class Console:
+    """Messages for a person. ``quiet`` leaves results and errors, ``as_json`` one document on stdout."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> None:
+        self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
+        self._err = RichConsole(stderr=True, highlight=False)
+        self._out = RichConsole(highlight=False)
+
+    def say(self, text: str) -> None:
+        """A message on the way."""
+        if not self.quiet:
+            self._err.print(Text(text), soft_wrap=True)
+
+    def detail(self, text: str) -> None:
+        """A message for those who asked for more with ``-v``."""
+        if self.verbose:
+            self.say(text)
+
+    def warn(self, text: str) -> None:
+        """Something the user should know and may want to mend."""
+        self._err.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)
+
+    def error(self, text: str) -> None:
+        """Why the command fails."""
+        self._err.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+
+    def result(self, renderable: Any, document: dict[str, Any]) -> None:
+        """The result: a table for people, or the document where ``--json`` asks for it."""
+        if self.as_json:
+            print(json.dumps(finite(document), ensure_ascii=False))
+        else:
+            self._out.print(renderable)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Bar]:
+        """Show progress of ``what`` while the block runs."""
+        if self.quiet:
+            yield _Silent()
+        elif self._err.is_terminal:
+            yield from self._live(what, total)
+        else:
+            yield _Plain(self, what, total)
+
+    def _live(self, what: str, total: int) -> Iterator[Bar]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        with Progress(*columns, console=self._err, transient=True) as progress:
+            task = progress.add_task(what, total=total, note="")
+            yield _Live(self, progress, task)
+
+
+def finite(value: Any) -> Any:
+    """The value as JSON can hold it: numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class _Silent:
+    def update(self, done: int, note: str = "", total: int | None = None) -> None:
+        pass
+
+    def line(self, text: str) -> None:
+        pass
+
+
+class _Live:
+    def __init__(self, console: Console, progress: Progress, task: Any) -> None:
+        self._console, self._progress, self._task = console, progress, task
+
+    def update(self, done: int, note: str = "", total: int | None = None) -> None:
+        self._progress.update(self._task, completed=done, note=note, total=total)
+
+    def line(self, text: str) -> None:
+        self._console.say(text)
+
+
+class _Plain:
+    def __init__(self, console: Console, what: str, total: int) -> None:
+        self._console, self._what, self._total = console, what, total
+        self._last = time.monotonic()
+
+    def update(self, done: int, note: str = "", total: int | None = None) -> None:
+        self._total = total or self._total
+        now = time.monotonic()
+        if now - self._last >= PLAIN_INTERVAL:
+            self._last = now
+            self.line(f"{self._what} {done:,}/{self._total:,} {note}".rstrip())
+
+    def line(self, text: str) -> None:
+        self._console.say(text)
+        sys.stderr.flush()

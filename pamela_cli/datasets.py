@@ -1,0 +1,95 @@
+"""Which store a dataset's name means, and its recipe."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from data_prep import DataError, Prepared, Store, canonical_name, prepare
+from pamela_cli.config import SINE, Config, Layer, read_layer
+from pamela_cli.console import Console
+from pamela_cli.errors import PamelaError, UsageError
+
+PREFERRED, EMBEDDED = "miniimagenet", "glyphs"
+
+
+def recipe(dataset: str) -> Layer:
+    """The defaults of a dataset; none of its own: those of the settings."""
+    file = files("pamela_cli") / "recipes" / f"{dataset}.toml"
+    if not file.is_file():
+        return Layer({})
+    return read_layer(file.read_text(encoding="utf-8"), f"recipe {dataset}")[0]
+
+
+def default_dataset(data_dir: Path, console: Console) -> str:
+    """What to train on when nothing is named: miniImageNet if prepared, else the embedded glyphs."""
+    if (data_dir / f"{PREFERRED}.h5").exists():
+        console.say(f"no --dataset named: {PREFERRED}, which is in {data_dir}")
+        return PREFERRED
+    console.say(
+        f"no --dataset named, and no {PREFERRED} in {data_dir}: the embedded {EMBEDDED} serve.\n"
+        f"For the real one: `pamela prepare {PREFERRED} SOURCE`."
+    )
+    return EMBEDDED
+
+
+def open_dataset(dataset: str, data_dir: Path, console: Console) -> tuple[str, str, Store | None]:
+    """The name to record, the recipe's name, and the open store (None for sine waves).
+
+    ``dataset`` is sine, a store file, or the name of one in ``data_dir``; the embedded glyphs are made
+    when they are not there.
+    """
+    if dataset == SINE:
+        return SINE, SINE, None
+    path = store_path(dataset, data_dir)
+    if not path.exists() and path == data_dir / f"{EMBEDDED}.h5":
+        prepare_with_progress(EMBEDDED, None, path, console)
+    store = Store.open(path)
+    return path.stem, store.dataset, store
+
+
+def store_path(dataset: str, data_dir: Path) -> Path:
+    """The file that a dataset's name or path means."""
+    as_path = Path(dataset)
+    if as_path.is_file() or "/" in dataset or as_path.suffix == ".h5":
+        if not as_path.is_file():
+            raise UsageError(f"--dataset {dataset}: there is no such file.")
+        return as_path
+    path = data_dir / f"{dataset}.h5"
+    if path.exists():
+        return path
+    try:
+        name = canonical_name(dataset)
+    except DataError as error:
+        raise UsageError(f"--dataset: {error}") from error
+    path = data_dir / f"{name}.h5"
+    if not path.exists() and name != EMBEDDED:
+        raise PamelaError(f"{path} is not there; make it with `pamela prepare {name} SOURCE`.")
+    return path
+
+
+def open_trained_dataset(
+    config: Config, dataset: str | None, data_dir: Path, console: Console
+) -> Store | None:
+    """The store that a run was trained on, found by name, or by ``dataset`` where it moved."""
+    _, _, store = open_dataset(dataset or config.dataset or "", data_dir, console)
+    if store is not None and store.sha256 != config.store_sha256 and dataset is None:
+        raise PamelaError(
+            f"{store.path} is not the store that the run was trained on (its checksum differs); "
+            "prepare that one again, or name a store with --dataset."
+        )
+    return store
+
+
+def prepare_with_progress(
+    name: str, source: Path | None, out: Path, console: Console, **options: Any
+) -> Prepared:
+    """Make a store, showing how it goes."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with console.progress(f"preparing {name}", 1) as bar:
+
+        def heard(split: str, done: int, total: int) -> None:
+            bar.update(done, split, total)
+
+        return prepare(name, source, out, progress=heard, **options)

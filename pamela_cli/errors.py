@@ -1,0 +1,23 @@
+"""Errors that reach a person: one sentence that says what, where, and what to do."""
+
+from __future__ import annotations
+
+
+class PamelaError(Exception):
+    """The command failed; exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(PamelaError):
+    """The command was called wrongly; exit code 2."""
+
+    exit_code = 2
+
+
+class Stopped(PamelaError):
+    """A signal asked the command to stop; it has saved what it can. Exit code 128 + signal."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,201 @@
+"""Evaluating trained runs on fixed tasks, alone or against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from pamela_cli.cli import Context
+from pamela_cli.config import SINE, Config
+from pamela_cli.datasets import open_trained_dataset
+from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
+from pamela_cli.engine.evaluation import NormSource, TaskScores, paired_advantage
+from pamela_cli.engine.inner_loop import Learner, inner_loop
+from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.tasks import Tasks
+from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.judging import judge
+from pamela_cli.problem import Problem, TaskSet
+from pamela_cli.report.figures import fitted_waves, loss_by_update
+from pamela_cli.results import Protocol, result_record
+from pamela_cli.runs import RunFolder, find_run
+from pamela_cli.session import device_of
+
+SHOWN_WAVES = 3
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to evaluate on; None is as trained, or the fixed tasks."""
+
+    split: str = "test"
+    tasks: int | None = None
+    steps: int | None = None
+    way: int | None = None
+    shot: int | None = None
+    query: int | None = None
+    seed: int | None = None
+    dataset: str | None = None
+    norm_stats: str = "query"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("split", ("train", "val", "test")), ("norm_stats", ("query", "support"))):
+            if getattr(self, name) not in choices:
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(f"{flag} must be {' or '.join(choices)}, not '{getattr(self, name)}'.")
+        bounds = {"tasks": 2, "steps": 0, "way": 2, "shot": 1, "query": 1, "seed": 0}
+        for name, low in bounds.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UsageError(f"--{name} must be at least {low}, not {value}.")
+
+    def protocol(self, config: Config) -> Protocol:
+        """The protocol for a run: what is wanted, and as trained elsewhere."""
+        trained = Protocol.of(config, self.split)
+        if config.dataset == SINE:
+            for name in ("way", "query"):
+                if getattr(self, name) is not None:
+                    raise UsageError(
+                        f"--{name} is for images: sine waves are judged on evenly spaced points."
+                    )
+        elif self.way is not None and trained.way is not None and self.way > trained.way:
+            raise UsageError(
+                f"--way {self.way} is more than the {trained.way} classes the run was trained with; "
+                f"its network has {trained.way} outputs."
+            )
+        return replace(
+            trained,
+            way=self.way or trained.way,
+            shot=self.shot or trained.shot,
+            query=self.query or trained.query,
+            steps=trained.steps if self.steps is None else self.steps,
+            norm_stats=cast(NormSource, self.norm_stats),
+        )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run with its learner, and what it achieved."""
+
+    folder: RunFolder
+    problem: Problem
+    learner: Learner
+    protocol: Protocol
+    tasks: TaskSet
+    scores: TaskScores
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The run's result as a document."""
+        return result_record(self.folder.name, self.problem.config, self.protocol, self.tasks, self.scores)
+
+
+def evaluate_runs(
+    context: Context, names: list[str], wanted: Wanted, device_name: str, figures: bool
+) -> dict[str, Any]:
+    """Evaluate each run; several are compared in pairs, which needs the same tasks for all."""
+    device = device_of(device_name)
+    judged: list[Judged] = []
+    for name in names:
+        judged.append(_evaluate(context, find_run(context.runs_dir, name), wanted, device))
+        _check_comparable(judged[0], judged[-1])
+    if figures:
+        for path in _draw(judged):
+            context.console.say(f"figure: {path}")
+    if len(judged) == 1:
+        return judged[0].record
+    pairs = []
+    for a, b in combinations(judged, 2):
+        higher = a.problem.objective().higher_is_better
+        difference, ci95 = paired_advantage(a.scores.final, b.scores.final, higher)
+        pairs.append({"a": a.folder.name, "b": b.folder.name, "difference": difference, "ci95": ci95})
+    return {"runs": [each.record for each in judged], "pairs": pairs}
+
+
+def load_learner(folder: RunFolder, problem: Problem) -> Learner:
+    """The learner of a run's best checkpoint."""
+    if not folder.best.exists():
+        raise PamelaError(
+            f"{folder.path} has no best.safetensors yet: it was not validated; "
+            f"go on with `pamela meta-train --run {folder.path} --resume`."
+        )
+    learner = problem.learner()
+    try:
+        Checkpoint.read(folder.best).restore(learner)
+    except CheckpointError as error:
+        raise PamelaError(f"{folder.path} cannot be evaluated: {error}.") from error
+    return learner
+
+
+def _evaluate(context: Context, folder: RunFolder, wanted: Wanted, device: torch.device) -> Judged:
+    config, _ = folder.read_config()
+    protocol = wanted.protocol(config)
+    store = open_trained_dataset(config, wanted.dataset, context.data_dir, context.console)
+    if store is not None:
+        protocol = replace(protocol, dataset=store.path.stem)
+    problem = Problem(config, store, device)
+    learner = load_learner(folder, problem)
+    count = wanted.tasks or (1000 if store is None else 600)
+    tasks = problem.fixed_tasks(
+        wanted.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query, seed=wanted.seed
+    )
+    if tasks.left_out:
+        context.console.warn(
+            f"{tasks.left_out} classes of {wanted.split} have too few images and are left out."
+        )
+    runner = Runner(Plan.choose(device, config.meta_batch, convolutional=store is not None))
+    with context.console.progress(f"judging {folder.name}", count) as bar:
+        scores = judge(
+            learner, problem.objective(protocol.way), tasks, runner, protocol.steps, bar.update,
+            norm_stats=protocol.norm_stats,
+        )  # fmt: skip
+    return Judged(folder, problem, learner, protocol, tasks, scores)
+
+
+def _check_comparable(first: Judged, other: Judged) -> None:
+    """Pairs are compared task by task: the tasks must be the same, whatever else differs."""
+    for name in ("dataset", "way", "shot", "query"):
+        a, b = getattr(first.protocol, name), getattr(other.protocol, name)
+        if a != b:
+            raise UsageError(
+                f"{first.folder.name} and {other.folder.name} cannot be compared on the same tasks: "
+                f"{name} is {a} in one and {b} in the other."
+            )
+
+
+def _draw(judged: list[Judged]) -> list[str]:
+    """Loss by inner update for all runs together, in the first one's folder; fitted waves for each."""
+    first = judged[0]
+    p = first.protocol
+    way = f"{p.way}-way " if p.way else ""
+    title = f"{p.dataset} {p.split}, {way}{p.shot}-shot, {first.tasks.count} tasks"
+    unit = "squared error" if p.way is None else "cross-entropy, nats"
+    labelled = [(each.folder.name, each.scores) for each in judged]
+    trained = [each.problem.config.steps or 0 for each in judged]
+    stem = first.folder.figures / f"loss-by-update-{p.split}"
+    drawn = [loss_by_update(labelled, stem, title, trained, unit)]
+    if p.way is None:
+        drawn += [_draw_waves(each) for each in judged]
+    return [str(path) for path in drawn]
+
+
+def _draw_waves(judged: Judged) -> Any:
+    """The first waves of the task set, with the curve after each update (paper figure 4)."""
+    tasks: Tasks = next(judged.tasks.batches(SHOWN_WAVES))
+    learner, objective = judged.learner, judged.problem.objective()
+    with torch.no_grad():
+        spread = learner.spread()
+    vectors = (learner.theta.detach().requires_grad_(), *spread)
+    trajectory = inner_loop(learner, objective, tasks, vectors, judged.protocol.steps)
+    with torch.no_grad():
+        fits = torch.stack([learner.backbone(theta, tasks.query_x) for theta in trajectory])
+    arrays = [t[..., 0].double().cpu().numpy() for t in (tasks.support_x, tasks.support_y, tasks.query_x)]
+    truth = tasks.query_y[..., 0].double().cpu().numpy()
+    return fitted_waves(
+        judged.folder.name, (arrays[0], arrays[1]), (arrays[2], truth),
+        np.asarray(fits[..., 0].double().cpu().numpy()), judged.folder.figures / "fitted-waves",
+    )  # fmt: skip

@@ -1,0 +1,34 @@
+"""Judging a learner on a fixed list of tasks, with progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pamela_cli.engine.evaluation import NormSource, TaskScores, concatenate, evaluate
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.runner import Runner
+from pamela_cli.engine.tasks import Objective
+from pamela_cli.problem import TaskSet
+
+
+def judge(
+    learner: Learner,
+    objective: Objective,
+    tasks: TaskSet,
+    runner: Runner,
+    steps: int,
+    on_batch: Callable[[int], None],
+    *,
+    norm_stats: NormSource = "query",
+    every_step: bool = True,
+) -> TaskScores:
+    """Scores of all tasks, in order. ``on_batch`` hears the number judged so far, and may raise to stop."""
+    plan = runner.plan
+    batches = tasks.batches(2 * plan.workers * plan.judged_at_a_time)
+    parts = []
+    done = 0
+    for part in evaluate(learner, objective, batches, runner, steps, norm_stats, every_step):
+        parts.append(part)
+        done += len(part.final)
+        on_batch(done)
+    return concatenate(parts)

@@ -1,0 +1,179 @@
+"""What a run is about, built from its settings: the network, the objective, and the tasks.
+
+The one place where a store of images, or sine waves, becomes tensors on a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from data_prep.store import Split, Store
+from pamela_cli.config import Config
+from pamela_cli.engine.backbones import MLP, Backbone, Conv4
+from pamela_cli.engine.episodes import (
+    EpisodeSource,
+    ImageEpisodes,
+    ImagePool,
+    SineEpisodes,
+    TooFewError,
+    usable_classes,
+)
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
+from pamela_cli.engine.update_rule import UpdateRule
+from pamela_cli.errors import PamelaError
+from pamela_cli.methods import METHODS
+
+IMAGE_SIZES = range(16, 225)
+SINE_QUERY_POINTS = 1000
+FIXED_SEED = 0
+"""Seed of validation and test tasks, unless another is asked for: streams of their own, never trained on."""
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """A fixed list of tasks of one split: the store's frozen ones, or drawn from ``seed``.
+
+    ``seed`` is None for tasks that nobody chose by seed. ``left_out`` counts classes with too few images.
+    """
+
+    source: EpisodeSource
+    count: int
+    seed: int | None = None
+    frozen: Tensor | None = None
+    left_out: int = 0
+
+    def batches(self, size: int) -> Iterator[Tasks]:
+        """The tasks in order, ``size`` at a time."""
+        for start in range(0, self.count, size):
+            stop = min(start + size, self.count)
+            if self.frozen is not None and isinstance(self.source, ImageEpisodes):
+                yield self.source.gather(self.frozen[start:stop])
+            else:
+                yield self.source.draw(self.seed or FIXED_SEED, 0, torch.arange(start, stop))
+
+
+class Problem:
+    """The network, objective and tasks of ``config`` on ``device``; ``store`` is None for sine waves."""
+
+    def __init__(self, config: Config, store: Store | None, device: torch.device) -> None:
+        self.config, self.store, self.device = config, store, device
+        self.dtype = torch.float64 if config.precision == "float64" else torch.float32
+        self.backbone: Backbone
+        if store is None:
+            self.backbone = MLP((1, config.width, config.width, 1))
+            return
+        if store.image_size not in IMAGE_SIZES:
+            raise PamelaError(
+                f"{store.path} has images of {store.image_size}×{store.image_size}, and the network takes "
+                f"{IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}; prepare it again with --image-size."
+            )
+        assert config.way is not None  # settings for images always have it
+        self.backbone = Conv4(config.way, store.channels, store.image_size, config.width)
+        self._pools: dict[str, ImagePool] = {}
+
+    def check(self) -> None:
+        """Make sure that every split has enough for the tasks, before anything is loaded or written."""
+        if self.store is None:
+            return
+        c = self.config
+        for split in ("train", "val", "test"):
+            turns = 4 if c.rotations and split == "train" else 1
+            offsets = torch.from_numpy(self.store.split(split).class_offsets)
+            with self._naming_the_store():
+                usable_classes(offsets, split, c.way or 0, c.shot + c.query, turns)
+
+    def learner(self) -> Learner:
+        """A fresh learner on the device, started from the config's seed."""
+        config = self.config
+        assert config.steps is not None
+        rule = UpdateRule(METHODS[config.method], self.backbone.layout, config.steps, config.skip_interval)
+        fresh = Learner.initial(self.backbone, rule, config.inner_lr, config.seed)
+        return fresh.to(self.device, self.dtype)
+
+    def objective(self, way: int | None = None) -> Objective:
+        """Cross-entropy among ``way`` classes (default: the trained ones), or squared error."""
+        if self.store is None:
+            return Regression()
+        return Classification(way or self.config.way or 0)
+
+    def training_tasks(self) -> EpisodeSource:
+        """Tasks of the train split."""
+        c = self.config
+        if self.store is None:
+            return SineEpisodes("train", c.shot, c.query, self.device, self.dtype)
+        return self._episodes("train", c.way or 0, c.shot, c.query, c.rotations)
+
+    def fixed_tasks(
+        self,
+        split: str,
+        count: int,
+        *,
+        way: int | None = None,
+        shot: int | None = None,
+        query: int | None = None,
+        seed: int | None = None,
+    ) -> TaskSet:
+        """``count`` tasks that are always the same.
+
+        The store's frozen ones serve where they are enough, and neither a seed nor another number of
+        queries asks for fresh ones. Sine waves are judged on evenly spaced points.
+        """
+        c = self.config
+        shot, query = shot or c.shot, query or c.query
+        if self.store is None:
+            points = SINE_QUERY_POINTS
+            sines = SineEpisodes(split, shot, points, self.device, self.dtype, even_query=True)
+            return TaskSet(sines, count, seed)
+        way = way or c.way or 0
+        source = self._episodes(split, way, shot, query)
+        rows = self.store.split(split).episodes(way, shot) if seed is None else None
+        if rows is None or count > len(rows) or rows.shape[2] != shot + query:
+            return TaskSet(source, count, seed, left_out=source.left_out)
+        frozen = torch.from_numpy(rows[:count]).long().to(self.device)
+        return TaskSet(source, count, None, frozen, source.left_out)
+
+    def _episodes(
+        self, split: str, way: int, shot: int, query: int, rotations: bool = False
+    ) -> ImageEpisodes:
+        with self._naming_the_store():
+            return ImageEpisodes(self._pool(split), split, way, shot, query, rotations)
+
+    @contextmanager
+    def _naming_the_store(self) -> Iterator[None]:
+        try:
+            yield
+        except TooFewError as error:
+            assert self.store is not None
+            raise PamelaError(f"{self.store.path}: {error}; lower --way, --shot or --query.") from error
+
+    def _pool(self, split: str) -> ImagePool:
+        assert self.store is not None
+        if split not in self._pools:
+            mean, std = (
+                torch.as_tensor(values, dtype=self.dtype, device=self.device)
+                for values in (self.store.mean, self.store.std)
+            )
+            part = self.store.split(split)
+            offsets = torch.from_numpy(part.class_offsets).to(self.device)
+            self._pools[split] = ImagePool(_load_images(part, self.device), offsets, mean, std)
+        return self._pools[split]
+
+
+def _load_images(split: Split, device: torch.device) -> Tensor:
+    """A split's images as uint8 (N, C, H, W): on the device, or in pinned host memory if they don't fit."""
+    count, height, width, channels = split.images.shape
+    shape = (count, channels, height, width)
+    size = count * channels * height * width
+    on_host = device.type == "cuda" and size > 0.5 * torch.cuda.mem_get_info(device)[0]
+    images = torch.empty(shape, dtype=torch.uint8, device="cpu" if on_host else device, pin_memory=on_host)
+    done = 0
+    for block in split.blocks():
+        images[done : done + len(block)] = torch.from_numpy(block).permute(0, 3, 1, 2)
+        done += len(block)
+    return images

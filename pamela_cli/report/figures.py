@@ -1,0 +1,161 @@
+"""Figures: drawn without a screen, readable in print and by the colour-blind."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from pamela_cli.config import Config
+from pamela_cli.engine.evaluation import TaskScores
+
+# Okabe and Ito's palette, told apart by the colour-blind; markers and dashes tell the lines apart in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+}
+Floats = NDArray[np.float64]
+
+
+def save(figure: Figure, stem: Path, header: list[str], rows: list[list[Any]]) -> Path:
+    """Write ``stem``.png and .pdf, and the numbers as .csv; returns the PNG's path."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".png", ".pdf"):
+        figure.savefig(stem.with_suffix(suffix), bbox_inches="tight")
+    with stem.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return stem.with_suffix(".png")
+
+
+def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -> Path:
+    """Score of training tasks after adaptation (moving mean) and validation, by outer step."""
+    name = "mse" if config.way is None else "accuracy"
+    scale = 1 if config.way is None else 100
+    train = [(m["step"], m[name]) for m in metrics if m.get(name) is not None]
+    val = [(m["step"], m[f"val_{name}"], m["val_ci95"]) for m in metrics if m.get(f"val_{name}") is not None]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5, 3.2))
+        axes = figure.add_subplot()
+        steps, raw = np.array(train).T if train else (np.empty(0), np.empty(0))
+        smooth = _moving_mean(raw, max(1, len(raw) // 50))
+        axes.plot(steps, scale * raw, color=COLOURS[5], linewidth=0.5, alpha=0.5)
+        axes.plot(steps, scale * smooth, color=COLOURS[0], label="training tasks (moving mean)")
+        if val:
+            x, y, ci = (np.array(column) for column in zip(*val, strict=True))
+            axes.errorbar(
+                x, scale * y, scale * ci, color=COLOURS[1], marker="o", markersize=4, capsize=2,
+                label="validation tasks (95 % interval)",
+            )  # fmt: skip
+        if config.way is None:
+            axes.set_yscale("log")
+        axes.set_xlabel("outer step")
+        axes.set_ylabel("query MSE after adaptation" if config.way is None else "query accuracy [%]")
+        axes.set_title(_title(config), fontsize=9)
+        axes.legend()
+        rows = [["train", s, v, ""] for s, v in train] + [["validation", *row] for row in val]
+        return save(figure, stem, ["tasks", "outer step", name, "ci95"], rows)
+
+
+def loss_by_update(
+    scores: list[tuple[str, TaskScores]], stem: Path, title: str, trained: list[int], unit: str
+) -> Path:
+    """Query loss after each inner update: mean, and standard deviation over tasks (paper figure 5, left)."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5, 3.2))
+        axes = figure.add_subplot()
+        rows: list[list[Any]] = []
+        for i, (label, result) in enumerate(scores):
+            mean, spread = result.loss.mean(0), result.loss.std(0, ddof=1)
+            updates = np.arange(len(mean))
+            shift = 0.06 * (i - (len(scores) - 1) / 2)
+            axes.errorbar(
+                updates + shift, mean, spread, color=COLOURS[i % 7], marker=MARKERS[i % 7], markersize=4,
+                capsize=2, linewidth=1.2, elinewidth=0.8, label=label,
+            )  # fmt: skip
+            rows += [[label, j, m, s] for j, m, s in zip(updates, mean, spread, strict=True)]
+        beyond = [n for n in trained if n < max(r.loss.shape[1] for _, r in scores) - 1]
+        for n in sorted(set(beyond)):
+            axes.axvline(n, color="#888888", linestyle=":", linewidth=1)
+            axes.annotate(f"trained to {n}", (n, 1), (3, -2), xycoords=("data", "axes fraction"),
+                          textcoords="offset points", fontsize=7, color="#555555", va="top")  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("inner update")
+        axes.set_ylabel(f"query loss [{unit}]")
+        axes.set_title(title, fontsize=9)
+        axes.legend()
+        return save(figure, stem, ["run", "inner update", "mean loss", "standard deviation over tasks"], rows)
+
+
+def fitted_waves(
+    label: str, support: tuple[Floats, Floats], truth: tuple[Floats, Floats], fits: Floats, stem: Path
+) -> Path:
+    """Sine waves with the curve fitted after each inner update (paper figure 4).
+
+    ``support`` x, y (waves, K); ``truth`` x, y (waves, points); ``fits`` (updates + 1, waves, points).
+    """
+    waves = len(truth[0])
+    columns = min(waves, 3)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.1 * columns, 2.6 * math.ceil(waves / columns)))
+        shades = mpl.colormaps["viridis_r"](np.linspace(0.15, 1, len(fits)))
+        for wave in range(waves):
+            axes = figure.add_subplot(math.ceil(waves / columns), columns, wave + 1)
+            axes.plot(
+                truth[0][wave],
+                truth[1][wave],
+                color="black",
+                linestyle="--",
+                linewidth=1.6,
+                label="true wave",
+            )
+            for update, fit in enumerate(fits):
+                last = update == len(fits) - 1
+                axes.plot(truth[0][wave], fit[wave], color=shades[update], linewidth=1.6 if last else 0.8,
+                          label=f"after {update} update{'s' * (update != 1)}")  # fmt: skip
+            axes.plot(
+                support[0][wave], support[1][wave], "o", color=COLOURS[1], markersize=4, label="support"
+            )
+            axes.set_xlabel("x")
+            if wave % columns == 0:
+                axes.set_ylabel("y")
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=7)
+        figure.suptitle(label, fontsize=9)
+        figure.set_layout_engine("constrained")
+        rows: list[list[Any]] = []
+        for wave in range(waves):
+            series = (truth[0][wave], truth[1][wave], *fits[:, wave])
+            rows += [[wave, *values] for values in zip(*series, strict=True)]
+        header = ["wave", "x", "y", *(f"after update {j}" for j in range(len(fits)))]
+        return save(figure, stem, header, rows)
+
+
+def _moving_mean(values: Floats, width: int) -> Floats:
+    """Mean of the last ``width`` values at each place."""
+    sums = np.cumsum(np.insert(np.nan_to_num(values), 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - width, 0)
+    return np.asarray((sums[ends] - sums[starts]) / (ends - starts), dtype=np.float64)
+
+
+def _title(config: Config) -> str:
+    way = f"{config.way}-way " if config.way else ""
+    return f"{config.method} on {config.dataset}, {way}{config.shot}-shot, seed {config.seed}"

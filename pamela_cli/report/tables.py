@@ -1,0 +1,72 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from data_prep import StoreSummary
+from pamela_cli.methods import METHODS
+from pamela_cli.results import norm_stats_text, score_text
+
+
+def store_table(summary: StoreSummary, done: str) -> Table:
+    """What a store holds."""
+    table = Table(title=f"{summary.store} {done}", title_justify="left")
+    for heading in ("split", "classes", "images"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split, counts in summary.splits.items():
+        table.add_row(split, f"{counts['classes']:,}", f"{counts['images']:,}")
+    size = summary.image_size
+    table.caption = f"{summary.dataset}, {size}×{size}, from {summary.form}"
+    table.caption_justify = "left"
+    return table
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    """The result of a training run."""
+    table = Table(title=f"{METHODS[summary['method']].title} on {summary['dataset']}", title_justify="left")
+    table.add_column("split")
+    table.add_column("result (95 % interval)")
+    table.add_column("tasks", justify="right")
+    for split in ("val", "test"):
+        record = summary[split]
+        table.add_row(split, score_text(record), f"{record['tasks']:,}")
+    skipped = f", {summary['skipped_steps']} steps skipped" if summary["skipped_steps"] else ""
+    table.caption = (
+        f"run {summary['run']}: {summary['iterations']:,} iterations in {summary['seconds']:,.0f} s "
+        f"({summary['tasks_per_second']:.1f} tasks/s){skipped}; {norm_stats_text(summary['test'])}"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def evaluation_table(document: dict[str, Any]) -> Table:
+    """One run's result after each update, or several runs and their differences."""
+    records = document.get("runs", [document])
+    first = records[0]
+    way = f"{first['way']}-way " if first["way"] else ""
+    table = Table(
+        title=f"{first['dataset']} {first['split']}, {way}{first['shot']}-shot, {first['tasks']:,} tasks",
+        title_justify="left",
+    )
+    table.add_column("run")
+    table.add_column("updates", justify="right")
+    table.add_column("result (95 % interval)")
+    table.add_column("before adaptation", justify="right")
+    for record in records:
+        beyond = f" (trained {record['trained_steps']})" if record["steps"] != record["trained_steps"] else ""
+        before = (
+            f"{record['mse_per_step'][0]:.4f}"
+            if "mse" in record
+            else f"{100 * record['accuracy_per_step'][0]:.2f} %"
+        )
+        table.add_row(record["run"], f"{record['steps']}{beyond}", score_text(record), before)
+    for pair in document.get("pairs", []):
+        scale, unit = (1, "") if "mse" in first else (100, " points")
+        text = f"{scale * pair['difference']:+.4g} ± {scale * pair['ci95']:.2g}{unit}"
+        table.add_row(f"{pair['a']} better than {pair['b']} by", "", text, "")
+    table.caption = norm_stats_text(first)
+    table.caption_justify = "left"
+    return table

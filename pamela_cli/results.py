@@ -1,0 +1,94 @@
+"""Results as documents: the records that commands print with ``--json`` and runs keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from data_prep import StoreSummary
+from pamela_cli.config import Config
+from pamela_cli.engine.evaluation import NormSource, TaskScores, mean_ci95
+from pamela_cli.problem import SINE_QUERY_POINTS, TaskSet
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a run was judged: on which tasks, with how many updates, how batch norm got its statistics."""
+
+    dataset: str
+    split: str
+    way: int | None
+    shot: int
+    query: int
+    steps: int
+    norm_stats: NormSource = "query"
+
+    @classmethod
+    def of(cls, config: Config, split: str) -> Protocol:
+        """As the run was trained."""
+        query = SINE_QUERY_POINTS if config.way is None else config.query
+        return cls(config.dataset or "", split, config.way, config.shot, query, config.steps or 0)
+
+
+def result_record(
+    run: str, config: Config, protocol: Protocol, tasks: TaskSet, scores: TaskScores
+) -> dict[str, Any]:
+    """One run's result on a task set. Accuracies are fractions, ``ci95`` half-widths.
+
+    ``seed`` is that of the tasks, null for the fixed ones that every evaluation shares. The lists by
+    update begin before adaptation.
+    """
+    record: dict[str, Any] = {
+        "run": run,
+        "dataset": protocol.dataset,
+        "split": protocol.split,
+        "method": config.method,
+    }
+    mean, ci95 = mean_ci95(scores.final)
+    shared = {
+        "tasks": tasks.count,
+        "way": protocol.way,
+        "shot": protocol.shot,
+        "query": protocol.query,
+        "steps": protocol.steps,
+        "trained_steps": config.steps,
+        "norm_stats": protocol.norm_stats,
+        "seed": tasks.seed,
+    }
+    by_update = scores.score.mean(0).tolist()
+    if protocol.way is None:
+        median = float(np.median(scores.final))
+        return record | {"mse": mean, "ci95": ci95, "median": median} | shared | {"mse_per_step": by_update}
+    losses = scores.loss.mean(0).tolist()
+    curves = {"loss_per_step": losses, "accuracy_per_step": by_update}
+    return record | {"accuracy": mean, "ci95": ci95} | shared | curves
+
+
+def store_record(summary: StoreSummary) -> dict[str, Any]:
+    """A store that was prepared or verified; ``sha256`` is the checksum of its content."""
+    return {
+        "store": str(summary.store),
+        "dataset": summary.dataset,
+        "form": summary.form,
+        "image_size": summary.image_size,
+        "splits": summary.splits,
+        "sha256": summary.sha256,
+    }
+
+
+def score_text(record: dict[str, Any]) -> str:
+    """A result for people: accuracy in percent, or squared error, with its 95 % interval."""
+    if "mse" in record:
+        return f"MSE {record['mse']:.4f} ± {record['ci95']:.4f}"
+    return f"{100 * record['accuracy']:.2f} % ± {100 * record['ci95']:.2f}"
+
+
+def norm_stats_text(record: dict[str, Any]) -> str:
+    """How batch norm got its statistics, in words; sine waves have no batch norm."""
+    if record["way"] is None:
+        return "no batch norm"
+    if record["norm_stats"] == "query":
+        return "queries normalised among themselves (transductive)"
+    return "queries normalised by the support set alone"

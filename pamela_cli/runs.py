@@ -1,0 +1,167 @@
+"""Run folders: what is in them, and how they are named, made and found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from pamela_cli.config import Config, Layer, read_layer, resolve
+from pamela_cli.console import finite
+from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.files import remove_leftovers, write_atomically
+
+_CONFIG_HEAD = """\
+# The settings of this run, complete: `pamela meta-train --config FILE` trains it again.
+# [plan] says how it was computed; another machine may choose otherwise and round otherwise.
+
+"""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run: its settings, metrics, checkpoints, summary and figures."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """What results call the run."""
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        """Settings, TOML."""
+        return self.path / "config.toml"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint to resume from."""
+        return self.path / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint with the best validation."""
+        return self.path / "best.safetensors"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object a line, for training windows and validations."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary_file(self) -> Path:
+        """The document that meta-train prints; there when the run is finished."""
+        return self.path / "summary.json"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of figures."""
+        return self.path / "figures"
+
+    def write_config(self, config: Config, plan: dict[str, Any]) -> None:
+        """Record the settings and how they are computed."""
+        document = config.to_toml() | {"plan": plan}
+        write_atomically(self.config_file, _CONFIG_HEAD + tomli_w.dumps(document))
+
+    def read_config(self) -> tuple[Config, dict[str, Any]]:
+        """The settings and the plan of the run."""
+        try:
+            text = self.config_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PamelaError(
+                f"{self.path} is not a run folder: config.toml cannot be read ({error})."
+            ) from error
+        layer, plan = read_layer(text, str(self.config_file))
+        return resolve([layer]), plan
+
+    def add_metrics(self, record: dict[str, Any]) -> None:
+        """Append one line."""
+        with self.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(finite(record)) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines so far; one that a kill cut short is left out."""
+        if not self.metrics_file.exists():
+            return []
+        records = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return records
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drop what was recorded after ``step``: a resumed run writes it again."""
+        kept = [json.dumps(record) + "\n" for record in self.metrics() if record["step"] <= step]
+        write_atomically(self.metrics_file, "".join(kept))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Record the finished run's result."""
+        write_atomically(self.summary_file, json.dumps(finite(summary), indent=2) + "\n")
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The finished run's result, or None."""
+        if not self.summary_file.exists():
+            return None
+        summary: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
+        return summary
+
+
+def default_name(config: Config) -> str:
+    """METHOD-DATASET-WAYwSHOTs-sSEED; sine waves have no way."""
+    way = f"{config.way}w" if config.way else ""
+    return f"{config.method}-{config.dataset}-{way}{config.shot}s-s{config.seed}"
+
+
+def create_run(runs_dir: Path, name: str | None, config: Config) -> RunFolder:
+    """Make a fresh run folder: ``name`` if given and free, else the default name with -2, -3 … behind."""
+    if name is not None:
+        path = run_path(runs_dir, name)
+        if path.exists():
+            raise UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
+        _make(path)
+        return RunFolder(path)
+    stem = default_name(config)
+    for count in range(1, 10_000):
+        path = runs_dir / (stem if count == 1 else f"{stem}-{count}")
+        if not path.exists():
+            _make(path)
+            return RunFolder(path)
+    raise PamelaError(f"{runs_dir} holds 10,000 runs called {stem}; name this one with --run.")
+
+
+def find_run(runs_dir: Path, name: str) -> RunFolder:
+    """The run called ``name``: a path if one is there or it has a slash, else in the runs folder."""
+    path = run_path(runs_dir, name)
+    if not path.is_dir():
+        raise UsageError(f"there is no run {path}{_there(runs_dir)}")
+    folder = RunFolder(path)
+    remove_leftovers(path)
+    return folder
+
+
+def run_path(runs_dir: Path, name: str) -> Path:
+    """Where a run of that name is, or would be."""
+    return Path(name) if "/" in name or Path(name).exists() else runs_dir / name
+
+
+def overrides(config: Config, flags: Layer) -> list[str]:
+    """Names of the flags that differ from a run's settings."""
+    return [name for name, value in flags.values.items() if getattr(config, name) != value]
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise PamelaError(f"the run folder {path} cannot be made: {error.strerror}.") from error
+
+
+def _there(runs_dir: Path) -> str:
+    names = sorted(p.name for p in runs_dir.glob("*/") if (p / "config.toml").exists())
+    return f"; {runs_dir} has {', '.join(names[:8])}{' …' if len(names) > 8 else ''}." if names else "."

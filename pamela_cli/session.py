@@ -1,0 +1,109 @@
+"""Starting runs and going on with them: from flags and files to a :class:`Training`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_prep import Store
+from pamela_cli.cli import Context
+from pamela_cli.config import Config, Layer, flag, read_config_file, resolve
+from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
+from pamela_cli.engine.device import NoSuchDeviceError, choose_device
+from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.problem import Problem
+from pamela_cli.runs import create_run, find_run
+from pamela_cli.signals import StopRequest
+from pamela_cli.training import Training
+
+
+def train(context: Context, run: str | None, config_file: Path | None, device_name: str) -> dict[str, Any]:
+    """Start a run and take it to its end; returns its summary."""
+    console = context.console
+    device = device_of(device_name)
+    layers = [read_config_file(config_file)] if config_file else []
+    layers.append(context.flags)
+    named = [layer.values["dataset"] for layer in layers if "dataset" in layer.values]
+    dataset = named[-1] if named else default_dataset(context.data_dir, console)
+    name, kind, store = open_dataset(dataset, context.data_dir, console)
+    found = Layer({"dataset": name} | ({"store_sha256": store.sha256} if store else {}))
+    _check_store(layers, found, store)
+    config = resolve([recipe(kind), *layers, found])
+    problem = Problem(config, store, device)
+    problem.check()
+    folder = create_run(context.runs_dir, run, config)
+    plan = Plan.choose(device, config.meta_batch, convolutional=store is not None)
+    folder.write_config(config, asdict(plan))
+    console.say(f"run {folder.path} on {describe(device)}: {_headline(config)}")
+    with StopRequest() as stop:
+        return Training(folder, problem, Runner(plan), console, stop).run()
+
+
+def resume(context: Context, run: str, device_name: str) -> dict[str, Any]:
+    """Go on with a run from its last checkpoint; returns its summary."""
+    folder = find_run(context.runs_dir, run)
+    config, recorded = folder.read_config()
+    moved = context.flags.values.get("dataset")
+    for name, value in context.flags.values.items():
+        if name != "dataset" and getattr(config, name) != value:
+            raise UsageError(
+                f"{flag(name)} {value} differs from the run, which has {getattr(config, name)}; "
+                "a run goes on with its own settings."
+            )
+    if summary := folder.read_summary():
+        context.console.say(f"run {folder.path} is finished")
+        return summary
+    device = device_of(device_name)
+    store = open_trained_dataset(config, moved, context.data_dir, context.console)
+    plan = _recorded_plan(recorded, device) or Plan.choose(device, config.meta_batch, store is not None)
+    with StopRequest() as stop:
+        training = Training(folder, Problem(config, store, device), Runner(plan), context.console, stop)
+        training.resume()
+        context.console.say(
+            f"run {folder.path} goes on from step {training.progress.step:,} on {describe(device)}"
+        )
+        return training.run()
+
+
+def device_of(name: str) -> torch.device:
+    """The device of ``--device``; wrong names and absent devices are wrong usage."""
+    try:
+        return choose_device(name)
+    except NoSuchDeviceError as error:
+        raise UsageError(f"{error}.") from error
+
+
+def describe(device: torch.device) -> str:
+    """The device for people."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+
+
+def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None:
+    for layer in layers:
+        wanted = layer.values.get("store_sha256")
+        if wanted is not None and store is not None and wanted != found.values["store_sha256"]:
+            raise PamelaError(
+                f"{store.path} is not the store that {layer.origin} was made for (its checksum differs); "
+                "prepare that one, or take store_sha256 out of the file to train on this one."
+            )
+
+
+def _recorded_plan(recorded: dict[str, Any], device: torch.device) -> Plan | None:
+    """The plan of a run, to go on to the same bits; None on another device than it was made for."""
+    try:
+        plan = Plan(**recorded)
+    except TypeError:
+        return None
+    return plan if torch.device(plan.device).type == device.type else None
+
+
+def _headline(config: Config) -> str:
+    way = f"{config.way}-way " if config.way else ""
+    return (
+        f"{config.method}, {config.dataset}, {way}{config.shot}-shot, {config.steps} updates, "
+        f"{config.iterations:,} iterations of {config.meta_batch} tasks, seed {config.seed}"
+    )

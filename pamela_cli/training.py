@@ -1,0 +1,237 @@
+"""A training run from its first step, or its last checkpoint, to its test result."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from pamela_cli.console import Bar, Console
+from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
+from pamela_cli.engine.episodes import EpisodeSource
+from pamela_cli.engine.evaluation import TaskScores, mean_ci95
+from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
+from pamela_cli.engine.runner import Runner
+from pamela_cli.errors import PamelaError, Stopped
+from pamela_cli.judging import judge
+from pamela_cli.problem import Problem, TaskSet
+from pamela_cli.report.figures import training_curves
+from pamela_cli.results import Protocol, result_record, score_text
+from pamela_cli.runs import RunFolder
+from pamela_cli.signals import StopRequest
+from pamela_cli.tracking import Tracker
+
+WINDOW = 10
+"""Outer steps that one line of metrics sums up."""
+
+DIVERGENCE_WINDOWS = 10
+"""When, over so many windows, more steps were skipped than taken, the run ends with an error."""
+
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass
+class Progress:
+    """How far a run is: with the tensors of a checkpoint, all that decides its further course.
+
+    ``window`` holds the metrics of the steps since the last line; ``validated`` is the step of the
+    last validation; ``best`` its best record so far.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    validated: int = -1
+    best: dict[str, Any] | None = None
+    window: list[list[float]] = field(default_factory=list)
+    recent_skips: list[int] = field(default_factory=list)
+
+
+class Training:
+    """One run in progress, in its folder."""
+
+    def __init__(
+        self, folder: RunFolder, problem: Problem, runner: Runner, console: Console, stop: StopRequest
+    ) -> None:
+        self.folder, self.problem, self.runner = folder, problem, runner
+        self.console, self.stop = console, stop
+        self.config = config = problem.config
+        self.learner = problem.learner()
+        schedule = cast(Literal["cosine", "constant"], config.schedule)
+        settings = OuterSettings(
+            config.iterations, config.meta_batch, config.meta_lr, config.phi_lr, config.clip, schedule
+        )
+        self.objective = problem.objective()
+        self.loop = OuterLoop(self.learner, self.objective, runner, settings, config.seed)
+        self.progress = Progress()
+        self._pending: list[Tensor] = []
+        self._saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint, or from the start if there is none yet."""
+        if self.folder.last.exists():
+            try:
+                checkpoint = Checkpoint.read(self.folder.last)
+                optimizer = checkpoint.restore(self.learner)
+            except CheckpointError as error:
+                raise PamelaError(f"the run cannot go on: {error}.") from error
+            self.progress = Progress(**checkpoint.progress)
+            self.loop.load_state(optimizer, self.progress.step)
+            self._pending = [torch.tensor(row, device=self.runner.device) for row in self.progress.window]
+        self.folder.rewind_metrics(self.progress.step)
+
+    def run(self) -> dict[str, Any]:
+        """Train, validate, test; returns the summary. :class:`Stopped` after a signal, all saved."""
+        source = self.problem.training_tasks()
+        validation = self.problem.fixed_tasks("val", self.config.val_tasks)
+        with (
+            Tracker(self.folder, self.progress.step) as tracker,
+            self.console.progress("training", self.config.iterations) as bar,
+        ):
+            self._train(source, validation, tracker, bar)
+        return self._finish(validation)
+
+    def _train(self, source: EpisodeSource, validation: TaskSet, tracker: Tracker, bar: Bar) -> None:
+        self._clock = time.perf_counter()
+        self._validate_when_due(validation, tracker, bar)
+        note = ""
+        for metrics in self.loop.run(source):
+            self.progress.step = self.loop.step
+            self._pending.append(metrics.stacked())
+            if self.loop.step % WINDOW == 0 or self.loop.step == self.config.iterations:
+                note = self._close_window(tracker)
+            bar.update(self.loop.step, note)
+            self._validate_when_due(validation, tracker, bar)
+            self._save_when_due()
+
+    def _close_window(self, tracker: Tracker) -> str:
+        """Sum up the steps since the last line; returns how training goes, for the bar."""
+        rows = torch.stack(self._pending).double().cpu()
+        self._pending = []
+        now = time.perf_counter()
+        seconds, self._clock = now - self._clock, now
+        loss, score, norm = rows[:, :3].mean(0).tolist()
+        skipped = int(rows[:, 3].sum())
+        rate = len(rows) * self.config.meta_batch / seconds
+        self.progress.seconds += seconds
+        self.progress.skipped += skipped
+        record = {
+            "step": self.loop.step,
+            "loss": loss,
+            self.objective.score_name: score,
+            "gradient_norm": norm,
+            "skipped": skipped,
+            "tasks_per_second": rate,
+        }
+        tracker.training(record)
+        self._check_divergence(skipped)
+        accuracy = f" accuracy {100 * score:.1f} %" if self.objective.higher_is_better else ""
+        lost = f" skipped {self.progress.skipped}" if self.progress.skipped else ""
+        return f"loss {loss:.3f}{accuracy} {rate:.1f} tasks/s{lost}{self._best_text()}"
+
+    def _check_divergence(self, skipped: int) -> None:
+        recent = self.progress.recent_skips = [*self.progress.recent_skips, skipped][-DIVERGENCE_WINDOWS:]
+        steps = DIVERGENCE_WINDOWS * WINDOW
+        if len(recent) == DIVERGENCE_WINDOWS and sum(recent) > steps / 2:
+            self._save()
+            raise PamelaError(
+                f"training diverged: {sum(recent)} of the last {steps} meta-gradients before step "
+                f"{self.loop.step} were not finite; start again with a lower --phi-lr, --meta-lr or "
+                f"--inner-lr, or a lower --clip (now {self.config.clip:g})."
+            )
+
+    def _validate_when_due(self, validation: TaskSet, tracker: Tracker, bar: Bar) -> None:
+        step = self.loop.step
+        due = step and (step % self.config.val_every == 0 or step == self.config.iterations)
+        if not due or self.progress.validated == step:
+            return
+        scores = self._judge(validation, lambda done: None, every_step=False)
+        name = self.objective.score_name
+        mean, ci95 = mean_ci95(scores.final)
+        if self._improved(mean):
+            self.progress.best = {"step": step, name: mean, "ci95": ci95}
+            Checkpoint.of(self.learner, self.progress.best).write(self.folder.best)
+        self.progress.validated = step
+        tracker.validation({"step": step, f"val_{name}": mean, "val_ci95": ci95})
+        self._save()
+        text = score_text({name: mean, "ci95": ci95})
+        bar.line(f"step {step:,}: validation {text} on {validation.count} tasks")
+        self._clock = time.perf_counter()
+
+    def _improved(self, score: float) -> bool:
+        best = self.progress.best
+        if best is None:
+            return True
+        before = best[self.objective.score_name]
+        better = score > before if self.objective.higher_is_better else score < before
+        return better or (isfinite(score) and not isfinite(before))
+
+    def _best_text(self) -> str:
+        best = self.progress.best
+        return f" · best validation {score_text(best)} at step {best['step']:,}" if best else ""
+
+    def _judge(self, tasks: TaskSet, on_batch: Callable[[int], None], every_step: bool = True) -> TaskScores:
+        """Judge the learner on fixed tasks, attentive to a request to stop."""
+
+        def attentive(done: int) -> None:
+            on_batch(done)
+            self._stop_if_asked()
+
+        steps = self.learner.rule.steps
+        return judge(
+            self.learner, self.objective, tasks, self.runner, steps, attentive, every_step=every_step
+        )
+
+    def _save(self) -> None:
+        self.progress.window = [row.tolist() for row in self._pending]
+        checkpoint = Checkpoint.of(self.learner, asdict(self.progress), self.loop.state())
+        checkpoint.write(self.folder.last)
+        self._saved_at = time.monotonic()
+
+    def _save_when_due(self) -> None:
+        self._stop_if_asked()
+        if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            self._save()
+
+    def _stop_if_asked(self) -> None:
+        if self.stop.signal is None:
+            return
+        self._save()
+        raise Stopped(
+            self.stop.signal,
+            f"stopped by {signal.Signals(self.stop.signal).name} at step {self.loop.step:,}, all saved; "
+            f"go on with `pamela meta-train --run {self.folder.path} --resume`",
+        )
+
+    def _finish(self, validation: TaskSet) -> dict[str, Any]:
+        """Test the best checkpoint, draw the curves, and write the summary."""
+        best = Checkpoint.read(self.folder.best)
+        best.restore(self.learner)
+        records = {}
+        test = self.problem.fixed_tasks("test", self.config.test_tasks)
+        for split, tasks in (("val", validation), ("test", test)):
+            with self.console.progress(f"judging on {split}", tasks.count) as bar:
+                scores = self._judge(tasks, bar.update)
+            protocol = Protocol.of(self.config, split)
+            records[split] = result_record(self.folder.name, self.config, protocol, tasks, scores)
+        config, seconds = self.config, self.progress.seconds
+        summary = {
+            "run": self.folder.name,
+            "method": config.method,
+            "dataset": config.dataset,
+            "iterations": config.iterations,
+            "seed": config.seed,
+            "seconds": seconds,
+            "tasks_per_second": config.iterations * config.meta_batch / seconds,
+            "skipped_steps": self.progress.skipped,
+            **records,
+        }
+        training_curves(self.folder.metrics(), self.folder.figures / "training", config)
+        self.folder.write_summary(summary)
+        return summary
