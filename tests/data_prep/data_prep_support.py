@@ -1,0 +1,64 @@
+"""Small stores, small images and the shared data, for the tests of data preparation."""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep.store import SPLITS, Origin, SplitContent, write_store
+from data_prep.store.format import Images
+
+SHARED_DATA = Path(
+    os.environ.get("PAMELA_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data"
+)
+
+
+def shared_data(name: str) -> Path:
+    """Return a file of the shared data; skip the test where it is absent."""
+    path = SHARED_DATA / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    return path
+
+
+def origin() -> Origin:
+    """Return an origin for stores that tests make up."""
+    return Origin("made-up", "arrays of a test", lambda: "0" * 64, "nobody", "none")
+
+
+def random_images(counts: Sequence[int], size: int = 8, channels: int = 1, seed: int = 0) -> list[Images]:
+    """Return random images of each class, uint8 (count, size, size, channels)."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (n, size, size, channels), np.uint8) for n in counts]
+
+
+def content(classes: Sequence[Images], block: int = 7) -> SplitContent:
+    """Return a split of classes named class00, class01, …, given in blocks."""
+
+    def blocks() -> Iterator[tuple[int, Images]]:
+        for label, images in enumerate(classes):
+            for first in range(0, len(images), block):
+                yield label, images[first : first + block]
+
+    names = [f"class{label:02}" for label in range(len(classes))]
+    return SplitContent(names, blocks(), sum(map(len, classes)))
+
+
+def write_small_store(out: Path, counts: Sequence[int] = (20, 16, 25, 20, 31, 20), block: int = 7) -> Path:
+    """Write a store whose splits have the same random images."""
+    classes = random_images(counts)
+    splits = {name: content(classes, block) for name in SPLITS}
+    return write_store(out, origin(), splits, image_size=8, channels=1).store
+
+
+def png(size: int = 32, mode: str = "RGB", seed: int = 0) -> bytes:
+    """Return a PNG file of random pixels."""
+    channels = len(mode)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, channels), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(buffer, "PNG")
+    return buffer.getvalue()

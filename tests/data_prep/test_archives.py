@@ -1,0 +1,162 @@
+"""Folders, zips and tars: the same view of each, and nothing hostile gets through."""
+
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep import DataError
+from data_prep.archives import MAX_MEMBER_BYTES, FolderTree, MountedTree, open_tree
+
+FILES = {"top/a/1.png": b"one", "top/a/2.png": b"two" * 1000, "top/b/ü.png": b""}
+HIDDEN = {"top/.hidden/x.png": b"x", "__MACOSX/top/a/._1.png": b"x", "top/a/.DS_Store": b"x"}
+
+
+def make_folder(path: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+def make_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def make_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def make_gzipped_tar(path: Path, files: dict[str, bytes]) -> Path:
+    return make_tar(path, files, "w:gz")
+
+
+MAKERS = [make_folder, make_zip, make_tar, make_gzipped_tar]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_each_kind_shows_the_same_files(
+    tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path]
+) -> None:
+    path = make(tmp_path / "data.bin", FILES | HIDDEN)  # the name says nothing
+    with open_tree(path) as tree:
+        assert tree.names() == sorted(FILES)
+        assert {name: tree.read(name) for name in tree.names()} == FILES
+        assert len(tree.sha256()) == 64
+
+
+def test_archives_in_a_folder_are_looked_into(tmp_path: Path) -> None:
+    make_zip(tmp_path / "one.zip", FILES)
+    make_gzipped_tar(tmp_path / "two.tgz", FILES)
+    (tmp_path / "note.txt").write_text("not an archive")
+    with MountedTree(FolderTree(tmp_path)) as tree:
+        inside = {f"{mount}/{name}": data for mount in ("one.zip", "two.tgz") for name, data in FILES.items()}
+        assert inside.keys() < set(tree.names())
+        assert {name: tree.read(name) for name in inside} == inside
+        assert tree.read("note.txt") == b"not an archive"
+
+
+def test_a_folders_checksum_is_that_of_what_was_read(tmp_path: Path) -> None:
+    make_folder(tmp_path, FILES)
+    digests = []
+    for names in (sorted(FILES), sorted(FILES, reverse=True), sorted(FILES)[:1]):
+        tree = FolderTree(tmp_path)
+        for name in names:
+            tree.read(name)
+        digests.append(tree.sha256())
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    "name", ["../out.png", "a/../../out.png", "/etc/x.png", "C:/x.png", "..\\x.png", "\\\\host\\x.png"]
+)
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_names_that_leave_the_archive_are_refused(
+    tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path], name: str
+) -> None:
+    path = make(tmp_path / "slip", {"good.png": b"x", name: b"x"})
+    with pytest.raises(DataError, match="points out of it"):
+        open_tree(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["slip"]
+
+
+def test_links_in_a_tar_are_passed_over(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"secret")
+    path = tmp_path / "links.tar"
+    with tarfile.open(path, "w") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
+            member = tarfile.TarInfo(f"member{kind!r}.png")
+            member.type, member.linkname = kind, str(secret)
+            archive.addfile(member)
+    with open_tree(path) as tree:
+        assert tree.names() == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_pipes_and_circles_in_a_folder_are_passed_over(tmp_path: Path) -> None:
+    make_folder(tmp_path, FILES)
+    os.mkfifo(tmp_path / "top" / "pipe.png")
+    (tmp_path / "top" / "circle").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "top" / "dangling.png").symlink_to(tmp_path / "nowhere")
+    assert FolderTree(tmp_path).names() == sorted(FILES)
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar, make_gzipped_tar])
+def test_a_member_that_unpacks_without_bound_is_refused(
+    tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path]
+) -> None:
+    path = make(tmp_path / "bomb", {"bomb.png": bytes(MAX_MEMBER_BYTES + 1)})
+    with open_tree(path) as tree, pytest.raises(DataError, match=r"bomb\.png has 67,108,865 bytes"):
+        tree.read("bomb.png")
+
+
+def test_a_gzip_bomb_is_refused(tmp_path: Path) -> None:
+    path = make_gzipped_tar(tmp_path / "bomb.tgz", {"bomb.png": bytes(3 * MAX_MEMBER_BYTES)})
+    with pytest.raises(DataError, match="unpacks to over 100 times"):
+        open_tree(path)
+
+
+def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no file or folder"):
+        open_tree(tmp_path / "nothing.zip")
+    for data in (b"", b"text", b"PK\3\4 and then nothing", b"\x1f\x8bnothing"):
+        (tmp_path / "file.zip").write_bytes(data)
+        with pytest.raises(DataError, match=r"file\.zip"):
+            open_tree(tmp_path / "file.zip")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), make=st.sampled_from([make_zip, make_tar, make_gzipped_tar]))
+def test_damaged_archives_never_surprise(
+    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject,
+    make: Callable[[Path, dict[str, bytes]], Path],
+) -> None:
+    path = make(tmp_path_factory.getbasetemp() / "damaged", FILES)
+    damaged = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        del damaged[data.draw(st.integers(0, len(damaged) - 1)) :]
+    else:
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(damaged)
+    try:
+        with open_tree(path) as tree:
+            for name in tree.names():
+                tree.read(name)
+    except DataError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
