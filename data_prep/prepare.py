@@ -1,6 +1,6 @@
 """From what people have on disk to an episode store."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,10 +54,11 @@ def prepare(
     if out.exists() and not force:
         raise DataError(f"{out} is there already; use --force to make it again, or another --out.")
     with _collection(dataset, source) as images:
+        counts = images.counts
         classes = {split: sorted(names) for split, names in dataset.splits(images).items()}
         content = {
             split: SplitContent(
-                names, images.blocks(names, size, workers), sum(images.counts[name] for name in names)
+                names, images.blocks(names, size, workers), sum(counts[name] for name in names)
             )
             for split, names in classes.items()
         }
@@ -65,7 +66,7 @@ def prepare(
         made = write_store(
             out, origin, content, image_size=size, channels=dataset.channels, progress=progress
         )
-        notes = _notes(images, classes)
+        notes = _notes(counts, classes)
     return Prepared(**vars(made), notes=notes)
 
 
@@ -114,11 +115,11 @@ def _detect(dataset: Source, tree: Tree) -> tuple[Collection | None, DataError |
     return None, fault
 
 
-def _notes(images: Collection, classes: dict[str, list[str]]) -> list[str]:
+def _notes(counts: Mapping[str, int], classes: dict[str, list[str]]) -> list[str]:
     """Say which classes are too small for the tasks."""
     notes = []
     for split in SPLITS:
-        small = [name for name in classes[split] if images.counts[name] < QUERY + 1]
+        small = [name for name in classes[split] if counts[name] < QUERY + 1]
         if small:
             notes.append(
                 f"{len(small)} classes of {split} have fewer than {QUERY + 1} images and are left out of "

@@ -1,6 +1,7 @@
 """The font faces, the letters they have, and their outlines."""
 
 import hashlib
+import io
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +37,7 @@ class Face:
     @cached_property
     def _font(self) -> Any:
         try:
-            return TTFont(self.path, lazy=True)
+            return TTFont(io.BytesIO(self.path.read_bytes()), lazy=True)
         except (OSError, TTLibError) as error:
             raise DataError(
                 f"The font {self.path} cannot be read ({error}); reinstall matplotlib."

@@ -17,11 +17,11 @@ _CATEGORIES = ("Lu", "Ll", "Lt", "Lo")
 _MIN_FACES = 6
 
 # Squared difference of two letters drawn to the same size, by the ink of the lighter one. Below the first
-# number are pairs such as C and c, Greek Α and Cyrillic А, ĕ and ě; above it those that readers of a script
-# tell apart, such as Georgian ს and ხ. Across splits even a distant likeness (Տ and S, Օ and O, Ⴍ and Q)
-# counts, up to the second.
+# number are pairs such as Greek Α and Cyrillic А, ĕ and ě; above it those that readers of a script tell
+# apart, such as Georgian ს and ხ. The two cases of a letter (C and c, P and p) and letters of different
+# splits (Տ and S, Օ and O, Ⴍ and Q) are taken for alike up to the second.
 _ALIKE = 0.07
-_SEEN_BEFORE = 0.18
+_SOMEWHAT_ALIKE = 0.18
 _COMPARED_SIZE = 24
 
 
@@ -33,13 +33,15 @@ def choose_letters(faces: list[Face]) -> dict[str, list[str]]:
     candidates = _candidates(faces)
     letters = [letter for own in candidates.values() for letter in own]
     difference = _differences(_drawn(faces[0], letters))
+    lower = np.array([letter.lower() for letter in letters])
+    alike = difference < np.where(lower[:, None] == lower[None, :], _SOMEWHAT_ALIKE, _ALIKE)
     chosen: dict[str, list[str]] = {}
     first = 0
     for split, own in candidates.items():
         earlier = difference[:, :first].min(axis=1, initial=np.inf)
         taken: list[int] = []
         for index in range(first, first + len(own)):
-            if earlier[index] >= _SEEN_BEFORE and (difference[index, taken] >= _ALIKE).all():
+            if earlier[index] >= _SOMEWHAT_ALIKE and not alike[index, taken].any():
                 taken.append(index)
         chosen[split] = [letters[index] for index in taken]
         first += len(own)
