@@ -81,8 +81,8 @@ def _collection(dataset: Source, source: Path | None) -> Iterator[Collection]:
         return
     if source is None:
         raise DataError(
-            f"{info.name} cannot be downloaded by this version; get it from {info.address} and run "
-            f"`pamela prepare {info.name} FILE`."
+            f"{info.name} cannot be downloaded by this version; its images come from {info.address}: pass "
+            f"them, in a form that docs/datasets.md lists, as `pamela prepare {info.name} SOURCE`."
         )
     with open_tree(source) as tree:
         found, fault = _detect(dataset, tree)

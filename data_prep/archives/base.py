@@ -1,0 +1,109 @@
+"""The view itself, its limits, and what its kinds share."""
+
+import hashlib
+import re
+import tarfile
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from data_prep.errors import DataError
+
+# Far above any image file, far below what would hurt.
+MAX_MEMBER_BYTES = 64 << 20
+
+_ARCHIVE_ERRORS = (
+    OSError,
+    EOFError,
+    RuntimeError,  # zipfile: a password is needed; NotImplementedError: an unknown compression
+    ValueError,
+    zlib.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+)
+
+
+class Tree(ABC):
+    """Files by name, a relative path with slashes; a context manager.
+
+    Attributes: `path`, where it is; `kind`, "folder", "zip" or "tar", said to people.
+    """
+
+    kind: str
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Return the names of all regular files, sorted, without hidden ones and macOS's shadow files."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes; DataError where it is damaged or larger than MAX_MEMBER_BYTES."""
+
+    @abstractmethod
+    def sha256(self) -> str:
+        """Return the checksum of an archive, or, for a folder, of a list of the files read so far.
+
+        That list has lines as `sha256sum` writes them, "<sha256>  <name>", sorted by name.
+        """
+
+    def close(self) -> None:  # noqa: B027  a folder has nothing to close
+        """Close what is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def check_names(path: Path, names: Iterable[str]) -> None:
+    """Refuse an archive with a member that would leave its folder."""
+    for name in names:
+        if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
+            raise DataError(f"{path} has a member {name!r} that points out of it; do not trust this archive.")
+
+
+def check_size(size: int, path: Path, name: str) -> None:
+    """Refuse a file that is larger than any image."""
+    if size > MAX_MEMBER_BYTES:
+        raise DataError(
+            f"{path}: {name} has {size:,} bytes, which no image of this dataset has; get it again."
+        )
+
+
+def visible(names: Iterable[str]) -> list[str]:
+    """Sort names, and leave out hidden ones and those of macOS's shadow files."""
+    hidden = re.compile(r"(^|/)(\.|__MACOSX/)")
+    return sorted(name for name in names if not hidden.search(name.removeprefix("./")))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the checksum of a file."""
+    with readable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_sha256(digests: Mapping[str, str]) -> str:
+    """Return the checksum of a list of checksums, written as `sha256sum` does."""
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(digests.items())]
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+@contextmanager
+def readable(path: Path, name: str = "") -> Iterator[None]:
+    """Turn what reading raises into one sentence that names the file."""
+    try:
+        yield
+    except _ARCHIVE_ERRORS as error:
+        where = f"{path}: {name}" if name else f"{path}"
+        reason = (
+            error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "cut short"
+        )
+        raise DataError(f"{where} cannot be read ({reason}); check it or get it again.") from error
