@@ -93,7 +93,5 @@ def test_a_letters_samples_do_not_depend_on_what_was_drawn_before() -> None:
 
 def test_glyphs_can_be_larger() -> None:
     images = Glyphs()
-    name = images.letters["test"][0]
-    assert name
-    ((index, block),) = images.blocks([next(iter(images.counts))], 64, None)
+    [(index, block)] = images.blocks([next(iter(images.counts))], 64, None)
     assert index == 0 and block.shape == (20, 64, 64, 1)

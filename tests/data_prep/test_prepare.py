@@ -30,13 +30,13 @@ def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cifar_files(classes: Iterable[str] = CIFAR_CLASSES) -> dict[str, bytes]:
     return {
-        f"{name}/{name}_{number}.png": png(32, seed=hash_of(name) + number)
+        f"{name}/{name}_{number}.png": png(32, seed=seed_of(name) + number)
         for name in classes
         for number in range(PER_CLASS)
     }
 
 
-def hash_of(name: str) -> int:
+def seed_of(name: str) -> int:
     return int.from_bytes(name.encode()[:6])
 
 
@@ -67,11 +67,8 @@ def write_zip(path: Path, files: dict[str, bytes], root: str = "") -> Path:
 def test_cifar_is_found_by_content_and_every_form_is_the_same_store(tmp_path: Path) -> None:
     files = cifar_files()
     clutter = {"readme.txt": b"hello", "other/dogs/1.png": png(50), "data/apple.png": png(50)}
-    archive = (
-        write_zip(tmp_path / "zipped" / "no-such-name.bin", files | clutter, "some/where/")
-        if (tmp_path / "zipped").mkdir() is None
-        else tmp_path
-    )
+    (tmp_path / "zipped").mkdir()
+    archive = write_zip(tmp_path / "zipped" / "no-such-name.bin", files | clutter, "some/where/")
     folder = write_folder(tmp_path / "unpacked" / "renamed", files | clutter)
     sources = [archive, archive.parent, folder, folder.parent]
     made = [prepare("cifar-fs", source, tmp_path / f"{i}.h5") for i, source in enumerate(sources)]
