@@ -54,7 +54,7 @@ def result_record(
         "query": protocol.query,
         "steps": protocol.steps,
         "trained_steps": config.steps,
-        "norm_stats": protocol.norm_stats,
+        "norm_stats": protocol.norm_stats if protocol.way is not None else None,
         "seed": tasks.seed,
     }
     by_update = scores.score.mean(0).tolist()
@@ -87,7 +87,7 @@ def score_text(record: dict[str, Any]) -> str:
 
 def norm_stats_text(record: dict[str, Any]) -> str:
     """How batch norm got its statistics, in words; sine waves have no batch norm."""
-    if record["way"] is None:
+    if record["norm_stats"] is None:
         return "no batch norm"
     if record["norm_stats"] == "query":
         return "queries normalised among themselves (transductive)"
