@@ -12,13 +12,12 @@ import torch
 from pamela_cli.cli import Context
 from pamela_cli.config import SINE, Config
 from pamela_cli.datasets import open_trained_dataset
-from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.evaluation import NormSource, TaskScores, paired_advantage
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Tasks
-from pamela_cli.errors import PamelaError, UsageError
-from pamela_cli.judging import judge
+from pamela_cli.errors import UsageError
+from pamela_cli.judging import judge, load_learner
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import Protocol, result_record
@@ -114,21 +113,6 @@ def evaluate_runs(
         difference, ci95 = paired_advantage(a.scores.final, b.scores.final, higher)
         pairs.append({"a": a.folder.name, "b": b.folder.name, "difference": difference, "ci95": ci95})
     return {"runs": [each.record for each in judged], "pairs": pairs}
-
-
-def load_learner(folder: RunFolder, problem: Problem) -> Learner:
-    """The learner of a run's best checkpoint."""
-    if not folder.best.exists():
-        raise PamelaError(
-            f"{folder.path} has no best.safetensors yet: it was not validated; "
-            f"go on with `pamela meta-train --run {folder.path} --resume`."
-        )
-    learner = problem.learner()
-    try:
-        Checkpoint.read(folder.best).restore(learner)
-    except CheckpointError as error:
-        raise PamelaError(f"{folder.path} cannot be evaluated: {error}.") from error
-    return learner
 
 
 def _evaluate(context: Context, folder: RunFolder, wanted: Wanted, device: torch.device) -> Judged:

@@ -1,14 +1,17 @@
-"""Judging a learner on a fixed list of tasks, with progress."""
+"""Judging a learner on a fixed list of tasks, with progress; and the learner that a run came to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.evaluation import NormSource, TaskScores, concatenate, evaluate
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.tasks import Objective
-from pamela_cli.problem import TaskSet
+from pamela_cli.errors import PamelaError
+from pamela_cli.problem import Problem, TaskSet
+from pamela_cli.runs import RunFolder
 
 
 def judge(
@@ -32,3 +35,18 @@ def judge(
         done += len(part.final)
         on_batch(done)
     return concatenate(parts)
+
+
+def load_learner(folder: RunFolder, problem: Problem) -> Learner:
+    """The learner of a run's best checkpoint."""
+    if not folder.best.exists():
+        raise PamelaError(
+            f"{folder.path} has no best.safetensors yet: it was not validated; "
+            f"go on with `pamela meta-train --run {folder.path} --resume`."
+        )
+    learner = problem.learner()
+    try:
+        Checkpoint.read(folder.best).restore(learner)
+    except CheckpointError as error:
+        raise PamelaError(f"{folder.path} cannot be evaluated: {error}.") from error
+    return learner

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from typing import Any, Literal, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +16,11 @@ from pamela_cli.console import Bar, Console
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.episodes import EpisodeSource
 from pamela_cli.engine.evaluation import TaskScores, mean_ci95
+from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.runner import Runner
 from pamela_cli.errors import PamelaError, Stopped
-from pamela_cli.judging import judge
+from pamela_cli.judging import judge, load_learner
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.report.figures import training_curves
 from pamela_cli.results import Protocol, result_record, score_text
@@ -63,9 +64,8 @@ class Training:
         self.console, self.stop = console, stop
         self.config = config = problem.config
         self.learner = problem.learner()
-        schedule = cast(Literal["cosine", "constant"], config.schedule)
         settings = OuterSettings(
-            config.iterations, config.meta_batch, config.meta_lr, config.phi_lr, config.clip, schedule
+            config.iterations, config.meta_batch, config.meta_lr, config.phi_lr, config.clip, config.schedule
         )
         self.objective = problem.objective()
         self.loop = OuterLoop(self.learner, self.objective, runner, settings, config.seed)
@@ -79,11 +79,11 @@ class Training:
             try:
                 checkpoint = Checkpoint.read(self.folder.last)
                 optimizer = checkpoint.restore(self.learner)
-            except CheckpointError as error:
-                raise PamelaError(f"the run cannot go on: {error}.") from error
-            self.progress = Progress(**checkpoint.progress)
+                self.progress = Progress(**checkpoint.progress)
+            except (CheckpointError, TypeError) as error:
+                raise PamelaError(f"the run cannot go on from {self.folder.last}: {error}.") from error
             self.loop.load_state(optimizer, self.progress.step)
-            self._pending = [torch.tensor(row, device=self.runner.device) for row in self.progress.window]
+            self._pending = list(self.learner.theta.new_tensor(self.progress.window))
         self.folder.rewind_metrics(self.progress.step)
 
     def run(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Training:
         due = step and (step % self.config.val_every == 0 or step == self.config.iterations)
         if not due or self.progress.validated == step:
             return
-        scores = self._judge(validation, lambda done: None, every_step=False)
+        scores = self._judge(self.learner, validation, lambda done: None, every_step=False)
         name = self.objective.score_name
         mean, ci95 = mean_ci95(scores.final)
         if self._improved(mean):
@@ -176,17 +176,17 @@ class Training:
         best = self.progress.best
         return f" · best validation {score_text(best)} at step {best['step']:,}" if best else ""
 
-    def _judge(self, tasks: TaskSet, on_batch: Callable[[int], None], every_step: bool = True) -> TaskScores:
-        """Judge the learner on fixed tasks, attentive to a request to stop."""
+    def _judge(
+        self, learner: Learner, tasks: TaskSet, on_batch: Callable[[int], None], every_step: bool = True
+    ) -> TaskScores:
+        """Judge a learner on fixed tasks, attentive to a request to stop."""
 
         def attentive(done: int) -> None:
             on_batch(done)
             self._stop_if_asked()
 
-        steps = self.learner.rule.steps
-        return judge(
-            self.learner, self.objective, tasks, self.runner, steps, attentive, every_step=every_step
-        )
+        steps = learner.rule.steps
+        return judge(learner, self.objective, tasks, self.runner, steps, attentive, every_step=every_step)
 
     def _save(self) -> None:
         self.progress.window = [row.tolist() for row in self._pending]
@@ -211,13 +211,12 @@ class Training:
 
     def _finish(self, validation: TaskSet) -> dict[str, Any]:
         """Test the best checkpoint, draw the curves, and write the summary."""
-        best = Checkpoint.read(self.folder.best)
-        best.restore(self.learner)
+        best = load_learner(self.folder, self.problem)
         records = {}
         test = self.problem.fixed_tasks("test", self.config.test_tasks)
         for split, tasks in (("val", validation), ("test", test)):
             with self.console.progress(f"judging on {split}", tasks.count) as bar:
-                scores = self._judge(tasks, bar.update)
+                scores = self._judge(best, tasks, bar.update)
             protocol = Protocol.of(self.config, split)
             records[split] = result_record(self.folder.name, self.config, protocol, tasks, scores)
         config, seconds = self.config, self.progress.seconds

@@ -71,7 +71,8 @@ class Checkpoint:
     def write(self, path: Path) -> None:
         """Write the file atomically."""
         tensors = {name: t.detach().cpu().clone() for name, t in self.tensors.items()}
-        metadata = {"format": FORMAT, "progress": json.dumps(self.progress)}
+        # One entry: safetensors writes several in random order, and equal runs shall give equal files.
+        metadata = {"pamela": json.dumps({"format": FORMAT, "progress": self.progress})}
         write_atomically(path, save(tensors, metadata))
 
     @classmethod
@@ -79,10 +80,10 @@ class Checkpoint:
         """Read a file that :meth:`write` made; :class:`CheckpointError` if it is none."""
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
+                record = json.loads((file.metadata() or {}).get("pamela", "{}"))
+                if record.get("format") != FORMAT:
                     raise CheckpointError(f"{path} is not a checkpoint of this version ('{FORMAT}')")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return cls(tensors, json.loads(metadata["progress"]))
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+                return cls(tensors, record["progress"])
+        except (SafetensorError, OSError, KeyError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{path} is not a readable checkpoint ({error})") from error

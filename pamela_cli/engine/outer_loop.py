@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,14 +22,17 @@ from pamela_cli.engine.tasks import Objective
 
 @dataclass(frozen=True)
 class OuterSettings:
-    """Iterations, tasks in a meta-batch, learning rates of θ and of Φ = {Q, P}, largest norm (0: any)."""
+    """Iterations, tasks in a meta-batch, learning rates of θ and of Φ = {Q, P}, largest norm (0: any).
+
+    ``schedule`` is "cosine" (to zero at the last iteration) or "constant".
+    """
 
     iterations: int
     meta_batch: int
     meta_lr: float
     phi_lr: float
     clip: float
-    schedule: Literal["cosine", "constant"]
+    schedule: str
 
     def rate(self, step: int) -> float:
         """Factor on the learning rates at ``step`` (from 0)."""
@@ -86,15 +88,15 @@ class OuterLoop:
         norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))
         clip = self.settings.clip
         factor = (clip / norm).clamp(max=1.0) if clip else torch.ones_like(norm)
-        skipped = (~norm.isfinite()).float()
+        skipped = ~norm.isfinite()
         rate = self.settings.rate(self.step)
         for group, gradient in zip(self.optimizer.param_groups, gradients, strict=True):
             group["params"][0].grad = gradient * factor
             group["lr"] = self._rates[group["name"]] * rate
-        self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
+        self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.step += 1
-        return StepMetrics(mean.loss.mean(), mean.score.mean(), norm, skipped)
+        return StepMetrics(mean.loss.mean(), mean.score.mean(), norm, skipped.to(norm.dtype))
 
     def state(self) -> dict[str, Tensor]:
         """Adam's state by name: ``adam.<tensor>.<moment>``. With the learner and ``step`` it is all."""
