@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from pamela_cli.config import Config
@@ -66,6 +66,8 @@ def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -
             )  # fmt: skip
         if config.way is None:
             axes.set_yscale("log")
+            for axis_format in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                axis_format(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
         axes.set_xlabel("outer step")
         axes.set_ylabel("query MSE after adaptation" if config.way is None else "query accuracy [%]")
         axes.set_title(_title(config), fontsize=9)
@@ -98,7 +100,7 @@ def loss_by_update(
                           textcoords="offset points", fontsize=7, color="#555555", va="top")  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("inner update")
-        axes.set_ylabel(f"query loss [{unit}]")
+        axes.set_ylabel(f"query loss [{unit}]\n(mean and standard deviation over tasks)")
         axes.set_title(title, fontsize=9)
         axes.legend()
         return save(figure, stem, ["run", "inner update", "mean loss", "standard deviation over tasks"], rows)

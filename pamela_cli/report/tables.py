@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from data_prep import StoreSummary
 from pamela_cli.methods import METHODS
 from pamela_cli.results import norm_stats_text, score_text
 
 
-def store_table(summary: StoreSummary, done: str) -> Table:
+def _titled(title: str, table: Table, note: str) -> Group:
+    """A table between its title and a note; neither is broken to the table's width."""
+    return Group(Text(title, style="bold"), table, Text(note, style="dim"))
+
+
+def store_table(summary: StoreSummary, done: str) -> Group:
     """What a store holds."""
-    table = Table(title=f"{summary.store} {done}", title_justify="left")
+    table = Table()
     for heading in ("split", "classes", "images"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, counts in summary.splits.items():
         table.add_row(split, f"{counts['classes']:,}", f"{counts['images']:,}")
     size = summary.image_size
-    table.caption = f"{summary.dataset}, {size}×{size}, from {summary.form}"
-    table.caption_justify = "left"
-    return table
+    note = f"{summary.dataset}, {size}×{size}, from {summary.form}"
+    return _titled(f"{summary.store} {done}", table, note)
 
 
-def summary_table(summary: dict[str, Any]) -> Table:
+def summary_table(summary: dict[str, Any]) -> Group:
     """The result of a training run."""
-    table = Table(title=f"{METHODS[summary['method']].title} on {summary['dataset']}", title_justify="left")
+    table = Table()
     table.add_column("split")
     table.add_column("result (95 % interval)")
     table.add_column("tasks", justify="right")
@@ -34,23 +40,20 @@ def summary_table(summary: dict[str, Any]) -> Table:
         record = summary[split]
         table.add_row(split, score_text(record), f"{record['tasks']:,}")
     skipped = f", {summary['skipped_steps']} steps skipped" if summary["skipped_steps"] else ""
-    table.caption = (
+    note = (
         f"run {summary['run']}: {summary['iterations']:,} iterations in {summary['seconds']:,.0f} s "
         f"({summary['tasks_per_second']:.1f} tasks/s){skipped}; {norm_stats_text(summary['test'])}"
     )
-    table.caption_justify = "left"
-    return table
+    return _titled(f"{METHODS[summary['method']].title} on {summary['dataset']}", table, note)
 
 
-def evaluation_table(document: dict[str, Any]) -> Table:
+def evaluation_table(document: dict[str, Any]) -> Group:
     """One run's result after each update, or several runs and their differences."""
     records = document.get("runs", [document])
     first = records[0]
     way = f"{first['way']}-way " if first["way"] else ""
-    table = Table(
-        title=f"{first['dataset']} {first['split']}, {way}{first['shot']}-shot, {first['tasks']:,} tasks",
-        title_justify="left",
-    )
+    title = f"{first['dataset']} {first['split']}, {way}{first['shot']}-shot, {first['tasks']:,} tasks"
+    table = Table()
     table.add_column("run")
     table.add_column("updates", justify="right")
     table.add_column("result (95 % interval)")
@@ -67,6 +70,4 @@ def evaluation_table(document: dict[str, Any]) -> Table:
         scale, unit = (1, "") if "mse" in first else (100, " points")
         text = f"{scale * pair['difference']:+.4g} ± {scale * pair['ci95']:.2g}{unit}"
         table.add_row(f"{pair['a']} better than {pair['b']} by", "", text, "")
-    table.caption = norm_stats_text(first)
-    table.caption_justify = "left"
-    return table
+    return _titled(title, table, norm_stats_text(first))
