@@ -32,7 +32,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+_METAVARS = {int: "INT", float: "NUMBER", str: "TEXT"}
+_PANELS = {
+    "task": "Task",
+    "inner": "Inner loop",
+    "outer": "Outer loop (a dataset's recipe has defaults of its own)",
+    "run": "Numbers",
+}
 
 
 @dataclass(frozen=True)
@@ -53,40 +59,30 @@ def _setting_option(name: str) -> inspect.Parameter:
     """An option for a setting. Values arrive as text: :mod:`pamela_cli.config` checks them, as in files."""
     item = SETTINGS[name]
     help_text: str = item.metadata["help"]
-    if item.default is not None and "default:" not in help_text:
-        help_text += (
-            f" (default: {item.default:g})" if type(item.default) is float else f" (default: {item.default})"
-        )
     kind = setting_type(name)
+    if kind is not bool and item.default is not None:
+        help_text += f" [default: {item.default:g}]" if kind is float else f" [default: {item.default}]"
+    panel = _PANELS[item.metadata["section"]]
     if kind is bool:
-        return _parameter(
-            name, Annotated[bool | None, typer.Option(help=help_text, show_default=False)], None
-        )
-    choices = item.metadata.get("choices")
-    metavar = "|".join(choices) if choices else _METAVARS[kind]
-    return _parameter(name, Annotated[str | None, typer.Option(help=help_text, metavar=metavar)], None)
+        switch = typer.Option(help=help_text, show_default=False, rich_help_panel=panel)
+        return _parameter(name, Annotated[bool | None, switch], None)
+    choices = item.metadata.get("choices", ())
+    metavar = "|".join(choices) if 0 < len(choices) < 4 else _METAVARS[kind]
+    option = typer.Option(help=help_text, metavar=metavar, rich_help_panel=panel)
+    return _parameter(name, Annotated[str | None, option], None)
+
+
+def _common(kind: Any, default: Any, *names: str, **details: Any) -> inspect.Parameter:
+    option = typer.Option(*names, rich_help_panel="Common", **details)
+    return _parameter(names[0].strip("-").replace("-", "_"), Annotated[kind, option], default)
 
 
 _COMMON = [
-    _parameter(
-        "data_dir",
-        Annotated[Path, typer.Option(envvar="PAMELA_DATA_DIR", help="Folder of prepared datasets.")],
-        Path("data"),
-    ),
-    _parameter(
-        "runs_dir",
-        Annotated[Path, typer.Option(envvar="PAMELA_RUNS_DIR", help="Folder of runs.")],
-        Path("runs"),
-    ),
-    _parameter(
-        "as_json", Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")], False
-    ),
-    _parameter(
-        "quiet", Annotated[bool, typer.Option("--quiet", "-q", help="No messages, no progress.")], False
-    ),
-    _parameter(
-        "verbose", Annotated[bool, typer.Option("--verbose", "-v", help="More messages; tracebacks.")], False
-    ),
+    _common(Path, Path("data"), "--data-dir", envvar="PAMELA_DATA_DIR", help="Folder of prepared datasets."),
+    _common(Path, Path("runs"), "--runs-dir", envvar="PAMELA_RUNS_DIR", help="Folder of runs."),
+    _common(bool, False, "--json", help="Print one JSON document on stdout."),
+    _common(bool, False, "--quiet", "-q", help="No messages, no progress."),
+    _common(bool, False, "--verbose", "-v", help="More messages; tracebacks."),
 ]
 
 
@@ -100,7 +96,7 @@ def command(
 
         def verb(**given: Any) -> None:
             console = Console(
-                quiet=given.pop("quiet"), verbose=given.pop("verbose"), as_json=given.pop("as_json")
+                quiet=given.pop("quiet"), verbose=given.pop("verbose"), as_json=given.pop("json")
             )
             global _console  # noqa: PLW0603  (errors are reported where the options no longer reach)
             _console = console

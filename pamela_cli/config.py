@@ -37,7 +37,9 @@ class Config:
     query: int = setting(15, "task", "Query images of each class (sine: points).", low=1, high=1000)
     rotations: bool = setting(False, "task", "Count a training class turned by 90°, 180°, 270° as others.")
 
-    method: str = setting("pamela", "inner", "What is learned besides θ.", choices=tuple(METHODS))
+    method: str = setting(
+        "pamela", "inner", f"What is learned besides θ: {', '.join(METHODS)}.", choices=tuple(METHODS)
+    )
     steps: int | None = setting(None, "inner", "Inner updates n (default: 5; meta-sgd: 1).", low=1, high=1000)
     skip_interval: int | None = setting(
         None, "inner", "Interval w of pamela's gradient-skip connections (default: 2).", low=1, high=999
