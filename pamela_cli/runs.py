@@ -95,9 +95,16 @@ class RunFolder:
                 break
         return records
 
-    def rewind_metrics(self, step: int) -> None:
-        """Drop what was recorded after ``step``: a resumed run writes it again."""
-        kept = [json.dumps(record) + "\n" for record in self.metrics() if record["step"] <= step]
+    def rewind_metrics(self, step: int, validated: int) -> None:
+        """Drop what was recorded after ``step``, and validations after ``validated``.
+
+        A resumed run writes them again.
+        """
+        kept = [
+            json.dumps(record) + "\n"
+            for record in self.metrics()
+            if record["step"] <= (validated if "val_scores" in record else step)
+        ]
         write_atomically(self.metrics_file, "".join(kept))
 
     def write_summary(self, summary: dict[str, Any]) -> None:

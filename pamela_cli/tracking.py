@@ -23,13 +23,13 @@ class Tracker:
         self._write("train", record)
 
     def validation(self, record: dict[str, Any]) -> None:
-        """One validation."""
+        """One validation; ``val_scores`` has each task's, for comparisons in pairs."""
         self._write("validation", record)
 
     def _write(self, kind: str, record: dict[str, Any]) -> None:
         self._folder.add_metrics(record)
         for name, value in record.items():
-            if name != "step":
+            if name != "step" and not isinstance(value, list):
                 self._events.add_scalar(f"{kind}/{name.removeprefix('val_')}", value, record["step"])
 
     def __enter__(self) -> Tracker:

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pamela_cli.console import Bar, Console
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.episodes import EpisodeSource
-from pamela_cli.engine.evaluation import TaskScores, mean_ci95
+from pamela_cli.engine.evaluation import TaskScores, mean_ci95, paired_advantage
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.runner import Runner
@@ -84,7 +85,7 @@ class Training:
                 raise PamelaError(f"the run cannot go on from {self.folder.last}: {error}.") from error
             self.loop.load_state(optimizer, self.progress.step)
             self._pending = list(self.learner.theta.new_tensor(self.progress.window))
-        self.folder.rewind_metrics(self.progress.step)
+        self.folder.rewind_metrics(self.progress.step, self.progress.validated)
 
     def run(self) -> dict[str, Any]:
         """Train, validate, test; returns the summary. :class:`Stopped` after a signal, all saved."""
@@ -158,11 +159,23 @@ class Training:
             self.progress.best = {"step": step, name: mean, "ci95": ci95}
             Checkpoint.of(self.learner, self.progress.best).write(self.folder.best)
         self.progress.validated = step
-        tracker.validation({"step": step, f"val_{name}": mean, "val_ci95": ci95})
+        gain = self._gain_text(scores)
+        each = [float(f"{value:.6g}") for value in scores.final]
+        tracker.validation({"step": step, f"val_{name}": mean, "val_ci95": ci95, "val_scores": each})
         self._save()
         text = score_text({name: mean, "ci95": ci95})
-        bar.line(f"step {step:,}: validation {text} on {validation.count} tasks")
+        bar.line(f"step {step:,}: validation {text} on {validation.count} tasks{gain}")
         self._clock = time.perf_counter()
+
+    def _gain_text(self, scores: TaskScores) -> str:
+        """How much better than at the validation before, task by task: is it still worth going on?"""
+        before = next((m for m in reversed(self.folder.metrics()) if "val_scores" in m), None)
+        if before is None or not np.isfinite(scores.final).all() or None in before["val_scores"]:
+            return ""
+        higher = self.objective.higher_is_better
+        gain, ci95 = paired_advantage(scores.final, np.array(before["val_scores"]), higher)
+        scale, unit = (100, " points") if higher else (1, "")
+        return f"; {scale * gain:+.3g} ± {scale * ci95:.2g}{unit} since step {before['step']:,}"
 
     def _improved(self, score: float) -> bool:
         best = self.progress.best
