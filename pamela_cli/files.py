@@ -1,52 +1,26 @@
-"""Files that are whole or not there."""
+"""Files of a run: whole or not there."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
+
+from data_prep.store.atomic import atomic_path
+from pamela_cli.errors import PamelaError
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Replace ``path`` by ``data``: through a temporary file beside it, flushed and renamed.
+    """Replace ``path`` by ``data``: a reader, a kill or a power cut sees the old content or the new.
 
-    A reader, a kill or a power cut at any moment sees the old content or the new, never a part.
+    :class:`PamelaError` where it cannot be written; ``path`` is then as it was.
     """
     blob = data.encode() if isinstance(data, str) else data
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed process left in ``folder``."""
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def _sync_folder(folder: Path) -> None:
-    # The rename itself must survive a power cut; not every system lets a folder be opened.
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
+    with atomic_path(path, failed=_cannot_write) as temporary:
         try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            temporary.write_bytes(blob)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: Exception) -> PamelaError:
+    reason = getattr(error, "strerror", None) or error
+    return PamelaError(f"{path} could not be written ({reason}); make room or mend its access rights.")

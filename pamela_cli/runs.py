@@ -12,7 +12,7 @@ import tomli_w
 from pamela_cli.config import Config, Layer, read_layer, resolve
 from pamela_cli.console import finite
 from pamela_cli.errors import PamelaError, UsageError
-from pamela_cli.files import remove_leftovers, write_atomically
+from pamela_cli.files import write_atomically
 
 _CONFIG_HEAD = """\
 # The settings of this run, complete: `pamela meta-train --config FILE` trains it again.
@@ -147,9 +147,7 @@ def find_run(runs_dir: Path, name: str) -> RunFolder:
     path = run_path(runs_dir, name)
     if not path.is_dir():
         raise UsageError(f"there is no run {path}{_there(runs_dir)}")
-    folder = RunFolder(path)
-    remove_leftovers(path)
-    return folder
+    return RunFolder(path)
 
 
 def run_path(runs_dir: Path, name: str) -> Path:

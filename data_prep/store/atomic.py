@@ -5,38 +5,14 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data_prep.errors import DataError
 
-
-@contextmanager
-def atomic_path(out: Path) -> Iterator[Path]:
-    """Give the path of an empty temporary file beside `out`, which becomes `out` if the block succeeds.
-
-    On any exception, KeyboardInterrupt included, the temporary file is removed and `out` stays as it was.
-    What killed processes left behind for the same `out` is removed first. DataError where `out` cannot be
-    written.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_debris(out)
-        handle, name = tempfile.mkstemp(
-            prefix=_prefix(out) + f"{os.getpid()}-", suffix=".partial", dir=out.parent
-        )
-        os.close(handle)
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        _commit(temporary, out)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+Failure = Callable[[Path, Exception], Exception]
+"""What to raise for a path that cannot be written, and why."""
 
 
 def cannot_write(out: Path, error: Exception) -> DataError:
@@ -53,22 +29,49 @@ def cannot_write(out: Path, error: Exception) -> DataError:
     return DataError(f"{out} could not be written ({reason}); {advice} and run it again.")
 
 
-def _commit(temporary: Path, out: Path) -> None:
+@contextmanager
+def atomic_path(out: Path, failed: Failure = cannot_write) -> Iterator[Path]:
+    """Give the path of an empty temporary file beside `out`, which becomes `out` if the block succeeds.
+
+    On any exception, KeyboardInterrupt included, the temporary file is removed and `out` stays as it was.
+    What killed processes left behind for the same `out` is removed first. Where `out` cannot be written,
+    raises what `failed` makes of it: DataError unless told otherwise.
+    """
     try:
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(out)
-        if os.name == "posix":  # the rename itself is durable only with its folder
-            folder = os.open(out.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_debris(out)
+        handle, name = tempfile.mkstemp(
+            prefix=_prefix(out) + f"{os.getpid()}-", suffix=".partial", dir=out.parent
+        )
+        os.close(handle)
     except OSError as error:
-        raise cannot_write(out, error) from error
+        raise failed(out, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        try:
+            _commit(temporary, out)
+        except OSError as error:
+            raise failed(out, error) from error
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _commit(temporary: Path, out: Path) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(out)
+    if os.name == "posix":  # the rename itself is durable only with its folder
+        folder = os.open(out.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _prefix(out: Path) -> str:
