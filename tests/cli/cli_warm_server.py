@@ -1,0 +1,61 @@
+"""Forks processes that run `pamela` with everything imported; orders and answers are JSON lines.
+
+Started by ``cli_support.WarmProcesses``. Nothing of torch runs here before the fork, only its import.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import torch.utils.tensorboard  # noqa: F401
+
+import pamela_cli.evaluating
+import pamela_cli.report.tables
+import pamela_cli.session  # noqa: F401
+from pamela_cli.__main__ import main
+
+
+def become(order: dict[str, Any]) -> None:
+    """Turn the forked process into one that a shell would have started."""
+    os.setsid()
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["env"])
+    streams = ((os.devnull, os.O_RDONLY), (order["out"], os.O_RDWR), (order["err"], os.O_RDWR))
+    for number, (path, mode) in enumerate(streams):
+        handle = os.open(path, mode)  # the first terminal that a session's leader opens is its own
+        os.dup2(handle, number)
+        os.close(handle)
+    if order["user"] is not None:
+        os.setgroups([])
+        os.setgid(order["user"])
+        os.setuid(order["user"])
+    # A shell in the background starts its children with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["pamela", *order["arguments"]]
+
+
+def serve() -> dict[str, Any] | None:
+    """Answer orders; returns one in the process that was forked for it, None at the end."""
+    for line in iter(sys.stdin.readline, ""):
+        order = json.loads(line)
+        if "poll" in order:
+            process, status = os.waitpid(order["poll"], os.WNOHANG)
+            code = os.waitstatus_to_exitcode(status)
+            answer = None if process == 0 else code if code >= 0 else 128 - code
+        else:
+            answer = os.fork()
+            if answer == 0:
+                return order
+        print(json.dumps(answer), flush=True)
+    return None
+
+
+if __name__ == "__main__":
+    if (mine := serve()) is not None:
+        become(mine)
+        main()

@@ -1,0 +1,89 @@
+"""Fixtures of the tests of the command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cli_support import SINE, TINY, Result, WarmProcesses, write_tiny_store
+
+from pamela_cli import cli
+from pamela_cli.console import Console
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test starts in a folder of its own, without settings from the environment."""
+    for name in [*os.environ]:
+        if name.startswith("PAMELA_") or name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "100")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    # A process runs one command: what it remembers of it must not reach the next test.
+    monkeypatch.setattr(cli, "_console", Console())
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def here() -> Path:
+    """The working directory of the test."""
+    return Path.cwd()
+
+
+@pytest.fixture
+def pamela(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process."""
+
+    def run(*arguments: object) -> Result:
+        capfd.readouterr()
+        code = cli.run([str(argument) for argument in arguments])
+        return Result(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmProcesses]:
+    """Run commands in processes of their own, which have torch imported when they start."""
+    processes = WarmProcesses(tmp_path_factory.mktemp("warm"))
+    yield processes
+    processes.close()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, warm: WarmProcesses) -> Path:
+    """A folder with ``data/tiny.h5`` and finished runs, not to be changed.
+
+    Runs: sine-a (pamela) and sine-b (maml); tiny-a (pamela) and tiny-b (maml), 5-way 1-shot.
+    """
+    folder = tmp_path_factory.mktemp("world")
+    write_tiny_store(folder / "data" / "tiny.h5")
+    sine = ["meta-train", *SINE, "--iterations", "40", "--val-every", "20", "-q", "--json"]
+    tiny = ["meta-train", "--dataset", "tiny", *TINY, "--iterations", "6", "--val-every", "3", "-q", "--json"]
+    for base, method, name in (
+        (sine, "pamela", "sine-a"),
+        (sine, "maml", "sine-b"),
+        (tiny, "pamela", "tiny-a"),
+        (tiny, "maml", "tiny-b"),
+    ):
+        result = warm(folder, *base, "--method", method, "--run", name).ok()
+        (folder / f"{name}.json").write_text(result.out)
+    return folder
+
+
+@pytest.fixture
+def own_world(world: Path, here: Path) -> Path:
+    """A copy of the world as the working directory, to be changed at will."""
+    shutil.copytree(world, here, dirs_exist_ok=True)
+    return here
