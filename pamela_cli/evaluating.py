@@ -103,8 +103,12 @@ def evaluate_runs(
         judged.append(_evaluate(context, find_run(context.runs_dir, name), wanted, device))
         _check_comparable(judged[0], judged[-1])
     if figures:
-        for path in _draw(judged):
-            context.console.say(f"figure: {path}")
+        try:
+            for path in _draw(judged):
+                context.console.say(f"figure: {path}")
+        except OSError as error:
+            # The numbers are there: a run folder that may not be written to costs the figures only.
+            context.console.warn(f"no figures: {error.filename}: {error.strerror}")
     if len(judged) == 1:
         return judged[0].record
     pairs = []

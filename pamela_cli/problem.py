@@ -77,16 +77,25 @@ class Problem:
         self.backbone = Conv4(config.way, store.channels, store.image_size, config.width)
         self._pools: dict[str, ImagePool] = {}
 
-    def check(self) -> None:
-        """Make sure that every split has enough for the tasks, before anything is loaded or written."""
+    def check(self) -> list[str]:
+        """Make sure that every split has enough for the tasks, before anything is loaded or written.
+
+        Returns what the user should know of classes that are left out.
+        """
         if self.store is None:
-            return
-        c = self.config
+            return []
+        c, notes = self.config, []
         for split in ("train", "val", "test"):
             turns = 4 if c.rotations and split == "train" else 1
             offsets = torch.from_numpy(self.store.split(split).class_offsets)
             with self._naming_the_store():
-                usable_classes(offsets, split, c.way or 0, c.shot + c.query, turns)
+                usable = usable_classes(offsets, split, c.way or 0, c.shot + c.query, turns)
+            if left_out := int((~usable).sum()):
+                images = c.shot + c.query
+                notes.append(
+                    f"{left_out} classes of {split} have fewer than {images} images and are left out"
+                )
+        return notes
 
     def learner(self) -> Learner:
         """A fresh learner on the device, started from the config's seed."""

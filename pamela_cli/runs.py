@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from pamela_cli.config import Config, Layer, read_layer, resolve
+from pamela_cli.config import Config, read_layer, resolve
 from pamela_cli.console import finite
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.files import write_atomically
@@ -125,21 +127,22 @@ def default_name(config: Config) -> str:
     return f"{config.method}-{config.dataset}-{way}{config.shot}s-s{config.seed}"
 
 
-def create_run(runs_dir: Path, name: str | None, config: Config) -> RunFolder:
-    """Make a fresh run folder: ``name`` if given and free, else the default name with -2, -3 … behind."""
+def create_run(runs_dir: Path, name: str | None, config: Config, plan: dict[str, Any]) -> RunFolder:
+    """Make a fresh run folder with its config, as ``name`` if given and free.
+
+    Without ``name`` it gets the default one, with -2, -3 … behind it where taken.
+    """
     if name is not None:
         path = run_path(runs_dir, name)
-        if path.exists():
+        if not _make(path, config, plan):
             raise UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
-        _make(path)
         return RunFolder(path)
     stem = default_name(config)
-    for count in range(1, 10_000):
+    for count in itertools.count(1):
         path = runs_dir / (stem if count == 1 else f"{stem}-{count}")
-        if not path.exists():
-            _make(path)
-            return RunFolder(path)
-    raise PamelaError(f"{runs_dir} holds 10,000 runs called {stem}; name this one with --run.")
+        if _make(path, config, plan):
+            break
+    return RunFolder(path)
 
 
 def find_run(runs_dir: Path, name: str) -> RunFolder:
@@ -155,16 +158,22 @@ def run_path(runs_dir: Path, name: str) -> Path:
     return Path(name) if "/" in name or Path(name).exists() else runs_dir / name
 
 
-def overrides(config: Config, flags: Layer) -> list[str]:
-    """Names of the flags that differ from a run's settings."""
-    return [name for name, value in flags.values.items() if getattr(config, name) != value]
-
-
-def _make(path: Path) -> None:
+def _make(path: Path, config: Config, plan: dict[str, Any]) -> bool:
+    """Make a run folder that has its config from its first moment on; False if ``path`` is there."""
+    if path.exists():
+        return False
     try:
-        path.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
+            draft = Path(temporary) / path.name
+            draft.mkdir()
+            RunFolder(draft).write_config(config, plan)
+            draft.rename(path)
     except OSError as error:
+        if path.exists():  # another process was faster
+            return False
         raise PamelaError(f"the run folder {path} cannot be made: {error.strerror}.") from error
+    return True
 
 
 def _there(runs_dir: Path) -> str:

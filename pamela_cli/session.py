@@ -34,10 +34,10 @@ def train(context: Context, run: str | None, config_file: Path | None, device_na
     _check_store(layers, found, store)
     config = resolve([recipe(kind), *layers, found])
     problem = Problem(config, store, device)
-    problem.check()
-    folder = create_run(context.runs_dir, run, config)
+    for note in problem.check():
+        console.warn(note)
     plan = Plan.choose(device, config.meta_batch, convolutional=store is not None)
-    folder.write_config(config, asdict(plan))
+    folder = create_run(context.runs_dir, run, config, asdict(plan))
     console.say(f"run {folder.path} on {describe(device)}: {_headline(config)}")
     with StopRequest() as stop:
         return Training(folder, problem, Runner(plan), console, stop).run()
