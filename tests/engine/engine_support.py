@@ -38,8 +38,10 @@ class PlainConv4:
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         w, side = self.width, self.size // 2 // 2 // 2 // 2
-        block = [[(w, c, 3, 3), (w,), (w,), (w,)] for c in (self.channels, w, w, w)]
-        return [*sum(block, []), (self.way, w * side * side), (self.way,)]
+        blocks: list[tuple[int, ...]] = []
+        for channels in (self.channels, w, w, w):
+            blocks += [(w, channels, 3, 3), (w,), (w,), (w,)]
+        return [*blocks, (self.way, w * side * side), (self.way,)]
 
     @property
     def layer_sizes(self) -> list[int]:
@@ -72,8 +74,7 @@ class PlainConv4:
         pieces = []
         for block, channels in enumerate((self.channels, self.width, self.width, self.width)):
             of_block = q[block * self.width : (block + 1) * self.width]
-            for kernel in of_block:
-                pieces.append(kernel.repeat(channels * 9))
+            pieces += [kernel.repeat(channels * 9) for kernel in of_block]
             pieces += [of_block] * 3  # bias, scale and shift
         return torch.cat([*pieces, q[4 * self.width :]])
 
@@ -228,7 +229,7 @@ class Points:
     """
 
     def __init__(self, numbers: int = 1) -> None:
-        self.layout = Layout(tuple(Layer(f"n{i}", {"value": (1,)}, "parameter") for i in range(numbers)))
+        self.layout = Layout(tuple(Layer(f"number{i}", {"value": (1,)}, "parameter") for i in range(numbers)))
 
     def initial(self, generator: torch.Generator) -> Tensor:
         return torch.ones(self.layout.size)
