@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 PLAIN_INTERVAL = 30.0
@@ -76,12 +77,13 @@ class Console:
     def _live(self, what: str, total: int) -> Iterator[Bar]:
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
+            # On a narrow terminal the note gives way, and the other columns keep their width.
+            TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True)),
         )
-        with Progress(*columns, console=self._err, transient=True) as progress:
+        with Progress(*columns, console=self._err, transient=True, expand=True) as progress:
             task = progress.add_task(what, total=total, note="")
             yield _Live(self, progress, task)
 

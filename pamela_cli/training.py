@@ -132,9 +132,10 @@ class Training:
         }
         tracker.training(record)
         self._check_divergence(skipped)
-        accuracy = f" accuracy {100 * score:.1f} %" if self.objective.higher_is_better else ""
-        lost = f" skipped {self.progress.skipped}" if self.progress.skipped else ""
-        return f"loss {loss:.3f}{accuracy} {rate:.1f} tasks/s{lost}{self._best_text()}"
+        accuracy = f" {100 * score:.1f} %" if self.objective.higher_is_better else ""
+        lost = f" · {self.progress.skipped} skipped" if self.progress.skipped else ""
+        best = f" · best {score_text(self.progress.best)}" if self.progress.best else ""
+        return f"loss {loss:.3f}{accuracy} · {rate:.1f} tasks/s{lost}{best}"
 
     def _check_divergence(self, skipped: int) -> None:
         recent = self.progress.recent_skips = [*self.progress.recent_skips, skipped][-DIVERGENCE_WINDOWS:]
@@ -184,10 +185,6 @@ class Training:
         before = best[self.objective.score_name]
         better = score > before if self.objective.higher_is_better else score < before
         return better or (isfinite(score) and not isfinite(before))
-
-    def _best_text(self) -> str:
-        best = self.progress.best
-        return f" · best validation {score_text(best)} at step {best['step']:,}" if best else ""
 
     def _judge(
         self, learner: Learner, tasks: TaskSet, on_batch: Callable[[int], None], every_step: bool = True

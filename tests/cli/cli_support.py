@@ -21,7 +21,10 @@ from safetensors import safe_open
 from data_prep.store import SPLITS, Origin, SplitContent, write_store
 
 SINE = ["--dataset", "sine", "--width", "8", "--val-tasks", "4", "--test-tasks", "4"]
-TINY = ["--width", "4", "--val-tasks", "4", "--test-tasks", "4"]
+TINY = [
+    *("--dataset", "tiny", "--width", "4", "--steps", "2", "--meta-batch", "2", "--query", "15"),
+    *("--val-tasks", "4", "--test-tasks", "4"),
+]
 TIMING = ("seconds", "tasks_per_second")
 """What differs between two runs of the same bits."""
 

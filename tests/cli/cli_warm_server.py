@@ -5,15 +5,24 @@ Started by ``cli_support.WarmProcesses``. Nothing of torch runs here before the 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import sys
+import traceback
 from typing import Any
 
+import matplotlib.backends.backend_agg
+import matplotlib.backends.backend_pdf  # noqa: F401
+import torch._dynamo
 import torch.utils.tensorboard  # noqa: F401
 
+import pamela_cli.commands.evaluate
+import pamela_cli.commands.meta_train
+import pamela_cli.commands.prepare
 import pamela_cli.evaluating
+import pamela_cli.report.figures
 import pamela_cli.report.tables
 import pamela_cli.session  # noqa: F401
 from pamela_cli.__main__ import main
@@ -55,7 +64,24 @@ def serve() -> dict[str, Any] | None:
     return None
 
 
+def run() -> int:
+    """Run the command; its exit code."""
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
+    gc.collect()
+    gc.freeze()  # else the first collection after a fork copies all memory
     if (mine := serve()) is not None:
         become(mine)
-        main()
+        code = run()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # taking down the interpreter would take ten times as long as the command

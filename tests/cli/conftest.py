@@ -70,7 +70,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, warm: WarmProcesses) -> Path
     folder = tmp_path_factory.mktemp("world")
     write_tiny_store(folder / "data" / "tiny.h5")
     sine = ["meta-train", *SINE, "--iterations", "40", "--val-every", "20", "-q", "--json"]
-    tiny = ["meta-train", "--dataset", "tiny", *TINY, "--iterations", "6", "--val-every", "3", "-q", "--json"]
+    tiny = ["meta-train", *TINY, "--iterations", "6", "--val-every", "3", "-q", "--json"]
     for base, method, name in (
         (sine, "pamela", "sine-a"),
         (sine, "maml", "sine-b"),
