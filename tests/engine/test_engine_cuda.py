@@ -1,0 +1,139 @@
+"""The same tasks, forward passes and meta-gradients on a CUDA device as on the CPU."""
+
+import pytest
+import torch
+from engine_support import image_tasks, make_learner
+
+from pamela_cli.engine.backbones import MLP, Conv4
+from pamela_cli.engine.episodes import ImageEpisodes, ImagePool, SineEpisodes
+from pamela_cli.engine.evaluation import concatenate, evaluate
+from pamela_cli.engine.inner_loop import mean_meta_gradient
+from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
+from pamela_cli.engine.random import random_bits
+from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.tasks import Classification, Regression, Tasks
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+METHODS = [
+    ("maml", None),
+    ("fomaml", None),
+    ("meta-sgd", None),
+    ("q-shared", None),
+    ("q", None),
+    ("pamela", 2),
+]
+
+
+def runner(device: torch.device, at_a_time: int) -> Runner:
+    return Runner(Plan(str(device), at_a_time, at_a_time, workers=1, threads=1))
+
+
+def moved(tasks: Tasks, device: torch.device) -> Tasks:
+    fields = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
+    return Tasks(*(t.to(device) for t in fields))
+
+
+def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    assert found.device.type == "cuda"
+    assert (found.cpu() - expected).norm() <= 1e-9 * expected.norm()
+
+
+@pytest.mark.parametrize(("method", "w"), METHODS)
+@pytest.mark.parametrize("at_a_time", [1, 4])
+def test_meta_gradient_equals_the_cpus(method, w, at_a_time):
+    learner, tasks = make_learner(method, Conv4(5, 3, 28, 6), 3, w), image_tasks(4, 5, 1, 3, 3, 28)
+    expected = mean_meta_gradient(learner, Classification(5), tasks, runner(CPU, 1))
+    found = mean_meta_gradient(
+        learner.to(CUDA, torch.float64), Classification(5), moved(tasks, CUDA), runner(CUDA, at_a_time)
+    )
+    for name in ("theta", "q", "p", "loss"):
+        assert_close(getattr(found, name), getattr(expected, name))
+    assert found.score.tolist() == expected.score.tolist()
+
+
+def test_random_bits_equal_the_cpus():
+    index = torch.arange(1000)
+    assert torch.equal(random_bits(1, 2, index.to(CUDA), device=CUDA).cpu(), random_bits(1, 2, index))
+
+
+@pytest.mark.parametrize("rotations", [False, True])
+def test_image_tasks_drawn_equal_the_cpus(rotations):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (120, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    offsets = torch.arange(0, 121, 12)
+    mean, std = torch.full((3,), 0.5, dtype=torch.float64), torch.full((3,), 0.25, dtype=torch.float64)
+    drawn = []
+    # The last has its images in host memory, as splits that do not fit on the device.
+    for at, images_at in ((CPU, CPU), (CUDA, CUDA), (CUDA, CPU)):
+        pool = ImagePool(images.to(images_at), offsets.to(at), mean.to(at), std.to(at))
+        source = ImageEpisodes(pool, "train", 5, 1, 6, rotations)
+        drawn.append(source.draw(3, 7, torch.arange(4, device=at)))
+    for other in drawn[1:]:
+        assert other.support_x.device.type == "cuda"
+        back = moved(other, CPU)
+        assert torch.equal(back.support_x, drawn[0].support_x)
+        assert torch.equal(back.query_x, drawn[0].query_x)
+        assert torch.equal(back.query_y, drawn[0].query_y)
+
+
+@pytest.mark.parametrize("even", [False, True])
+def test_sine_tasks_drawn_equal_the_cpus(even):
+    cpu, cuda = (
+        SineEpisodes("test", 5, 10, d, torch.float64, even).draw(0, 0, torch.arange(4)) for d in (CPU, CUDA)
+    )
+    back = moved(cuda, CPU)
+    assert torch.equal(back.support_x, cpu.support_x)
+    torch.testing.assert_close(back.query_x, cpu.query_x, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(back.query_y, cpu.query_y, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("norm_stats", ["query", "support"])
+def test_scores_equal_the_cpus(norm_stats):
+    learner, tasks = make_learner("pamela", Conv4(5, 3, 28, 6), 3, 2), image_tasks(4, 5, 1, 3, 3, 28)
+    expected, found = (
+        concatenate(
+            evaluate(
+                learner.to(d, torch.float64),
+                Classification(5),
+                [moved(tasks, d)],
+                runner(d, 2),
+                3,
+                norm_stats,
+            )
+        )
+        for d in (CPU, CUDA)
+    )
+    assert abs(found.loss - expected.loss).max() <= 1e-9
+    assert (found.score == expected.score).all()
+
+
+def test_training_follows_the_cpus_and_skips_what_is_not_finite():
+    settings = OuterSettings(6, 4, meta_lr=1e-2, phi_lr=1e-3, clip=10.0, schedule="cosine")
+    loops = []
+    for device in (CPU, CUDA):
+        learner = make_learner("pamela", MLP((1, 6, 6, 1)), 3, 2, lr=0.02).to(device, torch.float64)
+        loop = OuterLoop(learner, Regression(), runner(device, 4), settings, seed=0)
+        skipped = [m.skipped.item() for m in loop.run(Interrupted(device))]
+        assert skipped == [0, 0, 1, 0, 0, 0]
+        loops.append(loop)
+    for name, tensor in loops[0].parameters().items():
+        torch.testing.assert_close(loops[1].parameters()[name].cpu(), tensor, rtol=1e-7, atol=1e-9)
+    for name, tensor in loops[0].state().items():
+        torch.testing.assert_close(loops[1].state()[name].cpu(), tensor, rtol=1e-7, atol=1e-9)
+
+
+class Interrupted:
+    """Sine waves, with a target that is no number at step 2."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.waves = SineEpisodes("train", 5, 10, device, torch.float64)
+
+    def draw(self, seed: int, step: int, indices: torch.Tensor) -> Tasks:
+        tasks = self.waves.draw(seed, step, indices)
+        if step == 2:
+            tasks.query_y[0, 0] = float("nan")
+        return tasks
