@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from data_prep.errors import DataError
 
@@ -37,6 +37,7 @@ class Tree(ABC):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._opened: list[BinaryIO] = []
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -47,14 +48,24 @@ class Tree(ABC):
         """Return a file's bytes; DataError where it is damaged or larger than MAX_MEMBER_BYTES."""
 
     @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """Open a file of any size for reading at any place; it is open as long as the tree is."""
+
+    @abstractmethod
+    def head(self, name: str, size: int) -> bytes:
+        """Return the first bytes of a file, which is not counted as read."""
+
+    @abstractmethod
     def sha256(self) -> str:
         """Return the checksum of an archive, or, for a folder, of a list of the files read so far.
 
         That list has lines as `sha256sum` writes them, "<sha256>  <name>", sorted by name.
         """
 
-    def close(self) -> None:  # noqa: B027  a folder has nothing to close
+    def close(self) -> None:
         """Close what is open."""
+        for file in self._opened:
+            file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,8 +3,9 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import BinaryIO
 
-from data_prep.archives.base import Tree, check_size, list_sha256, readable, visible
+from data_prep.archives.base import Tree, check_size, file_sha256, list_sha256, readable, visible
 
 
 class FolderTree(Tree):
@@ -14,7 +15,7 @@ class FolderTree(Tree):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._read: dict[str, str] = {}
+        self._read: dict[str, str | None] = {}  # None: not hashed yet
 
     def names(self) -> list[str]:
         """Return the names of all regular files below the folder."""
@@ -43,6 +44,23 @@ class FolderTree(Tree):
         self._read[name] = hashlib.sha256(data).hexdigest()
         return data
 
+    def open(self, name: str) -> BinaryIO:
+        """Open a file; its checksum is taken when it is asked for."""
+        with readable(self.path / name):
+            file = (self.path / name).open("rb")
+        self._opened.append(file)
+        self._read.setdefault(name)
+        return file
+
+    def head(self, name: str, size: int) -> bytes:
+        """Return the first bytes of a file."""
+        with readable(self.path / name), (self.path / name).open("rb") as file:
+            return file.read(size)
+
     def sha256(self) -> str:
         """Return the checksum of the list of files read so far."""
-        return list_sha256(self._read)
+        return list_sha256(self.digests())
+
+    def digests(self) -> dict[str, str]:
+        """Return the checksums of the files read so far."""
+        return {name: digest or file_sha256(self.path / name) for name, digest in self._read.items()}

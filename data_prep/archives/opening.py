@@ -1,6 +1,7 @@
 """From a path to the view of what is there."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 from data_prep.archives.base import Tree, list_sha256, readable
 from data_prep.archives.folder import FolderTree
@@ -33,20 +34,38 @@ class MountedTree(Tree):
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes."""
+        tree, rest = self._find(name)
+        return tree.read(rest)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file of the folder or of an archive."""
+        tree, rest = self._find(name)
+        return tree.open(rest)
+
+    def head(self, name: str, size: int) -> bytes:
+        """Return the first bytes of a file."""
         mount, _, rest = name.partition("/")
-        if mount not in self._archives:
-            return self._folder.read(name)
-        self._used.add(mount)
-        return self._archives[mount].read(rest)
+        tree = self._archives.get(mount)
+        return tree.head(rest, size) if tree and rest else self._folder.head(name, size)
 
     def sha256(self) -> str:
-        """Return the checksum of the list of the archives that were used."""
-        return list_sha256({mount: self._archives[mount].sha256() for mount in self._used})
+        """Return the checksum of the list of the archives and other files that were used."""
+        archives = {mount: self._archives[mount].sha256() for mount in self._used}
+        return list_sha256(self._folder.digests() | archives)
 
     def close(self) -> None:
-        """Close the archives."""
-        for tree in self._archives.values():
+        """Close the archives, and what was opened in the folder."""
+        super().close()
+        for tree in (self._folder, *self._archives.values()):
             tree.close()
+
+    def _find(self, name: str) -> tuple[Tree, str]:
+        """Return the tree that has a file, and the file's name there."""
+        mount, _, rest = name.partition("/")
+        if mount not in self._archives or not rest:  # the archive itself is a file of the folder, too
+            return self._folder, name
+        self._used.add(mount)
+        return self._archives[mount], rest
 
 
 def open_tree(path: Path) -> Tree:

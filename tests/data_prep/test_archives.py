@@ -158,5 +158,35 @@ def test_damaged_archives_never_surprise(
         with open_tree(path) as tree:
             for name in tree.names():
                 tree.read(name)
+                tree.open(name).read()
     except DataError as error:
         assert str(path) in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_files_can_be_read_at_any_place(
+    tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path]
+) -> None:
+    files = {"a.bin": bytes(range(256)) * 40, "b.bin": b"other"}
+    with open_tree(make(tmp_path / "data", files)) as tree:
+        one, other = tree.open("a.bin"), tree.open("b.bin")
+        for start, size in ((10_000, 500), (3, 7), (10_239, 1), (10_240, 1), (50_000, 3)):
+            one.seek(start)
+            assert one.read(size) == files["a.bin"][start : start + size]
+        assert other.read() == b"other" and tree.head("a.bin", 3) == b"\0\1\2"
+        assert one.seek(-1, os.SEEK_END) == 10_239 and one.seek(-9, os.SEEK_CUR) == 10_230
+
+
+def test_stored_members_of_a_zip_are_read_in_place(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 400
+    with zipfile.ZipFile(tmp_path / "data.zip", "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("first", b"x" * 77)
+        archive.writestr("second", data)
+    with open_tree(tmp_path / "data.zip") as tree:
+        assert tree.open("second").read() == data
+
+
+def test_a_member_that_unpacks_to_a_hundred_times_its_size_is_refused(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "bomb", {"bomb.pkl": bytes(2 * MAX_MEMBER_BYTES)})
+    with open_tree(path) as tree, pytest.raises(DataError, match=r"bomb\.pkl unpacks to over 100 times"):
+        tree.open("bomb.pkl")
