@@ -1,4 +1,4 @@
-"""Running `pamela` in the tests: in this process, in a fresh one, or in one forked from a warm interpreter."""
+"""Running `pamela` in the tests: in this process, in a fresh one, or forked from a warm interpreter."""
 
 from __future__ import annotations
 

@@ -1,0 +1,274 @@
+"""Runs that are stopped or killed, and go on to the same bits."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cli_support import (
+    SINE,
+    TINY,
+    assert_same_run,
+    kill_at_random,
+    lines_in,
+    snapshot,
+    write_tiny_store,
+)
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nothing interrupted: how it was started, where it is, how long it took."""
+
+    arguments: list[str]
+    run: Path
+    seconds: float
+
+    def start(self, name: str = "mine") -> list[str]:
+        """The command that starts such a run under another name."""
+        return [*self.arguments, "--run", name]
+
+    @property
+    def training_lines(self) -> int:
+        """Lines of metrics when training is over, and the tests begin."""
+        return lines_in(self.run / "metrics.jsonl")
+
+
+@pytest.fixture(scope="session", params=["sine", "tiny"])
+def undisturbed(request, warm, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp(f"undisturbed-{request.param}")
+    if request.param == "sine":
+        own = [*SINE, "--iterations", "65", "--val-every", "25", "--test-tasks", "1000"]
+    else:
+        write_tiny_store(folder / "data" / "tiny.h5")
+        own = [*TINY, "--iterations", "16", "--val-every", "12", "--test-tasks", "30"]
+    arguments = ["meta-train", *own]
+    start = time.monotonic()
+    warm(folder, *arguments, "--run", "whole").ok()
+    return Undisturbed(arguments, folder / "runs" / "whole", time.monotonic() - start)
+
+
+@pytest.fixture
+def mine(undisturbed: Undisturbed, here: Path) -> Path:
+    """The folder of the test's own run, beside the data it needs."""
+    if (data := undisturbed.run.parents[1] / "data").exists():
+        shutil.copytree(data, here / "data")
+    return here / "runs" / "mine"
+
+
+def resume_command(err: str) -> list[str]:
+    """The arguments of the command that the last line on stderr tells to go on with."""
+    found = re.search(r"`(pamela .*)`", err.splitlines()[-1])
+    assert found, err
+    return shlex.split(found.group(1))[1:]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_resumed(warm, here: Path, undisturbed: Undisturbed, mine: Path, number: int) -> None:
+    job = warm.start(here, *undisturbed.start())
+    job.when(lambda: lines_in(mine / "metrics.jsonl") >= 1).send(number)
+    result = job.wait()
+    assert result.code == CODES[number], result.err
+    assert result.out == ""
+    last = result.err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert signal.Signals(number).name in last
+    assert (mine / "last.safetensors").exists()
+    assert not (mine / "summary.json").exists()
+    resumed = warm(here, *resume_command(result.err)).ok()
+    assert re.search(r"goes on from step \d+", resumed.err)
+    assert "goes on from step 0 " not in resumed.err
+    assert_same_run(mine, undisturbed.run)
+
+
+def test_killed_at_random_moments(warm, here: Path, undisturbed: Undisturbed, mine: Path) -> None:
+    command = undisturbed.start()
+    for _ in range(3):
+        kill_at_random(warm.start(here, *command), undisturbed.seconds)
+        if (mine / "config.toml").exists():
+            command = [*undisturbed.start(), "--resume"]
+    warm(here, *command).ok()
+    assert_same_run(mine, undisturbed.run)
+    assert not list(mine.glob(".*")), "temporary files are left"
+
+
+def test_killed_before_the_first_checkpoint(warm, here: Path, undisturbed: Undisturbed, mine: Path) -> None:
+    job = warm.start(here, *undisturbed.start())
+    job.when(lambda: lines_in(mine / "metrics.jsonl") >= 1).send(signal.SIGKILL)
+    assert job.wait().code == 128 + signal.SIGKILL
+    assert not (mine / "last.safetensors").exists(), "killed too late for this test"
+    resumed = warm(here, "meta-train", "--run", "mine", "--resume").ok()
+    assert "goes on from step 0 " in resumed.err
+    assert_same_run(mine, undisturbed.run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_while_testing(warm, here: Path, undisturbed: Undisturbed, mine: Path, number: int) -> None:
+    job = warm.start(here, *undisturbed.start())
+    trained = undisturbed.training_lines
+    job.when(lambda: lines_in(mine / "metrics.jsonl") == trained).send(number)
+    result = job.wait()
+    assert result.code == 128 + number, result.err
+    assert not (mine / "summary.json").exists()
+    resumed = warm(here, "meta-train", "--run", "mine", "--resume", "--json").ok()
+    assert resumed.document == json.loads((mine / "summary.json").read_text())
+    assert_same_run(mine, undisturbed.run)
+
+
+def test_a_line_cut_short_and_no_summary(pamela, here: Path, undisturbed: Undisturbed, mine: Path) -> None:
+    """What a kill right after training may leave: half a line of metrics, a temporary file."""
+    shutil.copytree(undisturbed.run, mine)
+    (mine / "summary.json").unlink()
+    (mine / ".last.safetensors.abc.tmp").write_bytes(b"half")
+    with (mine / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1')
+    pamela("meta-train", "--run", "mine", "--resume").ok()
+    assert_same_run(mine, undisturbed.run)
+    assert not list(mine.glob(".*"))
+
+
+def test_second_ctrl_c_ends_at_once(warm, own_world: Path) -> None:
+    """One outer step takes many seconds here; the second Ctrl-C does not wait for its end."""
+    slow = ["meta-train", *TINY, "--meta-batch", "2000", "--run", "slow"]
+    run = own_world / "runs" / "slow"
+    job = warm.start(own_world, *slow)
+    job.when(lambda: bool(list(run.glob("events*"))))
+    time.sleep(0.3)
+    job.send(signal.SIGINT)
+    time.sleep(0.3)
+    assert job.poll() is None, "the first Ctrl-C does not wait for the step"
+    start = time.monotonic()
+    job.send(signal.SIGINT)
+    result = job.wait()
+    assert result.code == 130
+    assert time.monotonic() - start < 5
+    assert result.err.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in result.err
+
+
+def test_ctrl_c_before_training(warm, here: Path) -> None:
+    job = warm.start(here, "prepare", "glyphs", "--out", str(here / "letters.h5"))
+    job.when(lambda: any(here.iterdir())).send(signal.SIGINT)
+    result = job.wait()
+    assert result.code == 130, result.err
+    assert result.err.splitlines()[-1].startswith("error: ")
+    assert snapshot(here) == {}
+
+
+def test_sigterm_while_preparing(warm, here: Path) -> None:
+    job = warm.start(here, "prepare", "glyphs", "--out", str(here / "letters.h5"))
+    job.when(lambda: any(here.iterdir())).send(signal.SIGTERM)
+    result = job.wait()
+    assert result.code == 143, result.err
+    assert "Traceback" not in result.err
+    assert snapshot(here) == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_evaluating(warm, own_world: Path, number: int) -> None:
+    before = snapshot(own_world)
+    job = warm.start(own_world, "evaluate", "sine-a", "--tasks", "1000000", "-q")
+    time.sleep(0.5)
+    job.send(number)
+    job.wait().error(CODES[number])
+    assert snapshot(own_world) == before
+
+
+# What --resume takes ---------------------------------------------------------------------------------
+
+
+def test_finished_run_prints_its_summary(pamela, own_world: Path) -> None:
+    before = snapshot(own_world)
+    result = pamela("meta-train", "--run", "tiny-a", "--resume", "--json").ok()
+    assert result.document == json.loads((own_world / "tiny-a.json").read_text())
+    assert "finished" in result.err
+    assert "20" in pamela("meta-train", "--run", "tiny-a", "--resume", "-q").ok().out
+    assert snapshot(own_world) == before
+
+
+def test_finished_run_whose_result_is_not_finite(pamela, own_world: Path) -> None:
+    """Numbers that are not finite are null in summary.json; the table must show them all the same."""
+    file = own_world / "runs/sine-a/summary.json"
+    summary = json.loads(file.read_text())
+    summary["test"] |= {"mse": None, "ci95": None, "median": None}
+    file.write_text(json.dumps(summary))
+    pamela("meta-train", "--run", "sine-a", "--resume").ok()
+
+
+def test_resume_with_the_same_flags(pamela, own_world: Path) -> None:
+    flags = ["--dataset", "sine", "--iterations", 40, "--width", 8, "--device", "cpu", "--seed", 0]
+    pamela("meta-train", *flags, "--run", "sine-a", "--resume", "-q", "--json").ok()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--iterations", "80"), ("--inner-lr", "0.5"), ("--method", "maml"), ("--way", "3"), ("--seed", "1")],
+)
+def test_resume_with_a_flag_that_differs(pamela, own_world: Path, flag: str, value: str, finished) -> None:
+    if not finished:
+        (own_world / "runs/tiny-a/summary.json").unlink()
+    before = snapshot(own_world)
+    pamela("meta-train", "--run", "tiny-a", "--resume", flag, value).error(2, flag, value)
+    assert snapshot(own_world) == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("named", ["data/other.h5", "sine"])
+def test_resume_on_another_dataset(pamela, own_world: Path, named: str, finished: bool) -> None:
+    """--dataset may name the store where it moved to, but not another one."""
+    write_tiny_store(own_world / "data" / "other.h5", seed=1)
+    if not finished:
+        (own_world / "runs/tiny-a/summary.json").unlink()
+    before = snapshot(own_world)
+    pamela(
+        *("meta-train", "--run", "tiny-a", "--resume", "--dataset", named, "-q"),
+    ).error(2, "--dataset")
+    assert snapshot(own_world) == before
+
+
+def test_resume_where_the_store_moved(pamela, own_world: Path) -> None:
+    (own_world / "runs/tiny-a/summary.json").unlink()
+    moved = shutil.move(own_world / "data" / "tiny.h5", own_world / "moved.h5")
+    pamela("meta-train", "--run", "tiny-a", "--resume", "--dataset", moved, "--json").ok()
+    assert (own_world / "runs/tiny-a/summary.json").exists()
+
+
+def test_resume_with_the_store_changed(pamela, own_world: Path) -> None:
+    (own_world / "runs/tiny-a/summary.json").unlink()
+    write_tiny_store(own_world / "data" / "tiny.h5", seed=1)
+    before = snapshot(own_world)
+    pamela("meta-train", "--run", "tiny-a", "--resume").error(1, "tiny.h5", "checksum")
+    assert snapshot(own_world) == before
+
+
+@pytest.mark.parametrize("where", ["file", "data-dir", "name with a space"])
+def test_the_command_that_resumes_does(warm, own_world: Path, where: str) -> None:
+    """What a stopped run tells to type goes on, wherever the data are and whatever the run is called."""
+    elsewhere = own_world / "else where"
+    elsewhere.mkdir()
+    shutil.move(own_world / "data" / "tiny.h5", elsewhere / "tiny.h5")
+    name, source = "mine", ["--data-dir", str(elsewhere)]
+    if where == "file":
+        source = ["--dataset", str(elsewhere / "tiny.h5")]
+    if where == "name with a space":
+        shutil.move(elsewhere, own_world / "data2")
+        source = ["--dataset", "sine"]
+        name = "my run"
+    settings = [*(SINE if source == ["--dataset", "sine"] else TINY), "--iterations", "30"]
+    run = own_world / "runs" / name
+    job = warm.start(own_world, "meta-train", *settings, *source, "--run", name)
+    job.when(lambda: bool(list(run.glob("events*")))).send(signal.SIGINT)
+    stopped = job.wait()
+    assert stopped.code == 130, stopped.err
+    warm(own_world, *resume_command(stopped.err)).ok()
+    assert (run / "summary.json").exists()
