@@ -46,7 +46,7 @@ def save(figure: Figure, stem: Path, header: list[str], rows: list[list[Any]]) -
 
 
 def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -> Path:
-    """Score of training tasks after adaptation (moving mean) and validation, by outer step."""
+    """Score of training tasks after adaptation (with a moving median) and of validation, by outer step."""
     name = "mse" if config.way is None else "accuracy"
     scale = 1 if config.way is None else 100
     train = [(m["step"], m[name]) for m in metrics if m.get(name) is not None]
@@ -55,9 +55,9 @@ def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -
         figure = Figure(figsize=(5, 3.2))
         axes = figure.add_subplot()
         steps, raw = np.array(train).T if train else (np.empty(0), np.empty(0))
-        smooth = _moving_mean(raw, max(1, len(raw) // 50))
+        smooth = _moving_median(raw, max(1, len(raw) // 50))
         axes.plot(steps, scale * raw, color=COLOURS[5], linewidth=0.5, alpha=0.5)
-        axes.plot(steps, scale * smooth, color=COLOURS[0], label="training tasks (moving mean)")
+        axes.plot(steps, scale * smooth, color=COLOURS[0], label="training tasks (moving median)")
         if val:
             x, y, ci = (np.array(column) for column in zip(*val, strict=True))
             axes.errorbar(
@@ -150,12 +150,10 @@ def fitted_waves(
         return save(figure, stem, header, rows)
 
 
-def _moving_mean(values: Floats, width: int) -> Floats:
-    """Mean of the last ``width`` values at each place."""
-    sums = np.cumsum(np.insert(np.nan_to_num(values), 0, 0.0))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - width, 0)
-    return np.asarray((sums[ends] - sums[starts]) / (ends - starts), dtype=np.float64)
+def _moving_median(values: Floats, width: int) -> Floats:
+    """Median of the last ``width`` values at each place: single tasks that explode do not hide the rest."""
+    starts = np.maximum(np.arange(len(values)) + 1 - width, 0)
+    return np.array([np.median(values[start : i + 1]) for i, start in enumerate(starts)])
 
 
 def _title(config: Config) -> str:
