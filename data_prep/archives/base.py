@@ -62,6 +62,10 @@ class Tree(ABC):
         That list has lines as `sha256sum` writes them, "<sha256>  <name>", sorted by name.
         """
 
+    def keep(self, file: BinaryIO) -> None:
+        """Close a file together with the tree."""
+        self._opened.append(file)
+
     def close(self) -> None:
         """Close what is open."""
         for file in self._opened:

@@ -1,0 +1,135 @@
+"""Arrays that stay in their file: rows are read when they are asked for, so that memory does not grow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from data_prep.archives import Tree
+from data_prep.archives.base import readable
+from data_prep.errors import DataError
+
+# Above any list of labels, and above any array of images that has to be read whole because its first index
+# runs fastest.
+_MAX_WHOLE = 1 << 30
+
+_MAX_NPY_HEADER = 10_000
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file that is read at any place; what goes wrong is said with `path` and `name`."""
+
+    file: BinaryIO
+    path: Path
+    name: str
+
+    @classmethod
+    def of(cls, tree: Tree, name: str) -> "OpenFile":
+        """Open a file of a tree."""
+        return cls(tree.open(name), tree.path, name)
+
+    @property
+    def where(self) -> str:
+        """Name of the file, for people."""
+        return f"{self.path}: {self.name}"
+
+    def read_into(self, start: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes from `start` on; DataError where the file has fewer."""
+        with readable(self.path, self.name):
+            self.file.seek(start)
+            done = 0
+            while done < len(buffer):
+                # BinaryIO does not say so, but all files opened for reading in binary have it.
+                count: int = self.file.readinto(buffer[done:])  # type: ignore[attr-defined]
+                if not count:
+                    raise EOFError("it is cut short")
+                done += count
+
+    def read(self, start: int, size: int) -> bytearray:
+        """Return `size` bytes from `start` on."""
+        data = bytearray(size)
+        self.read_into(start, memoryview(data))
+        return data
+
+
+@dataclass(slots=True)
+class StoredArray:
+    """An array in a file: `dtype` and `shape`, the first byte at `start`; `fortran`: first index fastest."""
+
+    source: OpenFile
+    start: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran: bool = False
+    _whole: NDArray[Any] | None = field(default=None, repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    def rows(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
+        """Return the rows of these indices, (n, *shape[1:]), reading nothing else.
+
+        DataError where the file ends early; IndexError where there is no such row.
+        """
+        if self.fortran:
+            result: NDArray[Any] = self.load()[indices]
+            return result
+        wanted = np.asarray(indices, np.int64)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.shape[0]:
+            raise IndexError(f"{self.source.where} has {self.shape[0]} rows")
+        result = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+        row_bytes = prod(self.shape[1:]) * self.dtype.itemsize
+        flat = result.reshape(-1).view(np.uint8).data
+        # Neighbours in the file are read at once.
+        breaks = [0, *(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(wanted)]
+        for first, end in pairwise(breaks):
+            if end > first and row_bytes:
+                place = self.start + int(wanted[first]) * row_bytes
+                self.source.read_into(place, flat[first * row_bytes : end * row_bytes])
+        return result
+
+    def load(self) -> NDArray[Any]:
+        """Return the whole array; DataError where it is too large for that."""
+        if self._whole is None:
+            if self.nbytes > _MAX_WHOLE:
+                raise DataError(
+                    f"{self.source.where} has an array of {self.nbytes:,} bytes that must be read whole; "
+                    "write it again in C order."
+                )
+            data = np.frombuffer(self.source.read(self.start, self.nbytes), self.dtype)
+            self._whole = data.reshape(self.shape, order="F" if self.fortran else "C")
+        return self._whole
+
+    def tobytes(self) -> bytes:
+        """Return the bytes as they are in the file."""
+        return bytes(self.source.read(self.start, self.nbytes))
+
+
+def open_npy(source: OpenFile) -> StoredArray:
+    """Read the header of a .npy file; DataError where it is none, or one of Python objects."""
+    file = source.file
+    try:
+        with readable(source.path, source.name):
+            file.seek(0)
+            version = npy.read_magic(file)
+            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, fortran, dtype = read_header(file, max_header_size=_MAX_NPY_HEADER)
+            start = file.tell()
+            size = file.seek(0, 2) - start
+    except DataError:
+        raise
+    except Exception as error:  # NumPy evaluates the header as a literal, and raises what that raises
+        raise DataError(f"{source.where} has no header of an array; get it again.") from error
+    array = StoredArray(source, start, dtype, shape, fortran)
+    if dtype.hasobject or array.nbytes != size:
+        raise DataError(f"{source.where} is no array of {shape} {dtype} that is all there; get it again.")
+    return array
