@@ -8,6 +8,7 @@ from pathlib import Path
 from data_prep.archives import FolderTree, MountedTree, Tree, open_tree
 from data_prep.errors import DataError
 from data_prep.forms import Collection
+from data_prep.images import strict_pillow
 from data_prep.sources import canonical_name, dataset_names, find_source
 from data_prep.sources.base import DatasetInfo, Source
 from data_prep.store import QUERY, SPLITS, Origin, SplitContent, StoreSummary, write_store
@@ -53,7 +54,7 @@ def prepare(
         raise DataError(f"{out} is a folder; name a file for the store.")
     if out.exists() and not force:
         raise DataError(f"{out} is there already; use --force to make it again, or another --out.")
-    with _collection(dataset, source) as images:
+    with strict_pillow(), _collection(dataset, source) as images:
         counts = images.counts
         classes = {split: sorted(names) for split, names in dataset.splits(images).items()}
         content = {
@@ -66,7 +67,7 @@ def prepare(
         made = write_store(
             out, origin, content, image_size=size, channels=dataset.channels, progress=progress
         )
-        notes = _notes(counts, classes)
+        notes = images.notes() + _notes(counts, classes)
     return Prepared(**vars(made), notes=notes)
 
 

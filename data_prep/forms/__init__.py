@@ -34,5 +34,8 @@ class Collection(Protocol):
     def sha256(self) -> str:
         """Return the checksum of the source, once the images have been read."""
 
+    def notes(self) -> list[str]:
+        """Return sentences that the user should be told, once the images have been read."""
+
 
 Form = Callable[[Tree], Collection | None]

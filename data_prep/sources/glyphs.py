@@ -70,6 +70,10 @@ class Glyphs:
         """Return the checksum of the font files."""
         return fonts_sha256(self._faces)
 
+    def notes(self) -> list[str]:
+        """Return nothing: the letters are always the same."""
+        return []
+
 
 def draw_samples(letter: str, faces: Sequence[Outlines], size: int) -> Images:
     """Draw the 20 samples of a letter from its outlines in all faces: uint8 (20, size, size), ink 255 on 0.

@@ -1,12 +1,10 @@
 """Image files to arrays."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
-from data_prep_support import png
+from data_prep_support import huge_png, png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,12 +14,6 @@ from data_prep.images import Decoding, decode
 
 COLOUR = Decoding(size=32, channels=3, formats=("PNG",), native=32)
 INK = Decoding(size=28, channels=1, formats=("PNG",), native=105, invert=True)
-
-
-def huge_png(side: int) -> bytes:
-    """Return a PNG that promises side × side pixels and has none."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
 
 def test_pixels_are_kept() -> None:
