@@ -23,7 +23,7 @@ from data_prep.store import SPLITS, Origin, SplitContent, write_store
 SINE = ["--dataset", "sine", "--width", "8", "--val-tasks", "4", "--test-tasks", "4"]
 TINY = [
     *("--dataset", "tiny", "--width", "4", "--steps", "2", "--meta-batch", "2", "--query", "15"),
-    *("--val-tasks", "4", "--test-tasks", "4"),
+    *("--inner-lr", "0.3", "--val-tasks", "4", "--test-tasks", "4"),
 ]
 TIMING = ("seconds", "tasks_per_second")
 """What differs between two runs of the same bits."""
@@ -55,8 +55,8 @@ class Result:
         assert len(lines) == 1, f"not one sentence: {self.err!r}"
         message = lines[0]
         assert message.startswith("error: "), message
-        assert message.endswith("."), message
-        assert "unexpected" not in message, message
+        assert message.endswith((".", "?")), message
+        assert not message.startswith("error: unexpected "), message
         assert "Traceback" not in message, message
         assert self.out == ""
         for part in parts:
@@ -152,9 +152,12 @@ class WarmProcesses:
         *arguments: str,
         env: Mapping[str, str] | None = None,
         terminal: str | None = None,
-        user: int | None = None,
+        powerless: bool = False,
     ) -> Job:
-        """Start a command; its stderr, and its stdout, go to ``terminal`` if there is one."""
+        """Start a command; its stderr, and its stdout, go to ``terminal`` if there is one.
+
+        A ``powerless`` one obeys access rights even where the tests run as root.
+        """
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
         for file in (out, err):
@@ -165,7 +168,7 @@ class WarmProcesses:
             "env": environment(env),
             "out": terminal or str(out),
             "err": terminal or str(err),
-            "user": user,
+            "powerless": powerless,
         }
         return Job(self, self.ask(order), out, err)
 
@@ -260,7 +263,7 @@ def write_tiny_store(
 
         def blocks() -> Iterator[tuple[int, Any]]:
             for label, count in enumerate(counts):
-                noisy = patterns[label] + 2 * rng.normal(size=(count, size, size, channels))
+                noisy = patterns[label] + rng.normal(size=(count, size, size, channels))
                 yield label, (128 + 40 * noisy).clip(0, 255).astype(np.uint8)
 
         return SplitContent([f"class{label:02}" for label in range(len(counts))], blocks(), sum(counts))

@@ -5,6 +5,7 @@ Started by ``cli_support.WarmProcesses``. Nothing of torch runs here before the 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -28,6 +29,13 @@ import pamela_cli.session  # noqa: F401
 from pamela_cli.__main__ import main
 
 
+def give_up_privileges() -> None:
+    """Drop all capabilities (Linux): root is then bound to access rights as the owner of its files."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    if ctypes.CDLL(None, use_errno=True).capset(header, (ctypes.c_uint32 * 6)()) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
 def become(order: dict[str, Any]) -> None:
     """Turn the forked process into one that a shell would have started."""
     os.setsid()
@@ -39,10 +47,8 @@ def become(order: dict[str, Any]) -> None:
         handle = os.open(path, mode)  # the first terminal that a session's leader opens is its own
         os.dup2(handle, number)
         os.close(handle)
-    if order["user"] is not None:
-        os.setgroups([])
-        os.setgid(order["user"])
-        os.setuid(order["user"])
+    if order["powerless"] and os.geteuid() == 0:
+        give_up_privileges()
     # A shell in the background starts its children with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["pamela", *order["arguments"]]

@@ -125,15 +125,13 @@ def test_stopped_while_testing(warm, here: Path, undisturbed: Undisturbed, mine:
 
 
 def test_a_line_cut_short_and_no_summary(pamela, here: Path, undisturbed: Undisturbed, mine: Path) -> None:
-    """What a kill right after training may leave: half a line of metrics, a temporary file."""
+    """What a kill right after training may leave: half a line of metrics, no summary."""
     shutil.copytree(undisturbed.run, mine)
     (mine / "summary.json").unlink()
-    (mine / ".last.safetensors.abc.tmp").write_bytes(b"half")
     with (mine / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1')
     pamela("meta-train", "--run", "mine", "--resume").ok()
     assert_same_run(mine, undisturbed.run)
-    assert not list(mine.glob(".*"))
 
 
 def test_second_ctrl_c_ends_at_once(warm, own_world: Path) -> None:
@@ -155,9 +153,14 @@ def test_second_ctrl_c_ends_at_once(warm, own_world: Path) -> None:
     assert "Traceback" not in result.err
 
 
-def test_ctrl_c_before_training(warm, here: Path) -> None:
+def being_written(folder: Path) -> bool:
+    """Whether a temporary file has its first bytes."""
+    return any(path.stat().st_size for path in folder.iterdir())
+
+
+def test_ctrl_c_while_preparing(warm, here: Path) -> None:
     job = warm.start(here, "prepare", "glyphs", "--out", str(here / "letters.h5"))
-    job.when(lambda: any(here.iterdir())).send(signal.SIGINT)
+    job.when(lambda: being_written(here)).send(signal.SIGINT)
     result = job.wait()
     assert result.code == 130, result.err
     assert result.err.splitlines()[-1].startswith("error: ")
@@ -166,7 +169,7 @@ def test_ctrl_c_before_training(warm, here: Path) -> None:
 
 def test_sigterm_while_preparing(warm, here: Path) -> None:
     job = warm.start(here, "prepare", "glyphs", "--out", str(here / "letters.h5"))
-    job.when(lambda: any(here.iterdir())).send(signal.SIGTERM)
+    job.when(lambda: being_written(here)).send(signal.SIGTERM)
     result = job.wait()
     assert result.code == 143, result.err
     assert "Traceback" not in result.err
@@ -191,7 +194,7 @@ def test_finished_run_prints_its_summary(pamela, own_world: Path) -> None:
     result = pamela("meta-train", "--run", "tiny-a", "--resume", "--json").ok()
     assert result.document == json.loads((own_world / "tiny-a.json").read_text())
     assert "finished" in result.err
-    assert "20" in pamela("meta-train", "--run", "tiny-a", "--resume", "-q").ok().out
+    assert " % ± " in pamela("meta-train", "--run", "tiny-a", "--resume", "-q").ok().out
     assert snapshot(own_world) == before
 
 

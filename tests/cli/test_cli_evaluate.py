@@ -1,0 +1,276 @@
+"""`pamela evaluate`: its documents, the tasks it judges on, and the comparison of runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_support import SINE, TINY, Result, snapshot, write_tiny_store
+from PIL import Image
+
+SHARED = {
+    "run": str,
+    "dataset": str,
+    "split": str,
+    "method": str,
+    "ci95": float,
+    "tasks": int,
+    "shot": int,
+    "query": int,
+    "steps": int,
+    "trained_steps": int,
+}
+IMAGES = SHARED | {"accuracy": float, "way": int, "norm_stats": str}
+Evaluate = Callable[..., Result]
+
+
+@pytest.fixture
+def evaluate(pamela, world: Path) -> Evaluate:
+    """Evaluate runs of the world on few tasks, without figures; returns the result of the command."""
+    places = ["--data-dir", world / "data", "--runs-dir", world / "runs", "--no-figures", "--json"]
+
+    def run(*arguments: object, tasks: int | None = 6) -> Result:
+        count = ["--tasks", tasks] if tasks else []
+        return pamela("evaluate", *arguments, *count, *places)
+
+    return run
+
+
+# One run ---------------------------------------------------------------------------------------------
+
+
+def test_document_for_images(evaluate: Evaluate) -> None:
+    document = evaluate("tiny-a").ok().document
+    assert {k: type(document[k]) for k in IMAGES} == IMAGES
+    assert set(document) == {*IMAGES, "seed", "loss_per_step", "accuracy_per_step"}
+    assert document["seed"] is None
+    assert (document["dataset"], document["split"], document["method"]) == ("tiny", "test", "pamela")
+    assert (document["tasks"], document["way"], document["shot"], document["query"]) == (6, 5, 1, 15)
+    assert (document["steps"], document["trained_steps"], document["norm_stats"]) == (2, 2, "query")
+    assert len(document["loss_per_step"]) == len(document["accuracy_per_step"]) == 3
+    assert document["accuracy"] == pytest.approx(document["accuracy_per_step"][-1])
+    assert 0 < document["accuracy"] < 1
+    # Right answers are whole numbers: six tasks of 5 · 15 queries.
+    assert document["accuracy"] * 6 * 75 == pytest.approx(round(document["accuracy"] * 6 * 75), abs=1e-3)
+
+
+def test_document_for_sine_waves(evaluate: Evaluate) -> None:
+    document = evaluate("sine-a").ok().document
+    assert {k: type(document[k]) for k in SHARED} == SHARED
+    assert {"mse", "median", "mse_per_step"} <= set(document)
+    assert not {"accuracy", "accuracy_per_step"} & set(document)
+    assert (document["shot"], document["steps"], document["tasks"]) == (10, 5, 6)
+    assert len(document["mse_per_step"]) == 6
+    assert document["mse"] == pytest.approx(document["mse_per_step"][-1])
+    assert document["ci95"] > 0
+    assert document["median"] != document["mse"]
+
+
+def test_usual_number_of_tasks(evaluate: Evaluate) -> None:
+    assert evaluate("sine-a", tasks=None).ok().document["tasks"] == 1000
+
+
+@pytest.mark.parametrize("name", ["tiny-a", "sine-a"])
+def test_tasks_are_always_the_same(evaluate: Evaluate, name: str) -> None:
+    assert evaluate(name).ok().out == evaluate(name).ok().out
+
+
+@pytest.mark.parametrize("name", ["tiny-a", "tiny-b", "sine-a", "sine-b"])
+def test_training_ends_with_the_same_result(evaluate: Evaluate, world: Path, name: str) -> None:
+    trained = json.loads((world / f"{name}.json").read_text())
+    assert evaluate(name, tasks=4).ok().document == trained["test"]
+    assert evaluate(name, "--split", "val", tasks=4).ok().document == trained["val"]
+
+
+@pytest.mark.parametrize("name", ["tiny-a", "sine-a"])
+def test_seed_draws_fresh_tasks(evaluate: Evaluate, name: str) -> None:
+    fixed, one, again, two = (
+        evaluate(name, *seed).ok().document for seed in ([], ["--seed", 1], ["--seed", 1], ["--seed", 2])
+    )
+    assert (fixed["seed"], one["seed"], two["seed"]) == (None, 1, 2)
+    assert one == again
+    score = "loss_per_step" if name == "tiny-a" else "mse_per_step"
+    assert len({fixed[score][0], one[score][0], two[score][0]}) == 3
+
+
+def test_seed_zero_is_a_seed(evaluate: Evaluate) -> None:
+    fixed, zero = evaluate("tiny-a").ok().document, evaluate("tiny-a", "--seed", 0).ok().document
+    assert zero["seed"] == 0
+    assert zero["loss_per_step"] != fixed["loss_per_step"]
+
+
+def test_first_tasks_are_a_part_of_all(evaluate: Evaluate) -> None:
+    """More of the fixed tasks begin with the fewer: the mean of 4 is within that of 8."""
+    four, eight = (evaluate("sine-a", tasks=n).ok().document["mse_per_step"][0] for n in (4, 8))
+    assert 8 * eight > 4 * four
+
+
+@pytest.mark.parametrize(("name", "steps"), [("tiny-a", 4), ("tiny-a", 0), ("sine-a", 9), ("sine-b", 1)])
+def test_other_steps(evaluate: Evaluate, name: str, steps: int) -> None:
+    document = evaluate(name, "--steps", steps).ok().document
+    assert document["steps"] == steps
+    assert document["trained_steps"] == (2 if name == "tiny-a" else 5)
+    curve = document["accuracy_per_step" if name == "tiny-a" else "mse_per_step"]
+    assert len(curve) == steps + 1
+    usual = evaluate(name).ok().document["accuracy_per_step" if name == "tiny-a" else "mse_per_step"]
+    shared = min(len(usual), len(curve))
+    assert curve[:shared] == pytest.approx(usual[:shared], rel=1e-5)
+
+
+def test_fewer_ways_and_other_shots(evaluate: Evaluate) -> None:
+    document = evaluate("tiny-a", "--way", 2, "--shot", 3, "--query", 4).ok().document
+    assert (document["way"], document["shot"], document["query"]) == (2, 3, 4)
+    hits = document["accuracy"] * 6 * 2 * 4
+    assert hits == pytest.approx(round(hits), abs=1e-3)
+
+
+def test_more_ways_than_trained(evaluate: Evaluate) -> None:
+    evaluate("tiny-a", "--way", 6).error(2, "--way 6", "5")
+
+
+def test_norm_stats(evaluate: Evaluate) -> None:
+    among_queries, by_support = (
+        evaluate("tiny-a", "--norm-stats", source).ok().document for source in ("query", "support")
+    )
+    assert (among_queries["norm_stats"], by_support["norm_stats"]) == ("query", "support")
+    assert among_queries["loss_per_step"] != by_support["loss_per_step"]
+    assert among_queries == evaluate("tiny-a").ok().document
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_other_splits(evaluate: Evaluate, split: str) -> None:
+    document = evaluate("tiny-a", "--split", split).ok().document
+    assert document["split"] == split
+    assert document["loss_per_step"] != evaluate("tiny-a").ok().document["loss_per_step"]
+
+
+def test_another_dataset(evaluate: Evaluate, here: Path) -> None:
+    other = write_tiny_store(here / "other.h5", seed=1)
+    document = evaluate("tiny-a", "--dataset", other).ok().document
+    assert document["dataset"] == "other"
+    assert document["loss_per_step"] != evaluate("tiny-a").ok().document["loss_per_step"]
+
+
+@pytest.mark.parametrize("shape", [{"channels": 3}, {"size": 20}, {"size": 32}])
+def test_another_dataset_of_another_shape(evaluate: Evaluate, here: Path, shape: dict[str, int]) -> None:
+    other = write_tiny_store(here / "other.h5", **shape)
+    message = evaluate("tiny-a", "--dataset", other, "-q")
+    assert message.code in (1, 2)
+    message.error(message.code, "16×16")
+
+
+@pytest.mark.parametrize(("name", "dataset"), [("tiny-a", "sine"), ("sine-a", "tiny")])
+def test_images_and_waves_do_not_mix(evaluate: Evaluate, name: str, dataset: str) -> None:
+    result = evaluate(name, "--dataset", dataset, "-q")
+    assert result.code in (1, 2)
+    result.error(result.code, dataset)
+
+
+def test_store_that_changed(pamela, own_world: Path) -> None:
+    write_tiny_store(own_world / "data" / "tiny.h5", seed=1)
+    before = snapshot(own_world)
+    pamela("evaluate", "tiny-a").error(1, "tiny.h5", "checksum")
+    assert snapshot(own_world) == before
+
+
+def test_classes_left_out_are_said(evaluate: Evaluate, here: Path) -> None:
+    other = write_tiny_store(here / "other.h5", counts=(20, 20, 20, 20, 20, 20, 9, 9))
+    result = evaluate("tiny-a", "--dataset", other).ok()
+    assert re.search(r"warning: 2 classes of test .* left out", result.err)
+
+
+def test_table_for_people(pamela, world: Path) -> None:
+    places = ["--data-dir", world / "data", "--runs-dir", world / "runs", "--no-figures"]
+    images = pamela("evaluate", "tiny-a", "--tasks", 6, *places).ok()
+    assert re.search(r"tiny-a .*\d\d\.\d\d % ± \d+\.\d\d", images.out)
+    assert "transductive" in images.out
+    pair = pamela("evaluate", "sine-a", "sine-b", "--tasks", 6, "--steps", 7, *places).ok()
+    assert "MSE" in pair.out
+    assert "trained 5" in pair.out
+
+
+# Several runs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["tiny", "sine"])
+def test_pairs_are_consistent_with_the_runs(evaluate: Evaluate, kind: str) -> None:
+    names = [f"{kind}-a", f"{kind}-b"]
+    document = evaluate(*names).ok().document
+    assert set(document) == {"runs", "pairs"}
+    assert document["runs"] == [evaluate(name).ok().document for name in names]
+    (pair,) = document["pairs"]
+    assert set(pair) == {"a", "b", "difference", "ci95"}
+    assert [pair["a"], pair["b"]] == names
+    a, b = document["runs"]
+    # A positive difference: a is better, which for errors is the smaller.
+    expected = a["accuracy"] - b["accuracy"] if kind == "tiny" else b["mse"] - a["mse"]
+    assert pair["difference"] == pytest.approx(expected, abs=1e-9)
+    assert pair["difference"] != 0
+    assert 0 < pair["ci95"] < a["ci95"] + b["ci95"]
+    reverse = evaluate(*names[::-1]).ok().document["pairs"][0]
+    assert (reverse["difference"], reverse["ci95"]) == pytest.approx((-pair["difference"], pair["ci95"]))
+
+
+def test_three_runs_make_three_pairs(evaluate: Evaluate) -> None:
+    document = evaluate("sine-a", "sine-b", "sine-a").ok().document
+    assert len(document["runs"]) == 3
+    ends = [(pair["a"], pair["b"]) for pair in document["pairs"]]
+    assert ends == [("sine-a", "sine-b"), ("sine-a", "sine-a"), ("sine-b", "sine-a")]
+
+
+@pytest.mark.parametrize("name", ["tiny-a", "sine-a"])
+def test_a_run_against_itself(evaluate: Evaluate, name: str) -> None:
+    (pair,) = evaluate(name, name).ok().document["pairs"]
+    assert (pair["difference"], pair["ci95"]) == (0, 0)
+
+
+def test_runs_on_different_data_cannot_be_compared(evaluate: Evaluate) -> None:
+    evaluate("tiny-a", "sine-a", "-q").error(2, "tiny-a", "sine-a", "dataset")
+
+
+def test_runs_with_different_shots_need_a_common_one(pamela, own_world: Path) -> None:
+    quick = ["--iterations", 2, "--val-every", 1, "--run", "more", "-q"]
+    pamela("meta-train", *SINE, "--shot", 5, *quick).ok()
+    options = ["--tasks", 4, "--no-figures", "-q", "--json"]
+    pamela("evaluate", "sine-a", "more", *options).error(2, "shot", "10", "5")
+    assert len(pamela("evaluate", "sine-a", "more", "--shot", 7, *options).ok().document["pairs"]) == 1
+
+
+def test_stores_of_one_name_are_not_one_dataset(pamela, own_world: Path) -> None:
+    """Tasks are the same only on the same store, whatever its file is called."""
+    write_tiny_store(own_world / "else" / "tiny.h5", seed=1)
+    quick = ["--iterations", 2, "--val-every", 1, "--run", "other", "-q"]
+    pamela("meta-train", *TINY, "--data-dir", "else", *quick).ok()
+    pamela("evaluate", "tiny-a", "other", "--tasks", 4, "--no-figures", "-q").error(1, "checksum")
+
+
+# Figures ---------------------------------------------------------------------------------------------
+
+
+def readable(path: Path) -> bool:
+    with Image.open(path) as image:
+        image.load()
+        return image.format == "PNG" and len(image.convert("RGB").getcolors(1 << 24) or []) > 10
+
+
+def test_figures(pamela, own_world: Path) -> None:
+    before = set(snapshot(own_world))
+    result = pamela("evaluate", "sine-a", "--tasks", 4).ok()
+    figures = own_world / "runs" / "sine-a" / "figures"
+    for stem in ("loss-by-update-test", "fitted-waves"):
+        assert readable(figures / f"{stem}.png")
+        assert (figures / f"{stem}.csv").read_text().count("\n") > 5
+        assert f"figures/{stem}.png" in result.err
+    drawn = set(snapshot(own_world)) - before
+    assert {str(Path(path).parent) for path in drawn} == {"runs/sine-a/figures"}
+    pamela("evaluate", "tiny-a", "tiny-b", "--split", "val", "--tasks", 4, "-q").ok()
+    assert readable(own_world / "runs" / "tiny-a" / "figures" / "loss-by-update-val.png")
+
+
+def test_no_figures(pamela, own_world: Path) -> None:
+    before = snapshot(own_world)
+    pamela("evaluate", "sine-a", "--tasks", 4, "--no-figures", "-q").ok()
+    assert snapshot(own_world) == before
