@@ -153,7 +153,6 @@ def test_failure_leaves_no_folder_behind(pamela, here: Path) -> None:
     [
         (["cifarfss"], (2,), ["cifarfss", "did you mean cifar-fs?"]),
         (["zzz"], (2,), ["zzz", "glyphs", "omniglot"]),
-        (["cifar-fs"], (1, 2), ["cifar-fs", "SOURCE"]),
         (["glyphs", "letters.zip"], (1, 2), ["letters.zip"]),
         (["glyphs", "--verify", "letters.zip"], (2,), ["--verify", "letters.zip"]),
         (["glyphs", "--verify"], (1,), ["data/glyphs.h5"]),
