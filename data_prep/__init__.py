@@ -4,7 +4,7 @@ Knows nothing of torch. `prepare` makes a store, `Store.open` reads one, `verify
 """
 
 from data_prep.errors import DataError
-from data_prep.prepare import DatasetInfo, Prepared, canonical_name, dataset_names, prepare
+from data_prep.prepare import DatasetInfo, Prepared, canonical_name, dataset_names, prepare, stored_name
 from data_prep.store import Split, Store, StoreSummary, verify_store, write_store
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "canonical_name",
     "dataset_names",
     "prepare",
+    "stored_name",
     "verify_store",
     "write_store",
 ]

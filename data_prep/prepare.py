@@ -1,5 +1,6 @@
 """From what people have on disk to an episode store."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,12 +10,13 @@ from data_prep.archives import FolderTree, MountedTree, Tree, open_tree
 from data_prep.errors import DataError
 from data_prep.forms import Collection
 from data_prep.images import strict_pillow
-from data_prep.sources import canonical_name, dataset_names, find_source
-from data_prep.sources.base import DatasetInfo, Source
-from data_prep.store import QUERY, SPLITS, Origin, SplitContent, StoreSummary, write_store
+from data_prep.sources import canonical_name, dataset_names, find_source, is_dataset
+from data_prep.sources.base import DatasetInfo, OwnOptions, Source
+from data_prep.sources.folder import name_of
+from data_prep.store import QUERY, SPLITS, WAYS, Origin, SplitContent, StoreSummary, write_store
 from data_prep.store.format import Progress
 
-__all__ = ["DatasetInfo", "Prepared", "canonical_name", "dataset_names", "prepare"]
+__all__ = ["DatasetInfo", "Prepared", "canonical_name", "dataset_names", "prepare", "stored_name"]
 
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 512
 
@@ -34,6 +36,11 @@ def prepare(
     image_size: int | None = None,
     force: bool = False,
     workers: int | None = None,
+    store_name: str | None = None,
+    class_split: str | None = None,
+    split_seed: int | None = None,
+    fit: str | None = None,
+    grayscale: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
     """Make the episode store `out` of a dataset.
@@ -42,8 +49,14 @@ def prepare(
     another side in pixels than the dataset's usual one; `workers` the number of threads, all cores if None.
     Calls progress(split, images done, images in the split). DataError says in one sentence what is wrong;
     `out` is then as it was. An `out` that is there is replaced only with `force`.
+
+    For `folder` alone: `store_name` is what to call the dataset, if not as the source; `class_split` divides
+    classes that the folders do not divide, by shares ("64%,16%,20%", the default) or numbers ("64,16,20"),
+    at random by `split_seed` (0); `fit` makes images square, by "crop" (the default) or "pad"; `grayscale`
+    gives one channel in place of three.
     """
-    dataset = find_source(canonical_name(name))
+    options = OwnOptions(class_split, split_seed, fit, grayscale)
+    dataset = _configured(canonical_name(name), source, store_name, options)
     info = dataset.info
     size = image_size if image_size is not None else dataset.image_size
     if not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE:
@@ -67,8 +80,41 @@ def prepare(
         made = write_store(
             out, origin, content, image_size=size, channels=dataset.channels, progress=progress
         )
-        notes = images.notes() + _notes(counts, classes)
+        notes = images.notes() + _notes(images.counts, classes)
     return Prepared(**vars(made), notes=notes)
+
+
+def _configured(name: str, source: Path | None, own_name: str | None, options: OwnOptions) -> Source:
+    """Find the source of a dataset, with what was asked for."""
+    dataset = find_source(name)
+    if dataset.configured:
+        return dataset.configured(stored_name(name, source, own_name), options)
+    given = [field for field, value in vars(options).items() if value] + ["name"] * (own_name is not None)
+    if given:
+        flag = given[0].replace("_", "-")
+        raise DataError(f"--{flag} is for `pamela prepare folder` alone; leave it out for {name}.")
+    return dataset
+
+
+def stored_name(name: str, source: Path | None = None, own_name: str | None = None) -> str:
+    """Return what a dataset's store is called: by its own name, or for `folder` `own_name` or as `source`.
+
+    DataError where a folder is called as another dataset, or in a way that no file should be.
+    """
+    name = canonical_name(name)
+    if not find_source(name).configured:
+        return name
+    if source is None:
+        raise DataError(f"{name} needs the images: pass a folder or archive, `pamela prepare {name} SOURCE`.")
+    plain = re.sub(r"[^\w.-]+", "-", own_name or name_of(source)).strip("-.")
+    if not plain or own_name not in (None, plain):
+        wanted = f"--name {own_name!r}" if own_name is not None else f"The name of {source}"
+        raise DataError(
+            f"{wanted} does not serve as the name of a store; choose a --name of letters, digits, - and _."
+        )
+    if is_dataset(plain) and plain != name:
+        raise DataError(f"There is another dataset called {plain}; choose a --name for {source}.")
+    return plain
 
 
 @contextmanager
@@ -117,9 +163,14 @@ def _detect(dataset: Source, tree: Tree) -> tuple[Collection | None, DataError |
 
 
 def _notes(counts: Mapping[str, int], classes: dict[str, list[str]]) -> list[str]:
-    """Say which classes are too small for the tasks."""
+    """Say which classes are too small for the tasks, and which splits."""
     notes = []
     for split in SPLITS:
+        if len(classes[split]) < min(WAYS):
+            notes.append(
+                f"{split} has {len(classes[split])} classes: for tasks of {min(WAYS)} and more, add some, or "
+                "divide them in another way."
+            )
         small = [name for name in classes[split] if counts[name] < QUERY + 1]
         if small:
             notes.append(

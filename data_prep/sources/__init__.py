@@ -8,7 +8,13 @@ from importlib import import_module
 from data_prep.errors import DataError
 from data_prep.sources.base import DatasetInfo, Source
 
-_MODULES = {"cifar-fs": "cifar_fs", "fc100": "fc100", "omniglot": "omniglot", "glyphs": "glyphs"}
+_MODULES = {
+    "cifar-fs": "cifar_fs",
+    "fc100": "fc100",
+    "omniglot": "omniglot",
+    "glyphs": "glyphs",
+    "folder": "folder",
+}
 
 
 @cache
@@ -29,12 +35,21 @@ def canonical_name(name: str) -> str:
 
     DataError for a name that is unknown, with the closest ones.
     """
-    known = {_plain(alias): info.name for info in dataset_names() for alias in (info.name, *info.aliases)}
+    known = _known()
     if _plain(name) in known:
         return known[_plain(name)]
     close = difflib.get_close_matches(_plain(name), known, n=1)
     hint = f"did you mean {known[close[0]]}?" if close else f"there are {', '.join(_MODULES)}."
     raise DataError(f"There is no dataset {name!r}; {hint}")
+
+
+def is_dataset(name: str) -> bool:
+    """Whether this is the name of a dataset, or an alias, in any spelling."""
+    return _plain(name) in _known()
+
+
+def _known() -> dict[str, str]:
+    return {_plain(alias): info.name for info in dataset_names() for alias in (info.name, *info.aliases)}
 
 
 def _plain(name: str) -> str:

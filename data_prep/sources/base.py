@@ -11,7 +11,8 @@ from data_prep.forms import Collection, Form
 class DatasetInfo:
     """A dataset, for people.
 
-    `counts` is {"train": (classes, images), …}; `address` is empty for a dataset that is built in.
+    `counts` is {"train": (classes, images), …}, empty for one's own images; `address` is empty where there is
+    nothing to download; `forms` are those that its images are taken in, for people.
     """
 
     name: str
@@ -21,6 +22,17 @@ class DatasetInfo:
     terms: str
     citation: str
     address: str
+    forms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OwnOptions:
+    """What may be asked for one's own images alone; None and False are what `prepare` says they mean."""
+
+    class_split: str | None = None
+    split_seed: int | None = None
+    fit: str | None = None
+    grayscale: bool = False
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,8 @@ class Source:
     """A dataset, for `prepare`.
 
     `forms` are tried in order on what the user passed; `embedded` makes the images where nothing is to be
-    passed. `splits` gives the class names of train, val and test.
+    passed. `splits` gives the class names of train, val and test. `configured` makes the source of one's own
+    images, from their name and options.
     """
 
     info: DatasetInfo
@@ -37,6 +50,7 @@ class Source:
     splits: Callable[[Collection], dict[str, list[str]]]
     forms: tuple[Form, ...] = ()
     embedded: Callable[[], Collection] | None = None
+    configured: "Callable[[str, OwnOptions], Source] | None" = None
 
 
 def read_list(name: str) -> list[str]:

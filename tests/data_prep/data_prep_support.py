@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -74,3 +75,19 @@ def huge_png(side: int) -> bytes:
         for kind, body in ((b"IHDR", header), (b"IDAT", b""))
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def write_folder(root: Path, files: dict[str, bytes]) -> Path:
+    """Write files by name below a folder; return the folder."""
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+def write_zip(path: Path, files: dict[str, bytes], root: str = "") -> Path:
+    """Write files by name into a zip; return its path."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(root + name, data)
+    return path

@@ -1,0 +1,205 @@
+"""People's own images: CLASS/* or train|val|test/CLASS/*, of any size, mode and number."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+
+from data_prep.archives import Tree
+from data_prep.errors import DataError
+from data_prep.fitting import FORMATS, SUFFIXES, Fit
+from data_prep.forms.class_folders import Files
+from data_prep.images import Decoding, decode_files
+from data_prep.store.format import Images
+
+Path = tuple[str, ...]
+
+# Large collections have a few broken files, which are not worth stopping for; more are a mistake.
+_MAX_BROKEN = 0.05
+_BROKEN_TO_NAME = 20
+
+_SPLIT_OF = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+
+
+@dataclass
+class OwnImages:
+    """The image files of a tree by class; a `Collection`.
+
+    `parts` has the classes of each split where the folders give one, else None.
+    """
+
+    form: str
+    tree: Tree
+    files: Files
+    parts: dict[str, list[str]] | None
+    passed_over: list[str]
+    decoding: Decoding
+    _broken: dict[str, DataError] = field(default_factory=dict)
+    _used: set[str] = field(default_factory=set)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of images by class name, without those that turned out to be broken."""
+        return {name: sum(file not in self._broken for file in files) for name, files in self.files.items()}
+
+    def blocks(
+        self, classes: Sequence[str], image_size: int, workers: int | None
+    ) -> Iterator[tuple[int, Images]]:
+        """Yield (index into `classes`, uint8 images), the images of a class by file name.
+
+        Broken files are left out; DataError as soon as they are more than 5 % of all, and more than one.
+        """
+        self._used.update(classes)
+        how = replace(self.decoding, size=image_size)
+        groups = [self.files[name] for name in classes]
+        return decode_files(self.tree, groups, how, workers, self._note_broken)
+
+    def sha256(self) -> str:
+        """Return the checksum of the archive, or of the files read."""
+        return self.tree.sha256()
+
+    def notes(self) -> list[str]:
+        """Say what was left out: other files, broken ones by name, and classes of no split."""
+        notes = list(self.passed_over)
+        unused = sorted(self.files.keys() - self._used)
+        if unused:
+            notes.append(f"{_number(unused, 'class', 'classes')} in no split: {_some(unused)}.")
+        if self._broken:
+            notes.append(f"{len(self._broken)} of {self._total:,} images cannot be used and are left out.")
+        names = sorted(self._broken)
+        notes += [str(self._broken[name]) for name in names[:_BROKEN_TO_NAME]]
+        if len(names) > _BROKEN_TO_NAME:
+            notes.append(f"So are {_some(names[_BROKEN_TO_NAME:])}.")
+        return notes
+
+    @property
+    def _total(self) -> int:
+        return sum(map(len, self.files.values()))
+
+    def _note_broken(self, name: str, error: DataError) -> None:
+        self._broken[name] = error
+        if len(self._broken) > max(1, _MAX_BROKEN * self._total):
+            raise DataError(
+                f"{self.tree.path}: over {_MAX_BROKEN:.0%} of the {self._total:,} images cannot be used, "
+                f"among them {_some(sorted(self._broken))}; repair or remove them, beginning with: {error}"
+            )
+
+
+def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
+    """Find the class folders of a tree: those that images lie in.
+
+    A class is named by its folder's path below the folder that holds all of them. Where that has two of
+    train, val and test or more, they are the split. DataError where there are no class folders, a split is
+    missing or a class is in two.
+    """
+    images, passed_over = _image_files(tree)
+    folders: dict[Path, list[str]] = {}
+    for name in images:
+        folders.setdefault(PurePosixPath(name).parent.parts, []).append(name)
+    root = _common_root(folders)
+    strays = folders.pop(root, [])
+    if not folders:
+        raise DataError(
+            f"{tree.path} has no folders with images ({', '.join(sorted(SUFFIXES))}) in them; make a folder "
+            "for each class."
+        )
+    parts: dict[str, list[str]] | None = None
+    if _is_split(folders, root):
+        strays += _take_strays(folders, root)
+        parts, files = _divided(tree, folders, root)
+    else:
+        files = {_class_name(tree, folder[len(root) :]): names for folder, names in folders.items()}
+    if strays:
+        passed_over.append(f"{_number(strays, 'image', 'images')} in no class folder: {_some(strays)}.")
+    split = "train, val and test folders of " if parts else ""
+    decoding = Decoding(84, channels, FORMATS, native=None, fit=fit)
+    return OwnImages(f"{split}class folders ({tree.kind})", tree, files, parts, passed_over, decoding)
+
+
+def _image_files(tree: Tree) -> tuple[list[str], list[str]]:
+    """Return the names of the image files, told by their suffixes, and notes on the others."""
+    images, others = [], Counter[str]()
+    for name in tree.names():
+        path = PurePosixPath(name)
+        suffix = path.suffix.lower()
+        if suffix in SUFFIXES:
+            images.append(name)
+        elif path.name.lower() not in _LITTER:
+            others[suffix or "without a suffix"] += 1
+    kinds = ", ".join(sorted(others, key=lambda kind: (-others[kind], kind))[:5])
+    return images, [
+        f"{others.total():,} files that are no images are passed over ({kinds})."
+    ] if others else []
+
+
+def _common_root(folders: Iterable[Path]) -> Path:
+    """Return the folder below which all others lie; of a single one, its parent."""
+    paths = list(folders)
+    if len(paths) < 2:
+        return paths[0][:-1] if paths else ()
+    low, high = min(paths), max(paths)  # what these share, all between them do
+    shared = 0
+    while shared < min(len(low), len(high)) and low[shared] == high[shared]:
+        shared += 1
+    return low[:shared]
+
+
+def _is_split(folders: Iterable[Path], root: Path) -> bool:
+    """Whether two or more of train, val and test have class folders; one alone may be a class of trains."""
+    tops = {folder[len(root)] for folder in folders if len(folder) > len(root) + 1}
+    return len({_SPLIT_OF[top.lower()] for top in tops if top.lower() in _SPLIT_OF}) > 1
+
+
+def _take_strays(folders: dict[Path, list[str]], root: Path) -> list[str]:
+    """Remove the folders that are in no split, or are a split themselves, and return their images."""
+    depth = len(root)
+    outside = [f for f in folders if len(f) == depth + 1 or f[depth].lower() not in _SPLIT_OF]
+    return [name for folder in outside for name in folders.pop(folder)]
+
+
+def _divided(tree: Tree, folders: Mapping[Path, list[str]], root: Path) -> tuple[dict[str, list[str]], Files]:
+    """Return the classes of each split, and the files of each class."""
+    parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    files: Files = {}
+    for folder, names in folders.items():
+        label = _class_name(tree, folder[len(root) + 1 :])
+        if label in files:
+            raise DataError(
+                f"{tree.path} has the class {label!r} in two splits, but those of val and test must be new; "
+                "pass one of the splits to have its classes divided, or separate them."
+            )
+        parts[_SPLIT_OF[folder[len(root)].lower()]].append(label)
+        files[label] = names
+    empty = [split for split, classes in parts.items() if not classes]
+    if empty:
+        raise DataError(
+            f"{tree.path} has no class folders in {empty[0]}, but some in the other splits; add some, or "
+            "pass a folder of all class folders to have them divided."
+        )
+    return parts, files
+
+
+def _class_name(tree: Tree, folder: Path) -> str:
+    name = "/".join(folder)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{tree.path}: the name of the folder {name!r} is not UTF-8; rename it.") from None
+    return name
+
+
+def _number(names: Sequence[str], one: str, many: str) -> str:
+    return f"1 {one} is" if len(names) == 1 else f"{len(names):,} {many} are"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")

@@ -1,0 +1,78 @@
+"""One's own images, in class folders."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from data_prep.archives import Tree
+from data_prep.class_split import ClassSplit
+from data_prep.errors import DataError
+from data_prep.fitting import Fit
+from data_prep.forms import Collection
+from data_prep.forms.own_images import OwnImages, find_own_images
+from data_prep.sources.base import DatasetInfo, OwnOptions, Source
+
+IMAGE_SIZE = 84
+FITS = ("crop", "pad")
+CLASS_SPLIT = "64%,16%,20%"
+
+
+def _configured(name: str, options: OwnOptions) -> Source:
+    """Return the source of a folder of images that is called `name`."""
+    fit = options.fit or "crop"
+    if fit not in FITS:
+        raise DataError(f"--fit {fit!r} is not known; it is {' or '.join(FITS)}.")
+    channels = 1 if options.grayscale else 3
+    class_split = ClassSplit.parse(options.class_split or CLASS_SPLIT)
+
+    def find(tree: Tree) -> Collection:
+        found = find_own_images(tree, cast(Fit, fit), channels)
+        if found.parts is not None and options.class_split is not None:
+            raise DataError(
+                f"{tree.path} has folders for train, val and test; leave out --class-split, or pass a folder "
+                "of all class folders."
+            )
+        return found
+
+    def splits(images: Collection) -> dict[str, list[str]]:
+        assert isinstance(images, OwnImages)
+        return images.parts or class_split.assign(
+            images.files, options.split_seed or 0, str(images.tree.path)
+        )
+
+    info = replace(SOURCE.info, name=name)
+    return replace(SOURCE, info=info, channels=channels, forms=(find,), splits=splits)
+
+
+def name_of(source: Path) -> str:
+    """Return what a folder or archive is called, without the endings of archives."""
+    name = source.resolve().name
+    for ending in (".zip", ".tar.gz", ".tgz", ".tar"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _not_configured(_: Collection) -> dict[str, list[str]]:
+    raise AssertionError("a folder is prepared by what `configured` returns")
+
+
+SOURCE = Source(
+    info=DatasetInfo(
+        name="folder",
+        aliases=("own-images",),
+        description="your own images in class folders, made 84×84; classes are divided unless they are",
+        counts={},
+        terms="Those of the images' owners.",
+        citation="",
+        address="",
+        forms=(
+            "CLASS/*",
+            "train/CLASS/*, val/CLASS/*, test/CLASS/*",
+        ),
+    ),
+    image_size=IMAGE_SIZE,
+    channels=3,
+    splits=_not_configured,
+    configured=_configured,
+)
