@@ -324,6 +324,14 @@ def test_points_fill_the_interval_evenly_and_apart_in_support_and_query():
     assert len(x[0].unique()) == 15
 
 
+def test_points_do_not_depend_on_their_wave():
+    indices = torch.arange(4000)
+    waves, drawn = sines().waves(0, 0, indices), sines().draw(0, 0, indices)
+    x = torch.cat([drawn.support_x, drawn.query_x], 1)[..., 0]
+    correlations = torch.corrcoef(torch.cat([waves, x], 1).T) - torch.eye(18)
+    assert correlations.abs().max() < 5 / 4000**0.5  # five deviations
+
+
 def test_even_query_points_span_the_interval_and_leave_the_rest_as_it_was():
     random, even = sines(), sines(query=1000, even_query=True)
     a, b = (source.draw(0, 0, torch.arange(3)) for source in (random, even))

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pamela_cli.engine.backbones import Conv4
 from pamela_cli.engine.evaluation import TaskScores, concatenate, evaluate, mean_ci95, paired_advantage
-from pamela_cli.engine.tasks import Classification, Regression, stack
+from pamela_cli.engine.tasks import Classification, Regression, Tasks, stack
 
 
 def conv_problem(tasks: int = 4, method: str = "pamela", w: int | None = 2):
@@ -72,12 +72,12 @@ def test_more_updates_than_trained_begin_with_the_trained_ones():
 
 
 def test_support_statistics_normalise_queries_without_one_another():
-    net, learner, tasks = conv_problem()
+    _, learner, tasks = conv_problem()
     together = scores(learner, Classification(3), [tasks], 3, norm_stats="support")
     # Each query alone under the support's statistics: the mean of its losses is the task's.
     alone = []
     for i in range(12):
-        one = type(tasks)(
+        one = Tasks(
             tasks.support_x, tasks.support_y, tasks.query_x[:, i : i + 1], tasks.query_y[:, i : i + 1]
         )
         alone.append(scores(learner, Classification(3), [one], 3, norm_stats="support"))
@@ -85,15 +85,27 @@ def test_support_statistics_normalise_queries_without_one_another():
     np.testing.assert_allclose(np.mean([a.score for a in alone], 0), together.score, rtol=1e-9)
     among = scores(learner, Classification(3), [tasks], 3)
     assert np.abs(among.loss - together.loss).min() > 1e-6
-    # By hand, before adaptation: the support images' statistics at every batch norm.
-    t, x, s = net.cut(learner.theta), tasks.query_x[0], tasks.support_x[0]
-    for i in range(0, 16, 4):
-        x, s = (F.conv2d(z, t[i], t[i + 1], padding=1) for z in (x, s))
+
+
+def loss_under_support_statistics(net: PlainConv4, theta: torch.Tensor, tasks: Tasks, i: int) -> float:
+    """Query loss of task i, with the support images' statistics at every batch norm, by hand."""
+    t, x, s = net.cut(theta), tasks.query_x[i], tasks.support_x[i]
+    for k in range(0, 16, 4):
+        x, s = (F.conv2d(z, t[k], t[k + 1], padding=1) for z in (x, s))
         mean, var = s.mean((0, 2, 3)), s.var((0, 2, 3), unbiased=False)
-        x, s = (F.batch_norm(z, mean, var, t[i + 2], t[i + 3], training=False, eps=1e-5) for z in (x, s))
+        x, s = (F.batch_norm(z, mean, var, t[k + 2], t[k + 3], training=False, eps=1e-5) for z in (x, s))
         x, s = (F.max_pool2d(F.relu(z), 2) for z in (x, s))
-    by_hand = F.cross_entropy(F.linear(x.flatten(1), t[16], t[17]), tasks.query_y[0])
-    assert together.loss[0, 0] == pytest.approx(by_hand.item(), rel=1e-9)
+    return F.cross_entropy(F.linear(x.flatten(1), t[16], t[17]), tasks.query_y[i]).item()
+
+
+def test_support_statistics_are_those_of_the_adapted_network_after_every_update():
+    net, learner, tasks = conv_problem()
+    found = scores(learner, Classification(3), [tasks], 3, norm_stats="support")
+    qs, ps = plain_vectors(net, learner, learner.q, learner.p)
+    for i in range(4):
+        thetas = plain_adapt(net, learner.theta, qs, ps, 2, tasks.support_x[i], tasks.support_y[i])
+        expected = [loss_under_support_statistics(net, theta, tasks, i) for theta in thetas]
+        assert found.loss[i].tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def test_batches_and_tasks_at_a_time_do_not_matter():

@@ -94,10 +94,19 @@ def test_each_layer_has_its_own_p():
     torch.testing.assert_close(last, torch.tensor([1 / 4, 1 / 2], dtype=torch.float64))
 
 
+def test_each_connection_has_its_own_p():
+    # Loss θ², Q = 1/4 halves. w = 1, P = (1/2, 1/3): update 1 connects to θ_0, update 2 to θ_1.
+    #   θ_1 = 1/2,  θ_2 = 1/2·1/4 + 1/2·1 = 5/8,  θ_3 = 2/3·5/16 + 1/3·1/2 = 3/8
+    learner = point_learner("pamela", 3, 1, q=(1 / 4, 1 / 4, 1 / 4), p=(1 / 2, 1 / 3))
+    assert numbers(trajectory(learner)) == pytest.approx([1, 1 / 2, 5 / 8, 3 / 8], rel=1e-15)
+
+
 def test_beyond_the_trained_updates_the_last_q_goes_on_without_connections():
-    # Q_2 = 1/4 halves the number each time. Update 4 would be a connection if 4 were trained.
-    expected = [1, 1 / 2, 3 / 8, 19 / 32, 19 / 64, 19 / 128, 19 / 256]
-    assert numbers(trajectory(paper_learner(), steps=6)) == expected
+    # As above, but Q_2 = 3/8, which quarters a number: u = 3/32 and θ_3 = 1/2·3/32 + 1/2 = 35/64, then
+    # a quarter of it, and so on. Update 4 would make a connection if 5 updates were trained.
+    learner = point_learner("pamela", 3, 2, q=(1 / 4, 1 / 8, 3 / 8), p=(1 / 2,))
+    expected = [1, 1 / 2, 3 / 8, 35 / 64, 35 / 256, 35 / 1024, 35 / 4096]
+    assert numbers(trajectory(learner, steps=6)) == expected
 
 
 def test_fewer_updates_than_trained_are_the_first_ones():
