@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image
 
-Fit = Literal["crop", "pad"]
+Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[str, ...] = get_args(Fit)
 
 # Whatever cameras, scanners and the web make. EPS and PDF are not among them: those are programs.
@@ -47,9 +47,9 @@ def fit_image(image: Image.Image, size: int, channels: int, fit: Fit) -> Image.I
     """Turn an image that was opened, but not decoded, into one of size × size pixels, "L" or "RGB".
 
     Of an animation the first frame is taken. "crop" fills the square and cuts off the ends of the longer
-    side, "pad" shows all and fills up with black; transparent parts become white. ValueError for more than
-    64 million pixels, and for floating-point pixels, whose range nobody can know. Whatever Pillow raises on
-    damaged files is let through.
+    side, "pad" shows all and fills up with black, "stretch" squeezes the longer side; transparent parts
+    become white. ValueError for more than 64 million pixels, and for floating-point pixels, whose range
+    nobody can know. Whatever Pillow raises on damaged files is let through.
     """
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -57,7 +57,7 @@ def fit_image(image: Image.Image, size: int, channels: int, fit: Fit) -> Image.I
             f"{width:,} × {height:,} pixels are more than the {MAX_PIXELS // 10**6} million allowed"
         )
     with _turn if width * height > _LARGE else nullcontext():
-        scale = size / (min(width, height) if fit == "crop" else max(width, height))
+        scale = size / (max(width, height) if fit == "pad" else min(width, height))
         wanted = (math.ceil(_DRAFT_GAP * scale * width), math.ceil(_DRAFT_GAP * scale * height))
         image.draft("L" if channels == 1 else None, wanted)
         turn = _TURNS.get(_orientation(image))
@@ -93,7 +93,7 @@ def _resized(image: Image.Image, size: int, fit: Fit) -> Image.Image:
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
-    else:
+    elif fit == "pad":
         longer = max(width, height)
         target = (max(1, round(size * width / longer)), max(1, round(size * height / longer)))
     return image.resize(target, Image.Resampling.LANCZOS, box=box, reducing_gap=_REDUCING_GAP)

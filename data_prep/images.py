@@ -9,12 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from data_prep.archives import Tree
 from data_prep.errors import DataError
 from data_prep.fitting import Fit, fit_image
 from data_prep.store.format import Images
@@ -96,8 +96,17 @@ def _reason(error: Exception, how: Decoding) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+class Readable(Protocol):
+    """Files by name: a tree, or what holds encoded images in another way."""
+
+    path: Path
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes."""
+
+
 def decode_files(
-    tree: Tree,
+    tree: Readable,
     groups: Iterable[Sequence[str]],
     how: Decoding,
     workers: int | None,

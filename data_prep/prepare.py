@@ -41,6 +41,7 @@ def prepare(
     split_seed: int | None = None,
     fit: str | None = None,
     grayscale: bool = False,
+    other_split: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
     """Make the episode store `out` of a dataset.
@@ -48,7 +49,8 @@ def prepare(
     `source` is a file or folder in any form of the dataset, None for one that is built in; `image_size`
     another side in pixels than the dataset's usual one; `workers` the number of threads, all cores if None.
     Calls progress(split, images done, images in the split). DataError says in one sentence what is wrong;
-    `out` is then as it was. An `out` that is there is replaced only with `force`.
+    `out` is then as it was. An `out` that is there is replaced only with `force`; lists that divide the
+    classes in another way than the dataset's are followed only with `other_split`.
 
     For `folder` alone: `store_name` is what to call the dataset, if not as the source; `class_split` divides
     classes that the folders do not divide, by shares ("64%,16%,20%", the default) or numbers ("64,16,20"),
@@ -68,6 +70,7 @@ def prepare(
     if out.exists() and not force:
         raise DataError(f"{out} is there already; use --force to make it again, or another --out.")
     with strict_pillow(), _collection(dataset, source) as images:
+        _check_split(info, images, other_split)
         counts = images.counts
         classes = {split: sorted(names) for split, names in dataset.splits(images).items()}
         content = {
@@ -160,6 +163,16 @@ def _detect(dataset: Source, tree: Tree) -> tuple[Collection | None, DataError |
             if found is not None:
                 return found, None
     return None, fault
+
+
+def _check_split(info: DatasetInfo, images: Collection, other_split: bool) -> None:
+    """Refuse lists that divide the classes in another way, unless they are asked for."""
+    whose = getattr(images, "other_split", "")
+    if whose and not other_split:
+        raise DataError(
+            f"These lists have another split of {info.name}, that of {whose}, with which results do not "
+            "compare; get the usual one, or use --other-split to take this one."
+        )
 
 
 def _notes(counts: Mapping[str, int], classes: dict[str, list[str]]) -> list[str]:

@@ -38,4 +38,10 @@ class Collection(Protocol):
         """Return sentences that the user should be told, once the images have been read."""
 
 
+def own_splits(collection: Collection) -> dict[str, list[str]] | None:
+    """Return the classes of each split where the form and not the dataset's lists says them."""
+    splits: Mapping[str, list[str]] | None = getattr(collection, "splits", None)
+    return dict(splits) if splits else None
+
+
 Form = Callable[[Tree], Collection | None]

@@ -45,7 +45,31 @@ class ClassFolders:
         return []
 
 
-def find_class_folders(tree: Tree, classes: Names[str], suffix: str, what: str) -> Files | None:
+def find_split_folders(
+    tree: Tree, splits: Mapping[str, Names[str]], suffixes: tuple[str, ...], what: str
+) -> Files | None:
+    """Find the class folders of each split, below one root or each split below its own.
+
+    Returns the file names by class, sorted; None where no split is there, DataError where one is not.
+    """
+    found = {
+        split: find_class_folders(tree, classes, suffixes, f"{split} of {what}")
+        for split, classes in splits.items()
+    }
+    missing = [split for split, files in found.items() if files is None]
+    if len(missing) == len(found):
+        return None
+    if missing:
+        raise DataError(
+            f"{tree.path} lacks the classes of {' and '.join(missing)} of {what}; "
+            "put all parts into one folder and pass that."
+        )
+    return {name: own for files in found.values() if files for name, own in files.items()}
+
+
+def find_class_folders(
+    tree: Tree, classes: Names[str], suffix: str | tuple[str, ...], what: str
+) -> Files | None:
     """Find the root below which a tree has a folder of `suffix` files for each class.
 
     A class name may have slashes (`Greek/character01`). Returns the file names by class, sorted; None where

@@ -7,10 +7,11 @@ readable in little memory, and what a file promises is compared with what it has
 """
 
 from data_prep.archives import Tree
+from data_prep.pickles.calls import text_of
 from data_prep.pickles.machine import Machine
 from data_prep.stored_arrays import OpenFile
 
-__all__ = ["looks_like_pickle", "read_pickle"]
+__all__ = ["looks_like_pickle", "read_pickle", "text_of"]
 
 
 def looks_like_pickle(head: bytes) -> bool:

@@ -9,6 +9,8 @@ from data_prep.errors import DataError
 from data_prep.sources.base import DatasetInfo, Source
 
 _MODULES = {
+    "miniimagenet": "mini_imagenet",
+    "tieredimagenet": "tiered_imagenet",
     "cifar-fs": "cifar_fs",
     "fc100": "fc100",
     "omniglot": "omniglot",

@@ -1,17 +1,31 @@
 """CIFAR-100, which CIFAR-FS and FC100 split in two ways: its classes, and the forms it comes in."""
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from data_prep.archives import Tree
+from data_prep.errors import DataError
 from data_prep.forms import Collection, Form
+from data_prep.forms.arrays import ArrayImages, whole_numbers
 from data_prep.forms.class_folders import ClassFolders, check_counts, find_class_folders
+from data_prep.forms.encoded import EncodedImages
+from data_prep.forms.parquet import read_tables
+from data_prep.forms.pickled import check_class_counts, read_pickles
 from data_prep.images import Decoding
+from data_prep.pickles import text_of
 from data_prep.sources.base import read_list
+from data_prep.store.format import Images
+from data_prep.stored_arrays import StoredArray
 
 IMAGE_SIZE = 32
 IMAGES_CITATION = "Images: Krizhevsky: Learning multiple layers of features from tiny images. 2009."
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 TERMS = "Research use; the images are from the 80 Million Tiny Images collection, which has been withdrawn."
 
-_IMAGES_PER_CLASS = 600
+IMAGES_PER_CLASS = 600
+_DECODING = Decoding(size=IMAGE_SIZE, channels=3, formats=("PNG",), native=IMAGE_SIZE)
 
 
 def superclasses() -> dict[str, list[str]]:
@@ -20,15 +34,74 @@ def superclasses() -> dict[str, list[str]]:
     return {name: members.split() for name, members in lines}
 
 
+def class_names() -> list[str]:
+    """Return the 100 classes by label: the official labels number them in alphabetical order."""
+    return sorted(name for members in superclasses().values() for name in members)
+
+
 def find_png_folders(tree: Tree) -> Collection | None:
     """Find <anything>/<class>/*.png for the 100 classes, official train and test parts joined."""
-    classes = [name for members in superclasses().values() for name in members]
-    files = find_class_folders(tree, classes, ".png", "CIFAR-100")
+    files = find_class_folders(tree, class_names(), ".png", "CIFAR-100")
     if files is None:
         return None
-    check_counts(tree, files, _IMAGES_PER_CLASS)
-    decoding = Decoding(size=IMAGE_SIZE, channels=3, formats=("PNG",), native=IMAGE_SIZE)
-    return ClassFolders(f"class folders of PNG files ({tree.kind})", tree, files, decoding)
+    check_counts(tree, files, IMAGES_PER_CLASS)
+    return ClassFolders(f"class folders of PNG files ({tree.kind})", tree, files, _DECODING)
 
 
-FORMS: tuple[Form, ...] = (find_png_folders,)
+def find_official_pickles(tree: Tree) -> Collection | None:
+    """Find the original's train and test: `data` uint8 (N, 3072), `fine_labels` and `filenames`."""
+    pickles = read_pickles(tree)
+    arrays: list[StoredArray] = []
+    images: list[tuple[int, str, int, int]] = []  # label, file name, array, row: as they are to be sorted
+    for name, value in pickles.dicts("data", "fine_labels", "filenames"):
+        data, labels = value["data"], whole_numbers(value["fine_labels"])
+        files = _file_names(value["filenames"])
+        if not isinstance(data, StoredArray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
+            raise DataError(f"{tree.path}: {name} has no images of 32 × 32 pixels in `data`; get it again.")
+        if labels is None or files is None or not data.shape[0] == len(labels) == len(files):
+            raise DataError(
+                f"{tree.path}: {name} does not have a label and a file name for each image; get it again."
+            )
+        images += zip(labels.tolist(), files, [len(arrays)] * len(files), range(len(files)), strict=True)
+        arrays.append(data)
+    if not arrays:
+        if pickles.fault:
+            raise pickles.fault
+        return None
+    images.sort()
+    known = class_names()
+    places: dict[str, list[tuple[int, int]]] = {name: [] for name in known}
+    for label, _, array, row in images:
+        if not 0 <= label < len(known):
+            raise DataError(f"{tree.path} has the label {label}, which CIFAR-100 has not; get it again.")
+        places[known[label]].append((array, row))
+    check_class_counts(tree, {name: len(own) for name, own in places.items()}, IMAGES_PER_CLASS)
+    form = f"official pickles of CIFAR-100 ({tree.kind})"
+    sorted_places = {name: np.array(own, np.int64) for name, own in places.items()}
+    return ArrayImages(form, tree, arrays, sorted_places, _channels_last)
+
+
+def find_parquet(tree: Tree) -> Collection | None:
+    """Find the tables of uoft-cs/cifar100: columns `img` and `fine_label`, all parts joined."""
+    tables = read_tables(tree, "img", "fine_label")
+    if tables is None:
+        return None
+    # By label: among the names that these tables bring along is "cra", which is the crab.
+    files = tables.files_by_class(dict(enumerate(class_names())))
+    check_counts(tree, files, IMAGES_PER_CLASS)
+    return EncodedImages(f"parquet of uoft-cs/cifar100 ({tree.kind})", tables, files, _DECODING)
+
+
+def _file_names(value: object) -> list[str] | None:
+    if not isinstance(value, list):
+        return None
+    names = [text_of(name) if isinstance(name, bytes) else name for name in value]
+    return names if all(isinstance(name, str) for name in names) else None
+
+
+def _channels_last(rows: NDArray[Any]) -> Images:
+    """Return rows of 3072 as images: the originals have all red values first, then green, then blue."""
+    return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+FORMS: tuple[Form, ...] = (find_png_folders, find_official_pickles, find_parquet)

@@ -1,0 +1,129 @@
+"""CSV files that say which image belongs to which class, and which classes to which split."""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from data_prep.archives import Tree
+from data_prep.errors import DataError
+from data_prep.forms.class_folders import Files
+
+VINYALS = "Vinyals et al."
+
+# Header: the columns of file and class, and whose list has it.
+_HEADERS = {
+    ("filename", "label"): (0, 1, "Ravi and Larochelle's CSV files"),
+    ("class_name", "image_name"): (1, 0, "CSV files over ImageNet"),
+    ("filename", "class"): (0, 1, "Vinyals et al.'s CSV files"),
+}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Files of a tree by class, as lists say; `other_split` names a split that is not the usual one."""
+
+    kind: str
+    files: Files
+    splits: dict[str, list[str]]
+    other_split: str
+
+
+@dataclass(frozen=True)
+class _List:
+    """One CSV file: the file names of each class."""
+
+    name: str
+    kind: str
+    files: dict[str, list[str]]
+
+
+def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None:
+    """Find the lists of train, val and test, and the images they name; None where there are no lists.
+
+    Lists of the usual classes are told by these, others by their files' names. DataError where a list is
+    missing or names files that are not there.
+    """
+    lists = list(_read_lists(tree))
+    if not lists:
+        return None
+    found = {split: [own for own in lists if own.files.keys() == set(usual[split])] for split in usual}
+    other_split = ""
+    if not all(found.values()):
+        found = {split: [own for own in lists if _split_of(own.name) == split] for split in usual}
+        vinyals = any(own.kind == _HEADERS["filename", "class"][2] for own in lists)
+        other_split = VINYALS if vinyals else "somebody else"
+    missing = [split for split, own in found.items() if len(own) != 1]
+    if missing:
+        raise DataError(
+            f"{tree.path} has not exactly one CSV file of images for {' and '.join(missing)}; "
+            "pass a folder with train.csv, val.csv, test.csv and the images."
+        )
+    chosen = {split: own[0] for split, own in found.items()}
+    splits = {split: sorted(own.files) for split, own in chosen.items()}
+    if len({name for names in splits.values() for name in names}) < sum(map(len, splits.values())):
+        raise DataError(f"{tree.path} has CSV files with one class in two splits; get them again.")
+    names = _index(tree)
+    files = {
+        label: _resolved(tree, own.name, label, listed, names)
+        for own in chosen.values()
+        for label, listed in own.files.items()
+    }
+    return Listed(chosen["train"].kind, files, splits, other_split)
+
+
+def _read_lists(tree: Tree) -> Iterator[_List]:
+    """Yield the CSV files that have one of the known headers."""
+    for name in tree.names():
+        if not name.lower().endswith(".csv"):
+            continue
+        text = tree.read(name).decode("utf-8-sig", "replace")
+        try:
+            rows = list(csv.reader(text.splitlines()))
+        except csv.Error:
+            continue
+        header = tuple(column.strip().lower() for column in rows[0]) if rows else ()
+        if header not in _HEADERS:
+            continue
+        file_column, class_column, kind = _HEADERS[header[0], header[1]]
+        files: dict[str, list[str]] = defaultdict(list)
+        for row in rows[1:]:
+            if len(row) != 2:
+                raise DataError(f"{tree.path}: {name} has a row without two columns; get it again.")
+            files[row[class_column].strip()].append(row[file_column].strip())
+        yield _List(name, kind, files)
+
+
+def _split_of(name: str) -> str | None:
+    matched = re.search(r"train|val|test", name.rsplit("/", 1)[-1].lower())
+    return matched.group() if matched else None
+
+
+def _index(tree: Tree) -> dict[str, list[str]]:
+    """Return the files of a tree by the last part of their names."""
+    index: dict[str, list[str]] = defaultdict(list)
+    for name in tree.names():
+        index[name.rsplit("/", 1)[-1]].append(name)
+    return index
+
+
+def _resolved(
+    tree: Tree, csv_name: str, label: str, listed: list[str], index: dict[str, list[str]]
+) -> list[str]:
+    """Return the files of one class, sorted by the names in the list."""
+    files = []
+    for name in sorted(listed):
+        found = index.get(name.rsplit("/", 1)[-1], [])
+        if len(found) > 1:
+            found = [file for file in found if file.split("/")[-2:-1] == [label]]
+        if len(found) != 1:
+            fault = "is there more than once" if found else "is not there"
+            raise DataError(
+                f"{tree.path}: the image {name} that {csv_name} lists {fault}; "
+                "pass a folder with the CSV files and all images."
+            )
+        files += found
+    if len(set(files)) < len(files):
+        raise DataError(f"{tree.path}: {csv_name} lists an image of {label} twice; get it again.")
+    return files

@@ -1,0 +1,96 @@
+"""Pickles of a tree: found by content, and what several forms have in common."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.archives import Tree
+from data_prep.errors import DataError
+from data_prep.forms.arrays import is_images, rows_by_label, whole_numbers
+from data_prep.pickles import looks_like_pickle, read_pickle
+from data_prep.stored_arrays import StoredArray
+
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Pickles:
+    """The pickles of a tree by name, and the first complaint about one that could not be read."""
+
+    values: dict[str, object]
+    fault: DataError | None
+
+    def dicts(self, *keys: str) -> Iterator[tuple[str, Mapping[object, object]]]:
+        """Yield name and value of each that is a dict with these keys."""
+        for name, value in self.values.items():
+            if isinstance(value, dict) and value.keys() >= set(keys):
+                yield name, value
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of one file: an array, and the rows of each class."""
+
+    name: str
+    images: StoredArray
+    rows: dict[str, NDArray[np.int64]]
+
+
+def read_pickles(tree: Tree) -> Pickles:
+    """Read all pickles of a tree; one that cannot be read may be a stranger, and is only remembered."""
+    values: dict[str, object] = {}
+    fault: DataError | None = None
+    for name in tree.names():
+        if name.lower().endswith(_IMAGE_SUFFIXES) or not looks_like_pickle(tree.head(name, 4)):
+            continue
+        try:
+            values[name] = read_pickle(tree, name)
+        except DataError as error:
+            fault = fault or error
+    return Pickles(values, fault)
+
+
+def labelled_part(tree: Tree, name: str, value: Mapping[object, object], side: int) -> Part | None:
+    """Return what a dict with `data` and `labels` holds; None where its images have another size.
+
+    Classes have the names of `catname2label` where it is there, else their labels in three digits. DataError
+    where labels and images do not fit each other.
+    """
+    images = value["data"]
+    if not isinstance(images, StoredArray) or not is_images(images, side):
+        return None
+    labels = whole_numbers(value["labels"])
+    if labels is None or len(labels) != images.shape[0]:
+        raise DataError(f"{tree.path}: {name} does not have one label for each image; get it again.")
+    known = value.get("catname2label")
+    names = {label: text for text, label in known.items()} if isinstance(known, dict) else {}
+    rows = rows_by_label(labels)
+    if names and not all(isinstance(names.get(label), str) for label in rows):
+        raise DataError(f"{tree.path}: {name} has labels without a name in catname2label; get it again.")
+    return Part(name, images, {names.get(label, f"{label:03}"): own for label, own in rows.items()})
+
+
+def one_part_each(tree: Tree, found: Mapping[str, list[Part]], what: str) -> dict[str, Part] | None:
+    """Return the one part of each split; None where no split has one, DataError where some have not one."""
+    for split, parts in found.items():
+        if len(parts) > 1:
+            names = " and ".join(part.name for part in parts[:2])
+            raise DataError(f"{tree.path} holds {split} of {what} more than once ({names}); remove one.")
+    missing = [split for split, parts in found.items() if not parts]
+    if len(missing) == len(found):
+        return None
+    if missing:
+        raise DataError(
+            f"{tree.path} lacks {' and '.join(missing)} of {what}, or it is not all there; "
+            "put all parts into one folder and pass that."
+        )
+    return {split: parts[0] for split, parts in found.items()}
+
+
+def check_class_counts(tree: Tree, counts: Mapping[str, int], expected: int) -> None:
+    """Check that each class has as many images as it should; DataError names the first that has not."""
+    for name, count in sorted(counts.items()):
+        if count != expected:
+            raise DataError(f"{tree.path}: {name} has {count} images, not {expected}; get it again.")

@@ -1,0 +1,222 @@
+"""The forms that tieredImageNet is given away in: for each split images in one file, labels in another."""
+
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.archives import Tree
+from data_prep.archives.base import readable
+from data_prep.archives.packed import open_zip_member
+from data_prep.errors import DataError
+from data_prep.forms import Collection
+from data_prep.forms.arrays import ArrayImages, is_images, places_in, rows_by_label, whole_numbers
+from data_prep.forms.class_folders import Files
+from data_prep.forms.encoded import EncodedImages
+from data_prep.forms.pickled import Pickles, read_pickles
+from data_prep.images import Decoding
+from data_prep.pickles import text_of
+from data_prep.store.format import Images
+from data_prep.stored_arrays import OpenFile, StoredArray, open_npy
+
+_MEMBER = "images.npy"  # of a .npz: the array `images`
+_ZIP = b"PK\3\4"
+
+Payload = TypeVar("Payload")
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """A file of labels: the label of each image, and the names of the labels if it has them."""
+
+    name: str
+    labels: NDArray[np.int64]
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class _Split(Generic[Payload]):
+    """Images of one split with the rows of each class."""
+
+    name: str
+    images: Payload
+    rows: dict[str, NDArray[np.int64]]
+
+
+class PickledFiles:
+    """Encoded images in lists of arrays, as files named FILE#NUMBER."""
+
+    def __init__(self, tree: Tree, lists: Mapping[str, list[StoredArray]]) -> None:
+        self.path = tree.path
+        self._tree = tree
+        self._lists = lists
+
+    def read(self, name: str) -> bytes:
+        """Return an encoded image."""
+        file, _, number = name.rpartition("#")
+        return self._lists[file][int(number)].tobytes()
+
+    def sha256(self) -> str:
+        """Return the checksum of the archive, or of the pickles."""
+        return self._tree.sha256()
+
+
+def find_png_pickles(tree: Tree, classes: Mapping[str, int], side: int) -> Collection | None:
+    """Find lists of arrays, each an encoded PNG file, and their labels."""
+    pickles = read_pickles(tree)
+    lists = {
+        name: value
+        for name, value in pickles.values.items()
+        if isinstance(value, list) and value and all(_is_encoded(item) for item in value)
+    }
+    if not lists:
+        if pickles.fault:
+            raise pickles.fault
+        return None
+    sizes = {name: len(value) for name, value in lists.items()}
+    splits = _labelled(tree, lists, sizes, pickles, classes)
+    files: Files = {
+        label: [f"{split.name}#{row}" for row in rows.tolist()]
+        for split in splits.values()
+        for label, rows in split.rows.items()
+    }
+    return EncodedImages(
+        f"pickles of PNG files ({tree.kind})",
+        PickledFiles(tree, lists),
+        files,
+        Decoding(size=side, channels=3, formats=("PNG",), native=side),
+        {name: sorted(split.rows) for name, split in splits.items()},
+    )
+
+
+def find_npz_arrays(tree: Tree, classes: Mapping[str, int], side: int) -> Collection | None:
+    """Find .npz files of `images` uint8 (N, side, side, 3), blue before red, and their labels."""
+    arrays = {
+        name: array
+        for name in tree.names()
+        if tree.head(name, 4) == _ZIP and (array := _open_npz(tree, name, side)) is not None
+    }
+    if not arrays:
+        return None
+    sizes = {name: array.shape[0] for name, array in arrays.items()}
+    splits = _labelled(tree, arrays, sizes, read_pickles(tree), classes)
+    places = {
+        label: places_in(index, rows)
+        for index, split in enumerate(splits.values())
+        for label, rows in split.rows.items()
+    }
+    return ArrayImages(
+        f"npz arrays, blue and red swapped back ({tree.kind})",
+        tree,
+        [split.images for split in splits.values()],
+        places,
+        _red_first,
+        {name: sorted(split.rows) for name, split in splits.items()},
+    )
+
+
+def _is_encoded(value: object) -> bool:
+    return isinstance(value, StoredArray) and value.dtype == np.uint8 and len(value.shape) == 1
+
+
+def _open_npz(tree: Tree, name: str, side: int) -> StoredArray | None:
+    """Open the array of a .npz, in place where it is not compressed; None for any other archive."""
+    with readable(tree.path, name):
+        file = tree.open(name)
+        with zipfile.ZipFile(file) as archive:
+            if _MEMBER not in archive.namelist():
+                return None
+            member = open_zip_member(archive, file, _MEMBER)
+    tree.keep(member)
+    array = open_npy(OpenFile(member, tree.path, f"{name}/{_MEMBER}"))
+    if not is_images(array, side):
+        raise DataError(f"{tree.path}: {name} has no images of {side} × {side} pixels; get it again.")
+    return array
+
+
+def _red_first(rows: NDArray[Any]) -> Images:
+    """Return images as red, green, blue: OpenCV, which wrote them, has these in the other order."""
+    return rows[..., ::-1]
+
+
+def _labelled(
+    tree: Tree,
+    images: Mapping[str, Payload],
+    sizes: Mapping[str, int],
+    pickles: Pickles,
+    classes: Mapping[str, int],
+) -> dict[str, _Split[Payload]]:
+    """Join images and labels of as many images, and tell the splits apart by their numbers of classes."""
+    found: dict[str, tuple[str, _Labels]] = {}
+    for labels in _read_labels(tree, pickles):
+        fitting = [name for name, size in sizes.items() if size == len(labels.labels)]
+        numbers = len(np.unique(labels.labels))
+        split = next((name for name, number in classes.items() if number == numbers), None)
+        if split is None or not fitting:
+            continue
+        if split in found:
+            raise DataError(
+                f"{tree.path} holds labels of {split} more than once ({labels.name}); remove one."
+            )
+        # Of files with as many images, those belong together that are called alike.
+        found[split] = max(fitting, key=partial(_alike, labels.name)), labels
+    missing = [split for split in classes if split not in found]
+    if missing:
+        raise pickles.fault or DataError(
+            f"{tree.path} lacks images or labels of {' and '.join(missing)} of tieredImageNet, or they do "
+            "not fit each other; put all six files into one folder and pass that."
+        )
+    seen: Counter[str] = Counter()
+    result = {}
+    for split in classes:
+        name, labels = found[split]
+        rows = {
+            _class_name(split, labels, label, seen): own
+            for label, own in rows_by_label(labels.labels).items()
+        }
+        result[split] = _Split(name, images[name], rows)
+    return result
+
+
+def _alike(one: str, other: str) -> int:
+    """Return how many characters two names have in common at their start."""
+    return next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
+
+
+def _class_name(split: str, labels: _Labels, label: int, seen: Counter[str]) -> str:
+    """Return the name of a label; a number tells those apart that have the same name.
+
+    ImageNet has a crane that flies and one that lifts.
+    """
+    name = labels.names[label] if 0 <= label < len(labels.names) else f"{split} {label:03}"
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name} ({seen[name]})"
+
+
+def _read_labels(tree: Tree, pickles: Pickles) -> list[_Labels]:
+    """Return what the dicts with `label_specific` or, beside .npz files, `labels` hold."""
+    result: list[_Labels] = []
+    for name, value in [*pickles.dicts("label_specific"), *pickles.dicts("labels")]:
+        if any(known.name == name for known in result):
+            continue
+        labels = whole_numbers(value.get("label_specific", value.get("labels")))
+        if labels is None or not len(labels):
+            raise DataError(f"{tree.path}: {name} has labels that are no whole numbers; get it again.")
+        result.append(_Labels(name, labels, _texts(value.get("label_specific_str"))))
+    return result
+
+
+def _texts(value: object) -> list[str]:
+    """Return names of classes, [] where they are none."""
+    if isinstance(value, StoredArray) and value.dtype.kind in "SU" and len(value.shape) == 1:
+        value = value.load().tolist()
+    if not isinstance(value, list):
+        return []
+    texts = [text_of(text) if isinstance(text, bytes) else text for text in value]
+    usable = all(isinstance(text, str) and text and text.isprintable() for text in texts)
+    return [str(text) for text in texts] if usable else []

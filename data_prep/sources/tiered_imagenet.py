@@ -1,0 +1,77 @@
+"""tieredImageNet: 608 classes of ImageNet, split by what they are kinds of, 351/97/160; unequal classes."""
+
+from data_prep.archives import Tree
+from data_prep.errors import DataError
+from data_prep.forms import Collection, own_splits
+from data_prep.forms.class_folders import find_split_folders
+from data_prep.forms.encoded import EncodedImages
+from data_prep.forms.tiered import find_npz_arrays, find_png_pickles
+from data_prep.images import Decoding
+from data_prep.sources.base import DatasetInfo, Source, read_list
+
+IMAGE_SIZE = 84
+
+COUNTS = {"train": (351, 448_695), "val": (97, 124_261), "test": (160, 206_209)}
+
+# Photographs of another size are squeezed to squares, as those who made the set have done.
+_FILES = Decoding(size=IMAGE_SIZE, channels=3, formats=("JPEG", "PNG"), native=None, fit="stretch")
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def _lists() -> dict[str, list[str]]:
+    return {split: read_list(f"tiered_imagenet/{split}.txt") for split in ("train", "val", "test")}
+
+
+def find_pickles(tree: Tree) -> Collection | None:
+    """Find {train,val,test}_images_png.pkl with their labels."""
+    return _checked(tree, find_png_pickles(tree, _class_numbers(), IMAGE_SIZE))
+
+
+def find_arrays(tree: Tree) -> Collection | None:
+    """Find {train,val,test}_images.npz with their labels."""
+    return _checked(tree, find_npz_arrays(tree, _class_numbers(), IMAGE_SIZE))
+
+
+def find_folders(tree: Tree) -> Collection | None:
+    """Find {train,val,test}/<wnid>/*, or 608 wnid folders."""
+    files = find_split_folders(tree, _lists(), _SUFFIXES, "tieredImageNet")
+    if files is None:
+        return None
+    return _checked(tree, EncodedImages(f"class folders of images ({tree.kind})", tree, files, _FILES))
+
+
+def _class_numbers() -> dict[str, int]:
+    return {split: classes for split, (classes, _) in COUNTS.items()}
+
+
+def _checked(tree: Tree, images: Collection | None) -> Collection | None:
+    """Check that each split has as many images as it should."""
+    if images is not None:
+        for split, names in _splits(images).items():
+            count, expected = sum(images.counts[name] for name in names), COUNTS[split][1]
+            if count != expected:
+                raise DataError(f"{tree.path}: {split} has {count:,} images, not {expected:,}; get it again.")
+    return images
+
+
+def _splits(images: Collection) -> dict[str, list[str]]:
+    return own_splits(images) or _lists()
+
+
+SOURCE = Source(
+    info=DatasetInfo(
+        name="tieredimagenet",
+        aliases=("tiered-imagenet", "tiered"),
+        description="608 classes of ImageNet split by kind, 84×84 colour photographs",
+        counts=COUNTS,
+        terms="ImageNet's terms of access: research and education, not commercial.",
+        citation="Ren et al.: Meta-learning for semi-supervised few-shot classification. ICLR 2018. Images: "
+        "Russakovsky et al.: ImageNet large scale visual recognition challenge. IJCV 115, 2015.",
+        address="https://zenodo.org/record/7978538/files/"
+        "tiered-imagenet-{train,val,test}_{images_png,labels}.pkl",
+    ),
+    image_size=IMAGE_SIZE,
+    channels=3,
+    splits=_splits,
+    forms=(find_folders, find_arrays, find_pickles),
+)
