@@ -1,12 +1,11 @@
 """From what people have on disk to an episode store."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_prep.archives import FolderTree, MountedTree, Tree, open_tree
+from data_prep.collecting import find_images
 from data_prep.errors import DataError
 from data_prep.forms import Collection
 from data_prep.images import strict_pillow
@@ -36,21 +35,25 @@ def prepare(
     image_size: int | None = None,
     force: bool = False,
     workers: int | None = None,
+    offline: bool = False,
+    mirror: str | None = None,
     store_name: str | None = None,
     class_split: str | None = None,
     split_seed: int | None = None,
     fit: str | None = None,
     grayscale: bool = False,
-    other_split: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
     """Make the episode store `out` of a dataset.
 
-    `source` is a file or folder in any form of the dataset, None for one that is built in; `image_size`
-    another side in pixels than the dataset's usual one; `workers` the number of threads, all cores if None.
-    Calls progress(split, images done, images in the split). DataError says in one sentence what is wrong;
-    `out` is then as it was. An `out` that is there is replaced only with `force`; lists that divide the
-    classes in another way than the dataset's are followed only with `other_split`.
+    `source` is a file or folder in any form of the dataset. None stands for what is built in or can be
+    downloaded: from `mirror`, the address of a folder (or several, in a text), in place of where it is
+    published, or with `offline` not at all, but taken from the cache. `image_size` is another side in pixels
+    than the dataset's usual one; `workers` the number of threads, all cores if None.
+
+    Calls progress(split, images done, images in the split), and before that progress("download FILE", bytes
+    there, bytes in all). DataError says in one sentence what is wrong; `out` is then as it was. An `out` that
+    is there is replaced only with `force`.
 
     For `folder` alone: `store_name` is what to call the dataset, if not as the source; `class_split` divides
     classes that the folders do not divide, by shares ("64%,16%,20%", the default) or numbers ("64,16,20"),
@@ -59,32 +62,51 @@ def prepare(
     """
     options = OwnOptions(class_split, split_seed, fit, grayscale)
     dataset = _configured(canonical_name(name), source, store_name, options)
-    info = dataset.info
-    size = image_size if image_size is not None else dataset.image_size
+    size = _checked_size(dataset.image_size if image_size is None else image_size)
+    _check_out(out, force)
+    with (
+        strict_pillow(),
+        find_images(dataset, source, offline=offline, mirror=mirror, progress=progress) as images,
+    ):
+        classes = {split: sorted(names) for split, names in dataset.splits(images).items()}
+        made = _write(out, dataset, images, classes, size, workers, progress)
+        notes = images.notes() + _notes(images.counts, classes)
+    return Prepared(**vars(made), notes=notes)
+
+
+def _checked_size(size: int) -> int:
     if not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE:
         raise DataError(
             f"--image-size {size} is not between {MIN_IMAGE_SIZE} and {MAX_IMAGE_SIZE}; choose another."
         )
+    return size
+
+
+def _check_out(out: Path, force: bool) -> None:
     if out.is_dir():
         raise DataError(f"{out} is a folder; name a file for the store.")
     if out.exists() and not force:
         raise DataError(f"{out} is there already; use --force to make it again, or another --out.")
-    with strict_pillow(), _collection(dataset, source) as images:
-        _check_split(info, images, other_split)
-        counts = images.counts
-        classes = {split: sorted(names) for split, names in dataset.splits(images).items()}
-        content = {
-            split: SplitContent(
-                names, images.blocks(names, size, workers), sum(counts[name] for name in names)
-            )
-            for split, names in classes.items()
-        }
-        origin = Origin(info.name, images.form, images.sha256, info.citation, info.terms)
-        made = write_store(
-            out, origin, content, image_size=size, channels=dataset.channels, progress=progress
-        )
-        notes = images.notes() + _notes(images.counts, classes)
-    return Prepared(**vars(made), notes=notes)
+
+
+def _write(
+    out: Path,
+    dataset: Source,
+    images: Collection,
+    classes: Mapping[str, list[str]],
+    size: int,
+    workers: int | None,
+    progress: Progress | None,
+) -> StoreSummary:
+    """Stream the images of each split's classes into the store."""
+    counts = images.counts
+    content = {
+        split: SplitContent(names, images.blocks(names, size, workers), sum(counts[name] for name in names))
+        for split, names in classes.items()
+    }
+    info = dataset.info
+    origin = Origin(info.name, images.form, images.sha256, info.citation, info.terms)
+    return write_store(out, origin, content, image_size=size, channels=dataset.channels, progress=progress)
 
 
 def _configured(name: str, source: Path | None, own_name: str | None, options: OwnOptions) -> Source:
@@ -118,61 +140,6 @@ def stored_name(name: str, source: Path | None = None, own_name: str | None = No
     if is_dataset(plain) and plain != name:
         raise DataError(f"There is another dataset called {plain}; choose a --name for {source}.")
     return plain
-
-
-@contextmanager
-def _collection(dataset: Source, source: Path | None) -> Iterator[Collection]:
-    """Find the images that the user means."""
-    info = dataset.info
-    if dataset.embedded:
-        if source is not None:
-            raise DataError(f"{info.name} is built in; leave out {source}.")
-        yield dataset.embedded()
-        return
-    if source is None:
-        raise DataError(
-            f"{info.name} cannot be downloaded by this version; its images come from {info.address}: pass "
-            f"them, in a form that docs/datasets.md lists, as `pamela prepare {info.name} SOURCE`."
-        )
-    with open_tree(source) as tree:
-        found, fault = _detect(dataset, tree)
-        if found is not None:
-            yield found
-            return
-        if isinstance(tree, FolderTree):
-            with MountedTree(tree) as mounted:
-                found, mounted_fault = _detect(dataset, mounted)
-                if found is not None:
-                    yield found
-                    return
-                fault = fault or mounted_fault
-    raise fault or DataError(
-        f"{source} holds {info.name} in no form that is known; docs/datasets.md lists the forms."
-    )
-
-
-def _detect(dataset: Source, tree: Tree) -> tuple[Collection | None, DataError | None]:
-    """Try the forms of a dataset in order; return the first that fits, or else the first complaint."""
-    fault: DataError | None = None
-    for form in dataset.forms:
-        try:
-            found = form(tree)
-        except DataError as error:
-            fault = fault or error
-        else:
-            if found is not None:
-                return found, None
-    return None, fault
-
-
-def _check_split(info: DatasetInfo, images: Collection, other_split: bool) -> None:
-    """Refuse lists that divide the classes in another way, unless they are asked for."""
-    whose = getattr(images, "other_split", "")
-    if whose and not other_split:
-        raise DataError(
-            f"These lists have another split of {info.name}, that of {whose}, with which results do not "
-            "compare; get the usual one, or use --other-split to take this one."
-        )
 
 
 def _notes(counts: Mapping[str, int], classes: dict[str, list[str]]) -> list[str]:
