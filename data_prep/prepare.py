@@ -42,6 +42,7 @@ def prepare(
     split_seed: int | None = None,
     fit: str | None = None,
     grayscale: bool = False,
+    other_split: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
     """Make the episode store `out` of a dataset.
@@ -53,7 +54,8 @@ def prepare(
 
     Calls progress(split, images done, images in the split), and before that progress("download FILE", bytes
     there, bytes in all). DataError says in one sentence what is wrong; `out` is then as it was. An `out` that
-    is there is replaced only with `force`.
+    is there is replaced only with `force`; lists that divide the classes in another way than the dataset's
+    are followed only with `other_split`.
 
     For `folder` alone: `store_name` is what to call the dataset, if not as the source; `class_split` divides
     classes that the folders do not divide, by shares ("64%,16%,20%", the default) or numbers ("64,16,20"),
@@ -68,6 +70,7 @@ def prepare(
         strict_pillow(),
         find_images(dataset, source, offline=offline, mirror=mirror, progress=progress) as images,
     ):
+        _check_split(dataset.info, images, other_split)
         classes = {split: sorted(names) for split, names in dataset.splits(images).items()}
         made = _write(out, dataset, images, classes, size, workers, progress)
         notes = images.notes() + _notes(images.counts, classes)
@@ -140,6 +143,16 @@ def stored_name(name: str, source: Path | None = None, own_name: str | None = No
     if is_dataset(plain) and plain != name:
         raise DataError(f"There is another dataset called {plain}; choose a --name for {source}.")
     return plain
+
+
+def _check_split(info: DatasetInfo, images: Collection, other_split: bool) -> None:
+    """Refuse lists that divide the classes in another way, unless they are asked for."""
+    whose = getattr(images, "other_split", "")
+    if whose and not other_split:
+        raise DataError(
+            f"These lists have another split of {info.name}, that of {whose}, with which results do not "
+            "compare; get the usual one, or use --other-split to take this one."
+        )
 
 
 def _notes(counts: Mapping[str, int], classes: dict[str, list[str]]) -> list[str]:

@@ -24,7 +24,7 @@ PER_CLASS = 3
 @pytest.fixture
 def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let CIFAR-100 and Omniglot have three and one images a class."""
-    monkeypatch.setattr(cifar100, "_IMAGES_PER_CLASS", PER_CLASS)
+    monkeypatch.setattr(cifar100, "IMAGES_PER_CLASS", PER_CLASS)
     monkeypatch.setattr(omniglot, "_DRAWINGS", 1)
 
 
@@ -178,7 +178,7 @@ def test_names_are_known_in_any_spelling(case: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"), [("cifar-sf", "did you mean cifar-fs"), ("xyzzy", "there are cifar-fs, fc100")]
+    ("name", "sentence"), [("cifar-sf", "did you mean cifar-fs"), ("xyzzy", "there are miniimagenet, tiered")]
 )
 def test_unknown_names_are_answered(name: str, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
