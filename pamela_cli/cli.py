@@ -72,6 +72,11 @@ def _setting_option(name: str) -> inspect.Parameter:
     return _parameter(name, Annotated[str | None, option], None)
 
 
+def int_option(help_text: str) -> Any:
+    """An option for a whole number that is no setting; its text goes to ``config.whole_number``."""
+    return typer.Option(metavar="INT", help=help_text)
+
+
 def _common(kind: Any, default: Any, *names: str, **details: Any) -> inspect.Parameter:
     option = typer.Option(*names, rich_help_panel="Common", **details)
     return _parameter(names[0].strip("-").replace("-", "_"), Annotated[kind, option], default)
@@ -81,7 +86,7 @@ _COMMON = [
     _common(Path, Path("data"), "--data-dir", envvar="PAMELA_DATA_DIR", help="Folder of prepared datasets."),
     _common(Path, Path("runs"), "--runs-dir", envvar="PAMELA_RUNS_DIR", help="Folder of runs."),
     _common(bool, False, "--json", help="Print one JSON document on stdout."),
-    _common(bool, False, "--quiet", "-q", help="No messages, no progress."),
+    _common(bool, False, "--quiet", "-q", help="Warnings and errors only."),
     _common(bool, False, "--verbose", "-v", help="More messages; tracebacks."),
 ]
 
@@ -138,6 +143,8 @@ def run(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(arguments, standalone_mode=False)
+        if code == 128 + signal.SIGINT:  # typer makes this of KeyboardInterrupt
+            raise KeyboardInterrupt
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:

@@ -32,6 +32,8 @@ class Config:
 
     dataset: str | None = setting(None, "task", "Name of a prepared dataset, a store file, or sine.")
     store_sha256: str | None = setting(None, "task", "Checksum of the store a run was trained on.")
+    image_size: int | None = setting(None, "task", "Side of the images of a run.", low=1, high=4096)
+    channels: int | None = setting(None, "task", "Channels of the images of a run.", low=1, high=3)
     way: int | None = setting(None, "task", "Classes in a task (default: 5).", low=2, high=1000)
     shot: int = setting(1, "task", "Support images of each class (sine: points).", low=1, high=1000)
     query: int = setting(15, "task", "Query images of each class (sine: points).", low=1, high=1000)
@@ -71,6 +73,8 @@ class Config:
 
 
 SETTINGS = {item.name: item for item in fields(Config)}
+FLAGS = [name for name in SETTINGS if name not in ("store_sha256", "image_size", "channels")]
+"""Settings that are flags; the others a run takes from its store."""
 _TYPES = get_type_hints(Config)
 
 
@@ -78,6 +82,20 @@ def setting_type(name: str) -> type:
     """The type of a setting's values, without None."""
     types: tuple[type, ...] = get_args(_TYPES[name]) or (_TYPES[name],)
     return types[0]
+
+
+def whole_number(name: str, text: str | None, low: int, high: int) -> int | None:
+    """The text of a flag that is no setting, as a whole number within its bounds."""
+    if text is None:
+        return None
+    try:
+        value = int(text)
+    except ValueError as error:
+        raise UsageError(f"--{name} must be a whole number, not '{text}'.") from error
+    if not low <= value <= high:
+        bound = f"at least {low:,}" if value < low else f"at most {high:,}"
+        raise UsageError(f"--{name} must be {bound}, not {value}.")
+    return value
 
 
 def flag(name: str) -> str:
@@ -112,7 +130,7 @@ def read_layer(text: str, origin: str) -> tuple[Layer, dict[str, Any]]:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError is a ValueError, and not the only one
         raise UsageError(f"{origin} is not valid TOML: {error}.") from error
     values: dict[str, Any] = {}
     for section, entries in document.items():
@@ -129,7 +147,9 @@ def read_layer(text: str, origin: str) -> tuple[Layer, dict[str, Any]]:
                 raise UsageError(f"{origin} has an unknown key '{key}' in [{section}]{_closest(key, known)}.")
             values[key] = value
     plan = document.get("plan", {})
-    return Layer(values, origin), plan if isinstance(plan, dict) else {}
+    if not isinstance(plan, dict):
+        raise UsageError(f"{origin} has 'plan' as a key; it is a section, [plan].")
+    return Layer(values, origin), plan
 
 
 def read_config_file(path: Path) -> Layer:
@@ -137,25 +157,25 @@ def read_config_file(path: Path) -> Layer:
     try:
         return read_layer(path.read_text(encoding="utf-8"), str(path))[0]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} cannot be read: {error}.") from error
+        raise UsageError(f"--config {path} cannot be read: {getattr(error, 'strerror', error)}.") from error
 
 
 def resolve(layers: list[Layer]) -> Config:
     """Merge the layers, the later ones winning, check every value, and fill in what depends on others."""
     values: dict[str, Any] = {}
     for layer in layers:
-        if "method" in layer.values and not METHODS.get(layer.values["method"], METHODS["pamela"]).skips:
+        checked = {name: _checked(name, value, layer.origin) for name, value in layer.values.items()}
+        if "method" in checked and not METHODS[checked["method"]].skips:
             # An earlier layer's interval was meant for the method that this one replaces.
             values.pop("skip_interval", None)
-        for name, value in layer.values.items():
-            values[name] = _checked(name, value, layer.origin)
+        values |= checked
     return _completed(Config(**values))
 
 
 def _checked(name: str, value: Any, origin: str) -> Any:
     wanted = setting_type(name)
     where = f" (in {origin})" if origin else ""
-    if wanted is float and type(value) is int:
+    if wanted is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not wanted:
         raise UsageError(f"{flag(name)} must be {_KINDS[wanted]}, not {value!r}{where}.")

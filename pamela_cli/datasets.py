@@ -10,6 +10,7 @@ from data_prep import DataError, Prepared, Store, canonical_name, prepare
 from pamela_cli.config import SINE, Config, Layer, read_layer
 from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.signals import StopRequest
 
 PREFERRED, EMBEDDED = "miniimagenet", "glyphs"
 
@@ -72,24 +73,57 @@ def store_path(dataset: str, data_dir: Path) -> Path:
 def open_trained_dataset(
     config: Config, dataset: str | None, data_dir: Path, console: Console
 ) -> Store | None:
-    """The store that a run was trained on, found by name, or by ``dataset`` where it moved."""
-    _, _, store = open_dataset(dataset or config.dataset or "", data_dir, console)
-    if store is not None and store.sha256 != config.store_sha256 and dataset is None:
-        raise PamelaError(
+    """The store that a run was trained on: by its name in ``data_dir``, or ``dataset`` where it moved.
+
+    Another store than the trained one is an error.
+    """
+    store = open_same_kind(config, dataset, data_dir, console)
+    if store is not None and store.sha256 != config.store_sha256:
+        kind = UsageError if dataset else PamelaError
+        raise kind(
             f"{store.path} is not the store that the run was trained on (its checksum differs); "
-            "prepare that one again, or name a store with --dataset."
+            "name that one with --dataset, or prepare it again."
         )
     return store
+
+
+def open_same_kind(config: Config, dataset: str | None, data_dir: Path, console: Console) -> Store | None:
+    """The store of a run, or another of the same image shape; None for sine waves."""
+    name = dataset or config.dataset or ""
+    if (name == SINE) != (config.dataset == SINE):
+        kind = "sine waves" if config.dataset == SINE else "images"
+        raise UsageError(
+            f"--dataset {name}: the run was trained on {kind}, and nothing else fits its network."
+        )
+    if dataset is None and name not in (SINE, EMBEDDED) and not (data_dir / f"{name}.h5").exists():
+        raise PamelaError(
+            f"{data_dir / f'{name}.h5'}, which the run was trained on, is not there; prepare it again, "
+            "or name its file with --dataset."
+        )
+    _, _, store = open_dataset(name, data_dir, console)
+    if store is None:
+        return None
+    shape = (store.image_size, store.channels)
+    if shape != (config.image_size, config.channels):
+        raise UsageError(
+            f"{store.path} has images of {_shape_text(*shape)}, and the run was trained on "
+            f"{_shape_text(config.image_size, config.channels)}."
+        )
+    return store
+
+
+def _shape_text(size: int | None, channels: int | None) -> str:
+    return f"{size}×{size}×{channels}"
 
 
 def prepare_with_progress(
     name: str, source: Path | None, out: Path, console: Console, **options: Any
 ) -> Prepared:
-    """Make a store, showing how it goes."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with console.progress(f"preparing {name}", 1) as bar:
+    """Make a store, showing how it goes; a request to stop leaves nothing behind."""
+    with StopRequest() as stop, console.progress(f"preparing {name}", 1) as bar:
 
         def heard(split: str, done: int, total: int) -> None:
             bar.update(done, split, total)
+            stop.check("nothing is left half-written")
 
         return prepare(name, source, out, progress=heard, **options)

@@ -11,7 +11,7 @@ import torch
 
 from pamela_cli.cli import Context
 from pamela_cli.config import SINE, Config
-from pamela_cli.datasets import open_trained_dataset
+from pamela_cli.datasets import open_same_kind, open_trained_dataset
 from pamela_cli.engine.evaluation import NormSource, TaskScores, paired_advantage
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.runner import Plan, Runner
@@ -23,6 +23,7 @@ from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import Protocol, result_record
 from pamela_cli.runs import RunFolder, find_run
 from pamela_cli.session import device_of
+from pamela_cli.signals import StopRequest
 
 SHOWN_WAVES = 3
 
@@ -46,11 +47,6 @@ class Wanted:
             if getattr(self, name) not in choices:
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(f"{flag} must be {' or '.join(choices)}, not '{getattr(self, name)}'.")
-        bounds = {"tasks": 2, "steps": 0, "way": 2, "shot": 1, "query": 1, "seed": 0}
-        for name, low in bounds.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise UsageError(f"--{name} must be at least {low}, not {value}.")
 
     def protocol(self, config: Config) -> Protocol:
         """The protocol for a run: what is wanted, and as trained elsewhere."""
@@ -122,7 +118,8 @@ def evaluate_runs(
 def _evaluate(context: Context, folder: RunFolder, wanted: Wanted, device: torch.device) -> Judged:
     config, _ = folder.read_config()
     protocol = wanted.protocol(config)
-    store = open_trained_dataset(config, wanted.dataset, context.data_dir, context.console)
+    find = open_same_kind if wanted.dataset else open_trained_dataset
+    store = find(config, wanted.dataset, context.data_dir, context.console)
     if store is not None:
         protocol = replace(protocol, dataset=store.path.stem)
     problem = Problem(config, store, device)
@@ -136,9 +133,14 @@ def _evaluate(context: Context, folder: RunFolder, wanted: Wanted, device: torch
             f"{tasks.left_out} classes of {wanted.split} have too few images and are left out."
         )
     runner = Runner(Plan.choose(device, config.meta_batch, convolutional=store is not None))
-    with context.console.progress(f"judging {folder.name}", count) as bar:
+    with StopRequest() as stop, context.console.progress(f"judging {folder.name}", count) as bar:
+
+        def heard(done: int) -> None:
+            bar.update(done)
+            stop.check("nothing was written")
+
         scores = judge(
-            learner, problem.objective(protocol.way), tasks, runner, protocol.steps, bar.update,
+            learner, problem.objective(protocol.way), tasks, runner, protocol.steps, heard,
             norm_stats=protocol.norm_stats,
         )  # fmt: skip
     return Judged(folder, problem, learner, protocol, tasks, scores)

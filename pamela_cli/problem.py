@@ -31,8 +31,6 @@ from pamela_cli.methods import METHODS
 
 IMAGE_SIZES = range(16, 225)
 SINE_QUERY_POINTS = 1000
-FIXED_SEED = 0
-"""Seed of validation and test tasks, unless another is asked for: streams of their own, never trained on."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,9 @@ class TaskSet:
             if self.frozen is not None and isinstance(self.source, ImageEpisodes):
                 yield self.source.gather(self.frozen[start:stop])
             else:
-                yield self.source.draw(self.seed or FIXED_SEED, 0, torch.arange(start, stop))
+                # Address 0 is that of the fixed tasks: no seed that a user may ask for gives them.
+                address = 0 if self.seed is None else self.seed + 1
+                yield self.source.draw(address, 0, torch.arange(start, stop))
 
 
 class Problem:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from data_prep import StoreSummary
 from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import NormSource, TaskScores, mean_ci95
 from pamela_cli.problem import SINE_QUERY_POINTS, TaskSet
@@ -66,23 +66,15 @@ def result_record(
     return record | {"accuracy": mean, "ci95": ci95} | shared | curves
 
 
-def store_record(summary: StoreSummary) -> dict[str, Any]:
-    """A store that was prepared or verified; ``sha256`` is the checksum of its content."""
-    return {
-        "store": str(summary.store),
-        "dataset": summary.dataset,
-        "form": summary.form,
-        "image_size": summary.image_size,
-        "splits": summary.splits,
-        "sha256": summary.sha256,
-    }
-
-
 def score_text(record: dict[str, Any]) -> str:
     """A result for people: accuracy in percent, or squared error, with its 95 % interval."""
+    value = record["mse"] if "mse" in record else record["accuracy"]
+    if value is None or not isfinite(value):
+        return "not finite"
     if "mse" in record:
-        return f"MSE {record['mse']:.4f} ± {record['ci95']:.4f}"
-    return f"{100 * record['accuracy']:.2f} % ± {100 * record['ci95']:.2f}"
+        digits = ".4f" if value < 1000 else ".3g"
+        return f"MSE {value:{digits}} ± {record['ci95']:{digits}}"
+    return f"{100 * value:.2f} % ± {100 * record['ci95']:.2f}"
 
 
 def norm_stats_text(record: dict[str, Any]) -> str:

@@ -74,10 +74,11 @@ class RunFolder:
         try:
             text = self.config_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise PamelaError(
-                f"{self.path} is not a run folder: config.toml cannot be read ({error})."
-            ) from error
+            reason = getattr(error, "strerror", error)
+            raise PamelaError(f"{self.path} is no run: its config.toml cannot be read ({reason}).") from error
         layer, plan = read_layer(text, str(self.config_file))
+        if not layer.values.get("dataset"):
+            raise PamelaError(f"{self.config_file} names no dataset: it is not the whole config of a run.")
         return resolve([layer]), plan
 
     def add_metrics(self, record: dict[str, Any]) -> None:
@@ -117,8 +118,13 @@ class RunFolder:
         """The finished run's result, or None."""
         if not self.summary_file.exists():
             return None
-        summary: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
-        return summary
+        try:
+            summary = json.loads(self.summary_file.read_text(encoding="utf-8"))
+            if isinstance(summary, dict) and "test" in summary:
+                return summary
+        except (OSError, ValueError):
+            pass
+        raise PamelaError(f"{self.summary_file} is damaged; delete it, and --resume tests the run again.")
 
 
 def default_name(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pamela_cli.engine.device import NoSuchDeviceError, choose_device
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.problem import Problem
-from pamela_cli.runs import create_run, find_run
+from pamela_cli.runs import RunFolder, create_run, find_run
 from pamela_cli.signals import StopRequest
 from pamela_cli.training import Training
 
@@ -27,10 +28,11 @@ def train(context: Context, run: str | None, config_file: Path | None, device_na
     device = device_of(device_name)
     layers = [read_config_file(config_file)] if config_file else []
     layers.append(context.flags)
-    named = [layer.values["dataset"] for layer in layers if "dataset" in layer.values]
-    dataset = named[-1] if named else default_dataset(context.data_dir, console)
+    # Wrong settings are told before a dataset is opened, or made.
+    named = resolve(layers).dataset
+    dataset = named or default_dataset(context.data_dir, console)
     name, kind, store = open_dataset(dataset, context.data_dir, console)
-    found = Layer({"dataset": name} | ({"store_sha256": store.sha256} if store else {}))
+    found = Layer({"dataset": name} | _facts(store))
     _check_store(layers, found, store)
     config = resolve([recipe(kind), *layers, found])
     problem = Problem(config, store, device)
@@ -40,7 +42,10 @@ def train(context: Context, run: str | None, config_file: Path | None, device_na
     folder = create_run(context.runs_dir, run, config, asdict(plan))
     console.say(f"run {folder.path} on {describe(device)}: {_headline(config)}")
     with StopRequest() as stop:
-        return Training(folder, problem, Runner(plan), console, stop).run()
+        training = Training(
+            folder, problem, Runner(plan), console, stop, _resume_command(context, folder, store)
+        )
+        return training.run()
 
 
 def resume(context: Context, run: str, device_name: str) -> dict[str, Any]:
@@ -54,14 +59,21 @@ def resume(context: Context, run: str, device_name: str) -> dict[str, Any]:
                 f"{flag(name)} {value} differs from the run, which has {getattr(config, name)}; "
                 "a run goes on with its own settings."
             )
-    if summary := folder.read_summary():
+    if moved == config.dataset:
+        moved = None
+    summary = folder.read_summary()
+    store = None
+    if summary is None or moved is not None:
+        store = open_trained_dataset(config, moved, context.data_dir, context.console)
+    if summary is not None:
         context.console.say(f"run {folder.path} is finished")
         return summary
     device = device_of(device_name)
-    store = open_trained_dataset(config, moved, context.data_dir, context.console)
     plan = _recorded_plan(recorded, device) or Plan.choose(device, config.meta_batch, store is not None)
     with StopRequest() as stop:
-        training = Training(folder, Problem(config, store, device), Runner(plan), context.console, stop)
+        problem = Problem(config, store, device)
+        command = _resume_command(context, folder, store)
+        training = Training(folder, problem, Runner(plan), context.console, stop, command)
         training.resume()
         context.console.say(
             f"run {folder.path} goes on from step {training.progress.step:,} on {describe(device)}"
@@ -80,6 +92,23 @@ def device_of(name: str) -> torch.device:
 def describe(device: torch.device) -> str:
     """The device for people."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+
+
+def _facts(store: Store | None) -> dict[str, Any]:
+    """What a run records of its store."""
+    if store is None:
+        return {}
+    return {"store_sha256": store.sha256, "image_size": store.image_size, "channels": store.channels}
+
+
+def _resume_command(context: Context, folder: RunFolder, store: Store | None) -> str:
+    """What to type in this folder to go on with a run."""
+    words = ["pamela", "meta-train", "--run", str(folder.path), "--resume"]
+    if store is not None and store.path.parent != context.data_dir:
+        words += ["--dataset", str(store.path)]
+    elif store is not None and context.data_dir != Path("data"):
+        words += ["--data-dir", str(context.data_dir)]
+    return shlex.join(words)
 
 
 def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None:

@@ -6,6 +6,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+from pamela_cli.errors import Stopped
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -18,6 +20,11 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    def check(self, state: str) -> None:
+        """Raise :class:`Stopped` if a signal was noted; ``state`` says what is left."""
+        if self.signal is not None:
+            raise Stopped(self.signal, f"stopped by {signal.Signals(self.signal).name}; {state}.")
 
     def __enter__(self) -> StopRequest:
         for number in _SIGNALS:

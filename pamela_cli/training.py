@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,7 @@ from pamela_cli.engine.evaluation import TaskScores, mean_ci95, paired_advantage
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.runner import Runner
-from pamela_cli.errors import PamelaError, Stopped
+from pamela_cli.errors import PamelaError
 from pamela_cli.judging import judge, load_learner
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.report.figures import training_curves
@@ -59,10 +58,16 @@ class Training:
     """One run in progress, in its folder."""
 
     def __init__(
-        self, folder: RunFolder, problem: Problem, runner: Runner, console: Console, stop: StopRequest
+        self,
+        folder: RunFolder,
+        problem: Problem,
+        runner: Runner,
+        console: Console,
+        stop: StopRequest,
+        resume_command: str,
     ) -> None:
         self.folder, self.problem, self.runner = folder, problem, runner
-        self.console, self.stop = console, stop
+        self.console, self.stop, self.resume_command = console, stop, resume_command
         self.config = config = problem.config
         self.learner = problem.learner()
         settings = OuterSettings(
@@ -81,9 +86,9 @@ class Training:
                 checkpoint = Checkpoint.read(self.folder.last)
                 optimizer = checkpoint.restore(self.learner)
                 self.progress = Progress(**checkpoint.progress)
+                self.loop.load_state(optimizer, self.progress.step)
             except (CheckpointError, TypeError) as error:
                 raise PamelaError(f"the run cannot go on from {self.folder.last}: {error}.") from error
-            self.loop.load_state(optimizer, self.progress.step)
             self._pending = list(self.learner.theta.new_tensor(self.progress.window))
         self.folder.rewind_metrics(self.progress.step, self.progress.validated)
 
@@ -139,14 +144,17 @@ class Training:
 
     def _check_divergence(self, skipped: int) -> None:
         recent = self.progress.recent_skips = [*self.progress.recent_skips, skipped][-DIVERGENCE_WINDOWS:]
-        steps = DIVERGENCE_WINDOWS * WINDOW
-        if len(recent) == DIVERGENCE_WINDOWS and sum(recent) > steps / 2:
-            self._save()
-            raise PamelaError(
-                f"training diverged: {sum(recent)} of the last {steps} meta-gradients before step "
-                f"{self.loop.step} were not finite; start again with a lower --phi-lr, --meta-lr or "
-                f"--inner-lr, or a lower --clip (now {self.config.clip:g})."
-            )
+        steps = min(self.loop.step, DIVERGENCE_WINDOWS * WINDOW)
+        judged = len(recent) == DIVERGENCE_WINDOWS or self.loop.step == self.config.iterations
+        if not judged or sum(recent) <= steps / 2:
+            return
+        self._save()
+        clip = f"a lower --clip (now {self.config.clip:g})" if self.config.clip else "with --clip 10"
+        raise PamelaError(
+            f"training diverged: {sum(recent)} of the last {steps} meta-gradients before step "
+            f"{self.loop.step:,} were not finite; start again with a lower --phi-lr, --meta-lr or "
+            f"--inner-lr, or {clip}."
+        )
 
     def _validate_when_due(self, validation: TaskSet, tracker: Tracker, bar: Bar) -> None:
         step = self.loop.step
@@ -213,11 +221,7 @@ class Training:
         if self.stop.signal is None:
             return
         self._save()
-        raise Stopped(
-            self.stop.signal,
-            f"stopped by {signal.Signals(self.stop.signal).name} at step {self.loop.step:,}, all saved; "
-            f"go on with `pamela meta-train --run {self.folder.path} --resume`",
-        )
+        self.stop.check(f"all is saved at step {self.loop.step:,}: go on with `{self.resume_command}`")
 
     def _finish(self, validation: TaskSet) -> dict[str, Any]:
         """Test the best checkpoint, draw the curves, and write the summary."""

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pamela_cli.cli import Context, command
+from pamela_cli.cli import Context, command, int_option
+from pamela_cli.config import whole_number
 
 EXAMPLES = """
 **Examples**
@@ -26,13 +27,14 @@ def evaluate(
     split: Annotated[
         str, typer.Option(metavar="train|val|test", help="Split to draw the tasks from.")
     ] = "test",
-    tasks: Annotated[int | None, typer.Option(help="Number of tasks (default: 600; sine: 1000).")] = None,
-    steps: Annotated[int | None, typer.Option(help="Inner updates (default: as trained).")] = None,
-    way: Annotated[int | None, typer.Option(help="Classes in a task, at most as trained.")] = None,
-    shot: Annotated[int | None, typer.Option(help="Support images of each class.")] = None,
-    query: Annotated[int | None, typer.Option(help="Query images of each class.")] = None,
+    tasks: Annotated[str | None, int_option("Number of tasks (default: 600; sine: 1000).")] = None,
+    steps: Annotated[str | None, int_option("Inner updates (default: as trained).")] = None,
+    way: Annotated[str | None, int_option("Classes in a task, at most as trained.")] = None,
+    shot: Annotated[str | None, int_option("Support images of each class.")] = None,
+    query: Annotated[str | None, int_option("Query images of each class.")] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Draw fresh tasks by this seed (default: the fixed ones).")
+        str | None,
+        int_option("Draw fresh tasks by this seed (default: the fixed ones)."),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Another dataset or store file, of the same image shape.")
@@ -50,6 +52,16 @@ def evaluate(
     from pamela_cli import evaluating
     from pamela_cli.report.tables import evaluation_table
 
-    wanted = evaluating.Wanted(split, tasks, steps, way, shot, query, seed, dataset, norm_stats)
+    wanted = evaluating.Wanted(
+        split,
+        whole_number("tasks", tasks, 2, 10**6),
+        whole_number("steps", steps, 0, 1000),
+        whole_number("way", way, 2, 1000),
+        whole_number("shot", shot, 1, 1000),
+        whole_number("query", query, 1, 1000),
+        whole_number("seed", seed, 0, 2**62),
+        dataset,
+        norm_stats,
+    )
     document = evaluating.evaluate_runs(context, runs, wanted, device, figures)
     context.console.result(evaluation_table(document), document)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pamela_cli.cli import Context, command
-from pamela_cli.config import SETTINGS
+from pamela_cli.config import FLAGS
 from pamela_cli.errors import UsageError
 
 EXAMPLES = """
@@ -24,7 +24,7 @@ EXAMPLES = """
 """
 
 
-@command("meta-train", settings=[name for name in SETTINGS if name != "store_sha256"], examples=EXAMPLES)
+@command("meta-train", settings=FLAGS, examples=EXAMPLES)
 def meta_train(
     context: Context,
     run: Annotated[
@@ -43,7 +43,7 @@ def meta_train(
     if not resume:
         summary = session.train(context, run, config, device)
     elif run is None:
-        raise UsageError("--resume needs --run: which run shall go on?")
+        raise UsageError("--resume needs --run, the name or path of the run to go on with.")
     elif config is not None:
         raise UsageError("--resume takes its settings from the run; leave out --config.")
     else:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pamela_cli.cli import Context, command
+from pamela_cli.cli import Context, command, int_option
+from pamela_cli.config import whole_number
 from pamela_cli.errors import UsageError
 
 EXAMPLES = """
@@ -33,20 +34,23 @@ def prepare(
     out: Annotated[
         Path | None, typer.Option(help="Store to write (default: NAME.h5 in the data folder).")
     ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of the images in pixels, if not the usual.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that decode (default: all cores).")] = None,
+    image_size: Annotated[str | None, int_option("Side of the images in pixels, if not the usual.")] = None,
+    workers: Annotated[str | None, int_option("Threads that decode (default: all cores).")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a store that is there.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the store that is there, whole.")] = False,
 ) -> None:
     """Pack an image dataset into an HDF5 episode store."""
-    from data_prep import canonical_name, verify_store
+    from data_prep import DataError, canonical_name, verify_store
+    from data_prep.prepare import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
     from pamela_cli.datasets import prepare_with_progress
-    from pamela_cli.report.tables import store_table
-    from pamela_cli.results import store_record
+    from pamela_cli.report.stores import store_record, store_table
 
-    dataset = canonical_name(name)
+    try:
+        dataset = canonical_name(name)
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    size = whole_number("image-size", image_size, MIN_IMAGE_SIZE, MAX_IMAGE_SIZE)
+    threads = whole_number("workers", workers, 1, 1024)
     store = out or context.data_dir / f"{dataset}.h5"
     console = context.console
     if verify:
@@ -56,10 +60,8 @@ def prepare(
             summary = verify_store(store, lambda part, done, total: bar.update(done, part, total))
         console.result(store_table(summary, "verified"), store_record(summary))
         return
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers must be at least 1, not {workers}.")
     made = prepare_with_progress(
-        dataset, source, store, console, image_size=image_size, force=force, workers=workers
+        dataset, source, store, console, image_size=size, force=force, workers=threads
     )
     for note in made.notes:
         console.warn(note)

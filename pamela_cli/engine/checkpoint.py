@@ -27,6 +27,15 @@ class CheckpointError(Exception):
     """The file is no usable checkpoint: one sentence that says why."""
 
 
+def check_tensor(name: str, found: Tensor, expected: Tensor) -> None:
+    """:class:`CheckpointError` unless ``found`` has the shape and type of ``expected``."""
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        raise CheckpointError(
+            f"it does not fit the run's settings: '{name}' is {found.dtype} {tuple(found.shape)}, "
+            f"not {expected.dtype} {tuple(expected.shape)}"
+        )
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A learner's tensors, the optimizer's, and the progress of the run (JSON values)."""
@@ -55,13 +64,10 @@ class Checkpoint:
         found = {name: t for name, t in self.tensors.items() if name not in optimizer}
         if found.keys() != expected.keys():
             odd = sorted(found.keys() ^ expected.keys())
-            raise CheckpointError(f"it does not fit the run's settings: tensor '{odd[0]}' is one-sided")
+            state = "has no" if odd[0] in expected else "has an unknown"
+            raise CheckpointError(f"it does not fit the run's settings: it {state} tensor '{odd[0]}'")
         for name, tensor in expected.items():
-            if found[name].shape != tensor.shape:
-                raise CheckpointError(
-                    f"it does not fit the run's settings: '{name}' is {tuple(found[name].shape)}, "
-                    f"not {tuple(tensor.shape)}"
-                )
+            check_tensor(name, found[name], tensor)
         with torch.no_grad():
             for name, view in expected.items():
                 # `named` and `split_q` gave views into the learner's vectors: this fills them.

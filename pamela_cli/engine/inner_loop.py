@@ -45,8 +45,9 @@ class Learner:
 
     def spread(self) -> tuple[Tensor, Tensor]:
         """Q and P as vectors over θ, which the update rule multiplies with."""
-        q = self.q if self.q.numel() else self.theta.new_full((1, 1), self.inner_lr)
-        return self.rule.spread(q, self.p)
+        q, p = self.rule.spread(self.q, self.p)
+        # A constant Q is one number for all parameters.
+        return (q if self.q.numel() else self.theta.new_full((1, 1), self.inner_lr)), p
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from math import cos, pi
 import torch
 from torch import Tensor
 
+from pamela_cli.engine.checkpoint import CheckpointError, check_tensor
 from pamela_cli.engine.episodes import EpisodeSource
 from pamela_cli.engine.inner_loop import Learner, mean_meta_gradient
 from pamela_cli.engine.runner import Runner
@@ -107,13 +108,25 @@ class OuterLoop:
         }
 
     def load_state(self, state: dict[str, Tensor], step: int) -> None:
-        """Go on from ``step`` with what :meth:`state` gave."""
-        for name, tensor in self.parameters().items():
-            prefix = f"adam.{name}."
-            # `step` stays float32: fused Adam counts in it whatever the parameters' type.
+        """Go on from ``step`` with what :meth:`state` gave; :class:`CheckpointError` if it does not fit.
+
+        Fused Adam reads as far as the parameter goes: a moment of another size must not reach it.
+        """
+        # Adam counts in float32 whatever the parameters' type.
+        count = torch.zeros((), dtype=torch.float32)
+        wanted = {
+            f"adam.{name}.{key}": like
+            for name, tensor in self.parameters().items()
+            for key, like in (("step", count), ("exp_avg", tensor), ("exp_avg_sq", tensor))
+        }
+        # Before its first step Adam has no state, and a checkpoint of that moment has none either.
+        if state.keys() != (wanted.keys() if step or state else set()):
+            raise CheckpointError("it does not have the optimizer's state")
+        for key, value in state.items():
+            check_tensor(key, value, wanted[key])
+        for name, tensor in self.parameters().items() if state else ():
             self.optimizer.state[tensor] = {
-                key.removeprefix(prefix): value.to(tensor.device).clone()
-                for key, value in state.items()
-                if key.startswith(prefix)
+                key: state[f"adam.{name}.{key}"].to(tensor.device).clone()
+                for key in ("step", "exp_avg", "exp_avg_sq")
             }
         self.step = step

@@ -61,7 +61,9 @@ class UpdateRule:
 
     def spread(self, q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """Q and P, of ``q_shape`` and ``p_shape``, as vectors over θ: (rows, N) each."""
-        return self.layout.spread_q(q, self.method.granularity), self.layout.spread_p(p)
+        if self.method.preconditioner != "constant":
+            q = self.layout.spread_q(q, self.method.granularity)
+        return q, self.layout.spread_p(p)
 
     def fold(self, q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """The adjoint of :meth:`spread`: gradients (rows, N) summed into ``q_shape`` and ``p_shape``."""

@@ -6,28 +6,10 @@ from typing import Any
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
-from data_prep import StoreSummary
 from pamela_cli.methods import METHODS
+from pamela_cli.report.stores import titled
 from pamela_cli.results import norm_stats_text, score_text
-
-
-def _titled(title: str, table: Table, note: str) -> Group:
-    """A table between its title and a note; neither is broken to the table's width."""
-    return Group(Text(title, style="bold"), table, Text(note, style="dim"))
-
-
-def store_table(summary: StoreSummary, done: str) -> Group:
-    """What a store holds."""
-    table = Table()
-    for heading in ("split", "classes", "images"):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
-    for split, counts in summary.splits.items():
-        table.add_row(split, f"{counts['classes']:,}", f"{counts['images']:,}")
-    size = summary.image_size
-    note = f"{summary.dataset}, {size}×{size}, from {summary.form}"
-    return _titled(f"{summary.store} {done}", table, note)
 
 
 def summary_table(summary: dict[str, Any]) -> Group:
@@ -44,7 +26,7 @@ def summary_table(summary: dict[str, Any]) -> Group:
         f"run {summary['run']}: {summary['iterations']:,} iterations in {summary['seconds']:,.0f} s "
         f"({summary['tasks_per_second']:.1f} tasks/s){skipped}; {norm_stats_text(summary['test'])}"
     )
-    return _titled(f"{METHODS[summary['method']].title} on {summary['dataset']}", table, note)
+    return titled(f"{METHODS[summary['method']].title} on {summary['dataset']}", table, note)
 
 
 def evaluation_table(document: dict[str, Any]) -> Group:
@@ -70,4 +52,4 @@ def evaluation_table(document: dict[str, Any]) -> Group:
         scale, unit = (1, "") if "mse" in first else (100, " points")
         text = f"{scale * pair['difference']:+.4g} ± {scale * pair['ci95']:.2g}{unit}"
         table.add_row(f"{pair['a']} better than {pair['b']} by", "", text, "")
-    return _titled(title, table, norm_stats_text(first))
+    return titled(title, table, norm_stats_text(first))

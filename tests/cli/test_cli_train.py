@@ -225,7 +225,7 @@ def test_checkpoints_open_with_safetensors(world: Path, name: str) -> None:
 def test_config_is_complete(world: Path, name: str) -> None:
     document = tomllib.loads((world / "runs" / name / "config.toml").read_text())
     recorded = {key for section in ("task", "inner", "outer", "run") for key in document[section]}
-    images_alone = {"way", "store_sha256"} if name == "sine-a" else set()
+    images_alone = {"way", "store_sha256", "image_size", "channels"} if name == "sine-a" else set()
     assert recorded == set(SETTINGS) - images_alone
     assert document["task"]["dataset"] == name.split("-", maxsplit=1)[0]
     assert document["inner"]["skip_interval"] == (2 if name == "sine-a" else 1)

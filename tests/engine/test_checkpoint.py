@@ -171,7 +171,7 @@ def test_only_image_sizes_that_leave_as_many_features_fit(written):
     # 16 to 31 leave one pixel after four pools, 32 leaves four.
     checkpoint = Checkpoint.read(written)
     checkpoint.restore(make_learner("pamela", Conv4(3, 1, 31, 4), 5, 2))
-    with pytest.raises(CheckpointError, match=r"'theta\.classifier\.weight' is \(3, 4\), not \(3, 16\)"):
+    with pytest.raises(CheckpointError, match=r"'theta\.classifier\.weight' is .*\(3, 4\), not .*\(3, 16\)"):
         checkpoint.restore(make_learner("pamela", Conv4(3, 1, 32, 4), 5, 2))
 
 

@@ -10,6 +10,7 @@ from engine_support import Points, cpu_runner, make_learner, parabola
 from torch import Tensor
 
 from pamela_cli.engine.backbones import MLP
+from pamela_cli.engine.checkpoint import CheckpointError
 from pamela_cli.engine.episodes import SineEpisodes
 from pamela_cli.engine.inner_loop import Learner, mean_meta_gradient
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
@@ -276,3 +277,19 @@ def test_training_learns():
     loop = outer(small_learner(), replace(SETTINGS, iterations=200))
     losses = [metrics.loss.item() for metrics in loop.run(Listed(tasks))]
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: {k: v for k, v in state.items() if k != "adam.theta.exp_avg"},
+        lambda state: {k: v for k, v in state.items() if ".q." not in k},
+        lambda state: state | {"adam.theta.exp_avg": torch.zeros(3, dtype=torch.float64)},
+        lambda state: {},
+    ],
+)
+def test_optimizer_state_that_does_not_fit_is_refused(change):
+    loop = outer(small_learner())
+    take(loop, sines(), 2)
+    with pytest.raises(CheckpointError):
+        outer(small_learner()).load_state(change(loop.state()), 2)
