@@ -16,6 +16,7 @@ Places = NDArray[np.int64]
 """Places of the images of a class, (n, 2): index of the array, row."""
 
 _ROWS = 256  # read at a time
+_MAX_LABELS = 10_000_000
 
 
 def _as_they_are(rows: NDArray[Any]) -> Images:
@@ -87,9 +88,9 @@ def is_images(value: object, side: int) -> bool:
 def whole_numbers(value: object) -> NDArray[np.int64] | None:
     """Return labels, a list or an array of whole numbers, as int64 (n,); None where they are none."""
     if isinstance(value, StoredArray):
-        if len(value.shape) != 1 or value.dtype.kind not in "iu":
+        if len(value.shape) != 1 or value.dtype.kind not in "iu" or value.shape[0] > _MAX_LABELS:
             return None
-        value = value.load().tolist()
+        return value.load().astype(np.int64)
     if not isinstance(value, list) or not all(type(item) is int for item in value):
         return None
     try:

@@ -105,3 +105,8 @@ def _channels_last(rows: NDArray[Any]) -> Images:
 
 
 FORMS: tuple[Form, ...] = (find_png_folders, find_official_pickles, find_parquet)
+FORM_NAMES = (
+    "CLASS/*.png of the 100 classes",
+    "cifar-100-python/{train,test}",
+    "parquet of uoft-cs/cifar100",
+)

@@ -7,7 +7,7 @@ from data_prep.forms.arrays import ArrayImages, places_in
 from data_prep.forms.pickled import Part, check_class_counts, labelled_part, one_part_each, read_pickles
 from data_prep.sources import cifar100
 from data_prep.sources.base import DatasetInfo, Source, read_list
-from data_prep.sources.cifar100 import ADDRESS, FORMS, IMAGE_SIZE, IMAGES_CITATION, TERMS
+from data_prep.sources.cifar100 import ADDRESS, FORM_NAMES, FORMS, IMAGE_SIZE, IMAGES_CITATION, TERMS
 
 
 def _lists() -> dict[str, list[str]]:
@@ -64,6 +64,7 @@ SOURCE = Source(
         citation="Bertinetto, Henriques, Torr, Vedaldi: Meta-learning with differentiable closed-form "
         f"solvers. ICLR 2019. {IMAGES_CITATION}",
         address=ADDRESS,
+        forms=(*FORM_NAMES, "CIFAR_FS_{train,val,test}.pickle"),
     ),
     image_size=IMAGE_SIZE,
     channels=3,

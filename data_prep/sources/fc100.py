@@ -2,7 +2,15 @@
 
 from data_prep.forms import Collection
 from data_prep.sources.base import DatasetInfo, Source, read_list
-from data_prep.sources.cifar100 import ADDRESS, FORMS, IMAGE_SIZE, IMAGES_CITATION, TERMS, superclasses
+from data_prep.sources.cifar100 import (
+    ADDRESS,
+    FORM_NAMES,
+    FORMS,
+    IMAGE_SIZE,
+    IMAGES_CITATION,
+    TERMS,
+    superclasses,
+)
 
 
 def _splits(_: Collection) -> dict[str, list[str]]:
@@ -23,6 +31,7 @@ SOURCE = Source(
         citation="Oreshkin, Rodríguez López, Lacoste: TADAM: Task dependent adaptive metric for improved "
         f"few-shot learning. NeurIPS 2018. {IMAGES_CITATION}",
         address=ADDRESS,
+        forms=FORM_NAMES,
     ),
     image_size=IMAGE_SIZE,
     channels=3,

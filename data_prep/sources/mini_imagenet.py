@@ -144,6 +144,14 @@ SOURCE = Source(
         "Larochelle: Optimization as a model for few-shot learning. ICLR 2017. Images: Russakovsky et al.: "
         "ImageNet large scale visual recognition challenge. IJCV 115, 2015.",
         address="https://zenodo.org/record/7978538/files/mini-imagenet-cache-{train,validation,test}.pkl",
+        forms=(
+            "mini-imagenet-cache-{train,val,test}.pkl",
+            "miniImageNet_category_split_{train_phase_train,val,test}.pickle",
+            "images and {train,val,test}.csv (filename,label)",
+            "ImageNet and {train,val,test}.csv (class_name,image_name)",
+            "{train,val,test}/WNID/* or WNID/*",
+            "parquet of timm/mini-imagenet (other images: not comparable)",
+        ),
     ),
     image_size=IMAGE_SIZE,
     channels=3,

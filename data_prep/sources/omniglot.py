@@ -67,6 +67,7 @@ SOURCE = Source(
         "NeurIPS 2016.",
         address="https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
         "images_{background,evaluation}.zip",
+        forms=("ALPHABET/characterNN/*.png of images_background and images_evaluation",),
     ),
     image_size=IMAGE_SIZE,
     channels=1,

@@ -69,6 +69,11 @@ SOURCE = Source(
         "Russakovsky et al.: ImageNet large scale visual recognition challenge. IJCV 115, 2015.",
         address="https://zenodo.org/record/7978538/files/"
         "tiered-imagenet-{train,val,test}_{images_png,labels}.pkl",
+        forms=(
+            "{train,val,test}_images_png.pkl and {train,val,test}_labels.pkl",
+            "{train,val,test}_images.npz and {train,val,test}_labels.pkl",
+            "{train,val,test}/WNID/* or WNID/*",
+        ),
     ),
     image_size=IMAGE_SIZE,
     channels=3,
