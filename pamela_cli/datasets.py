@@ -18,7 +18,8 @@ PREFERRED, EMBEDDED = "miniimagenet", "glyphs"
 def recipe(dataset: str) -> Layer:
     """The defaults of a dataset; none of its own: those of the settings."""
     file = files("pamela_cli") / "recipes" / f"{dataset}.toml"
-    if not file.is_file():
+    # The name may come from a store: it must not lead out of the folder of recipes.
+    if "/" in dataset or "\\" in dataset or not file.is_file():
         return Layer({})
     return read_layer(file.read_text(encoding="utf-8"), f"recipe {dataset}")[0]
 

@@ -16,18 +16,27 @@ EXAMPLES = """
 
 `pamela prepare glyphs` – the embedded letters, no download
 
-`pamela prepare cifar-fs cifar100.zip`
+`pamela prepare cifar-fs cifar100.zip` – or cifar-100-python.tar.gz, or the folder of either
 
 `pamela prepare omniglot FOLDER_WITH_BOTH_PARTS`
 
+`pamela prepare folder my-photos --class-split 60%,20%,20%`
+
 `pamela prepare cifar-fs --verify` – check the store that is there
 """
+_OWN = "Your own images (folder)"
+_DOWNLOAD = "Download, without SOURCE"
 
 
 @command("prepare", examples=EXAMPLES)
 def prepare(
     context: Context,
-    name: Annotated[str, typer.Argument(help="Dataset: cifar-fs, fc100, omniglot, glyphs.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="miniimagenet, tieredimagenet, cifar-fs, fc100, omniglot, glyphs, or folder for your own."
+        ),
+    ],
     source: Annotated[
         Path | None, typer.Argument(help="File, archive or folder; what is in it is detected.")
     ] = None,
@@ -36,22 +45,58 @@ def prepare(
     ] = None,
     image_size: Annotated[str | None, int_option("Side of the images in pixels, if not the usual.")] = None,
     workers: Annotated[str | None, int_option("Threads that decode (default: all cores).")] = None,
+    other_split: Annotated[
+        bool, typer.Option("--other-split", help="Follow lists that divide the classes otherwise than usual.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a store that is there.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the store that is there, whole.")] = False,
+    own_name: Annotated[
+        str | None,
+        typer.Option("--name", help="What to call the dataset (default: as SOURCE).", rich_help_panel=_OWN),
+    ] = None,
+    class_split: Annotated[
+        str | None,
+        typer.Option(
+            help="Shares or numbers of classes for train, val, test (default: 64%,16%,20%).",
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    split_seed: Annotated[
+        str | None,
+        typer.Option(metavar="INT", help="Seed of that division (default: 0).", rich_help_panel=_OWN),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="crop|pad", help="How images become square (default: crop).", rich_help_panel=_OWN
+        ),
+    ] = None,
+    grayscale: Annotated[
+        bool, typer.Option("--grayscale", help="One channel in place of three.", rich_help_panel=_OWN)
+    ] = False,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Use downloaded files, but no network.", rich_help_panel=_DOWNLOAD),
+    ] = False,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PAMELA_MIRROR", help="Address of a folder to download from.", rich_help_panel=_DOWNLOAD
+        ),
+    ] = None,
 ) -> None:
     """Pack an image dataset into an HDF5 episode store."""
-    from data_prep import DataError, canonical_name, verify_store
+    from data_prep import DataError, canonical_name, stored_name, verify_store
     from data_prep.prepare import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
     from pamela_cli.datasets import prepare_with_progress
     from pamela_cli.report.stores import store_record, store_table
 
     try:
         dataset = canonical_name(name)
+        stem = own_name or dataset if verify else stored_name(dataset, source, own_name)
     except DataError as error:
         raise UsageError(str(error)) from error
-    size = whole_number("image-size", image_size, MIN_IMAGE_SIZE, MAX_IMAGE_SIZE)
-    threads = whole_number("workers", workers, 1, 1024)
-    store = out or context.data_dir / f"{dataset}.h5"
+    store = out or context.data_dir / f"{stem}.h5"
     console = context.console
     if verify:
         if source is not None:
@@ -61,8 +106,24 @@ def prepare(
         console.result(store_table(summary, "verified"), store_record(summary))
         return
     made = prepare_with_progress(
-        dataset, source, store, console, image_size=size, force=force, workers=threads
+        dataset,
+        source,
+        store,
+        console,
+        image_size=whole_number("image-size", image_size, MIN_IMAGE_SIZE, MAX_IMAGE_SIZE),
+        workers=whole_number("workers", workers, 1, 1024),
+        force=force,
+        other_split=other_split,
+        store_name=own_name,
+        class_split=class_split,
+        split_seed=whole_number("split-seed", split_seed, 0, 2**63 - 1),
+        fit=fit,
+        grayscale=grayscale,
+        offline=offline,
+        mirror=mirror,
     )
     for note in made.notes:
         console.warn(note)
     console.result(store_table(made, "prepared"), store_record(made))
+    if made.contact_sheet:
+        console.say(f"contact sheet: {made.contact_sheet}")
