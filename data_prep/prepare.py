@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.collecting import find_images
+from data_prep.contact_sheet import write_contact_sheet
 from data_prep.errors import DataError
 from data_prep.forms import Collection
 from data_prep.images import strict_pillow
@@ -22,9 +23,13 @@ MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 512
 
 @dataclass(frozen=True)
 class Prepared(StoreSummary):
-    """A store that was just made; `notes` are sentences that its user should be told."""
+    """A store that was just made.
+
+    `notes` are sentences that its user should be told; `contact_sheet` is a picture of what was packed.
+    """
 
     notes: list[str] = field(default_factory=list)
+    contact_sheet: Path | None = None
 
 
 def prepare(
@@ -45,7 +50,7 @@ def prepare(
     other_split: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Make the episode store `out` of a dataset.
+    """Make the episode store `out` of a dataset, and its contact sheet beside it, a PNG of the same name.
 
     `source` is a file or folder in any form of the dataset. None stands for what is built in or can be
     downloaded: from `mirror`, the address of a folder (or several, in a text), in place of where it is
@@ -74,7 +79,12 @@ def prepare(
         classes = {split: sorted(names) for split, names in dataset.splits(images).items()}
         made = _write(out, dataset, images, classes, size, workers, progress)
         notes = images.notes() + _notes(images.counts, classes)
-    return Prepared(**vars(made), notes=notes)
+    try:
+        sheet = write_contact_sheet(out)
+    except DataError as error:  # the store is made all the same
+        sheet = None
+        notes.append(str(error))
+    return Prepared(**vars(made), notes=notes, contact_sheet=sheet)
 
 
 def _checked_size(size: int) -> int:
