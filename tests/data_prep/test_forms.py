@@ -377,7 +377,7 @@ def test_damaged_forms_never_surprise(
 def test_damaged_forms_never_surprise_for_long(
     tmp_path: Path, written: Callable[[str, str], Path], dataset: str, form: str
 ) -> None:
-    @settings(max_examples=200, **FUZZ)  # type: ignore[arg-type]
+    @settings(max_examples=100, **FUZZ)  # type: ignore[arg-type]
     @given(st.data())
     def check(data: st.DataObject) -> None:
         check_damaged(tmp_path, dataset, written(dataset, form), data)
