@@ -14,6 +14,8 @@ from pamela_cli.errors import UsageError
 EXAMPLES = """
 **Examples**
 
+`pamela prepare --list` – what there is, and what is prepared
+
 `pamela prepare glyphs` – the embedded letters, no download
 
 `pamela prepare cifar-fs cifar100.zip` – or cifar-100-python.tar.gz, or the folder of either
@@ -32,11 +34,11 @@ _DOWNLOAD = "Download, without SOURCE"
 def prepare(
     context: Context,
     name: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="miniimagenet, tieredimagenet, cifar-fs, fc100, omniglot, glyphs, or folder for your own."
         ),
-    ],
+    ] = None,
     source: Annotated[
         Path | None, typer.Argument(help="File, archive or folder; what is in it is detected.")
     ] = None,
@@ -50,6 +52,7 @@ def prepare(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a store that is there.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the store that is there, whole.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Show what can be prepared, and what is.")] = False,
     own_name: Annotated[
         str | None,
         typer.Option("--name", help="What to call the dataset (default: as SOURCE).", rich_help_panel=_OWN),
@@ -87,17 +90,26 @@ def prepare(
 ) -> None:
     """Pack an image dataset into an HDF5 episode store."""
     from data_prep import DataError, canonical_name, stored_name, verify_store
+    from data_prep.listing import listed_datasets, prepared_stores
     from data_prep.prepare import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
     from pamela_cli.datasets import prepare_with_progress
-    from pamela_cli.report.stores import store_record, store_table
+    from pamela_cli.report.stores import listing_record, listing_tables, store_record, store_table
 
+    console = context.console
+    if listing:
+        if name is not None:
+            raise UsageError(f"--list shows all datasets and takes no NAME; leave out {name}.")
+        datasets, stores = listed_datasets(), prepared_stores(context.data_dir)
+        console.result(listing_tables(datasets, stores), listing_record(datasets, stores))
+        return
+    if name is None:
+        raise UsageError("NAME is missing: which dataset? `pamela prepare --list` shows them.")
     try:
         dataset = canonical_name(name)
         stem = own_name or dataset if verify else stored_name(dataset, source, own_name)
     except DataError as error:
         raise UsageError(str(error)) from error
     store = out or context.data_dir / f"{stem}.h5"
-    console = context.console
     if verify:
         if source is not None:
             raise UsageError(f"--verify checks the store {store} and takes no SOURCE; leave out {source}.")
