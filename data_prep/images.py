@@ -144,10 +144,10 @@ def decode_files(
     # The first files of a dataset speak for the others, but not those of a folder of any images.
     small = how.native is not None and first.bytes < _WORTH_THREADS * len(first.files)
     yield decode_batch(first)
-    yield from _map(decode_batch, batches, 1 if small else workers or _cores())
+    yield from _map(decode_batch, batches, 1 if small else workers or cores())
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return the number of cores that this process may use, which others' settings can limit."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
