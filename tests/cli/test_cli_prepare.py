@@ -165,7 +165,7 @@ def test_failure_leaves_no_folder_behind(pamela, here: Path) -> None:
         (["glyphs", "--out", "file/x.h5"], (1,), ["file"]),
         (["glyphs", "--out", "/proc/x.h5"], (1,), ["/proc/x.h5"]),
         (["glyphs", "--data-dir", "file"], (1,), ["file"]),
-        ([], (2,), ["name"]),
+        ([], (2,), ["NAME"]),
         (["glyphs", "a", "b"], (2,), ["b"]),
     ],
     ids=lambda value: " ".join(map(str, value)),
