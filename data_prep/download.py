@@ -75,11 +75,12 @@ def fetch(dataset: str, remote: RemoteFiles, options: DownloadOptions, progress:
 
 
 def discard(remote: RemoteFiles, options: DownloadOptions) -> None:
-    """Remove the files that no published checksum vouches for: they turned out to be something else."""
+    """Remove downloaded files that no published checksum vouches for: they turned out to be something else."""
     for name, published in remote.checksums.items():
-        if published is None:
-            (options.cache / remote.folder / name).unlink(missing_ok=True)
-            _record(options.cache / remote.folder / name).unlink(missing_ok=True)
+        path = options.cache / remote.folder / name
+        if published is None and _record(path).exists():
+            path.unlink(missing_ok=True)
+            _record(path).unlink()
 
 
 def _is_there(path: Path, remote: RemoteFiles) -> bool:
@@ -90,8 +91,7 @@ def _is_there(path: Path, remote: RemoteFiles) -> bool:
     known = remote.checksums[path.name]
     if known is None and record.exists():
         known = record.read_text(encoding="utf-8")
-    if known is None:  # put there by hand
-        _write_record(path)
+    if known is None:  # put there by hand: whoever did that vouches for it
         return True
     algorithm, _, digest = known.partition(":")
     return bool(pooch.file_hash(str(path), alg=algorithm) == digest)
@@ -100,10 +100,6 @@ def _is_there(path: Path, remote: RemoteFiles) -> bool:
 def _record(path: Path) -> Path:
     """Return where the checksum of a file is kept if none is published: hidden from those who list files."""
     return path.with_name(f".{path.name}.sha256")
-
-
-def _write_record(path: Path) -> None:
-    _record(path).write_text(f"sha256:{pooch.file_hash(str(path))}", encoding="utf-8")
 
 
 def _download(
@@ -121,7 +117,7 @@ def _download(
         path.parent.mkdir(parents=True, exist_ok=True)
         arrived.replace(path)
         if remote.checksums[name] is None:
-            _write_record(path)
+            _record(path).write_text(f"sha256:{pooch.file_hash(str(path))}", encoding="utf-8")
         return
     raise DataError(
         f"{dataset} could not be downloaded from {' or '.join(faults)}; try again later, name a --mirror, or "

@@ -205,10 +205,18 @@ def test_offline_takes_what_is_there_and_asks_nobody(server: Script, options: Do
     for checksum in (MD5, None):
         assert fetch("some", files_of(server, checksum), offline, None).read_bytes() == DATA
     assert server.log == []
-    discard(files_of(server, MD5), options)
-    assert (options.cache / "some" / "data.bin").exists()
-    discard(files_of(server, None), options)
-    assert list((options.cache / "some").iterdir()) == []
+
+
+def test_only_what_was_downloaded_unchecked_is_discarded(server: Script, options: DownloadOptions) -> None:
+    for checksum, by_hand, kept in ((MD5, False, True), (None, True, True), (None, False, False)):
+        remote = replace(files_of(server, checksum), folder=f"{checksum}-{by_hand}".replace(":", "-"))
+        path = options.cache / remote.folder / "data.bin"
+        if by_hand:
+            path.parent.mkdir(parents=True)
+            path.write_bytes(DATA)
+        assert fetch("some", remote, options, None) == path
+        discard(remote, options)
+        assert list(path.parent.iterdir()) == [path] * kept
 
 
 def test_mirrors_are_asked_in_order_and_instead(server: Script, options: DownloadOptions) -> None:
