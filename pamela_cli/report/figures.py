@@ -93,7 +93,7 @@ def loss_by_update(
                 capsize=2, linewidth=1.2, elinewidth=0.8, label=label,
             )  # fmt: skip
             rows += [[label, j, m, s] for j, m, s in zip(updates, mean, spread, strict=True)]
-        beyond = [n for n in trained if n < max(r.loss.shape[1] for _, r in scores) - 1]
+        beyond = [n for n, (_, r) in zip(trained, scores, strict=True) if n < r.loss.shape[1] - 1]
         for n in sorted(set(beyond)):
             axes.axvline(n, color="#888888", linestyle=":", linewidth=1)
             axes.annotate(f"trained to {n}", (n, 1), (3, -2), xycoords=("data", "axes fraction"),

@@ -48,7 +48,9 @@ def listing_tables(datasets: list[ListedDataset], stores: list[FoundStore]) -> G
         info = entry.info
         numbers = "/".join(f"{classes:,}" for classes, _ in info.counts.values()) or "your own"
         size = f"{entry.image_size}×{entry.image_size}×{entry.channels}"
-        known.add_row("\n".join((info.name, *info.aliases)), size, numbers, "\n".join(info.forms) or "built in")
+        known.add_row(
+            "\n".join((info.name, *info.aliases)), size, numbers, "\n".join(info.forms) or "built in"
+        )
     terms = Table("dataset", "terms and citation", show_lines=True)
     for entry in datasets:
         if entry.info.citation or entry.info.terms:
