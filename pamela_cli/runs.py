@@ -60,6 +60,11 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def scores(self) -> Path:
+        """Score of every validation and test task under the best checkpoint; there when it is finished."""
+        return self.path / "scores.safetensors"
+
+    @property
     def figures(self) -> Path:
         """Folder of figures."""
         return self.path / "figures"

@@ -25,6 +25,7 @@ from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.report.figures import training_curves
 from pamela_cli.results import Protocol, result_record, score_text
 from pamela_cli.runs import RunFolder
+from pamela_cli.scores import StoredScores, task_set_name, write_scores
 from pamela_cli.signals import StopRequest
 from pamela_cli.tracking import Tracker
 
@@ -226,12 +227,13 @@ class Training:
     def _finish(self, validation: TaskSet) -> dict[str, Any]:
         """Test the best checkpoint, draw the curves, and write the summary."""
         best = load_learner(self.folder, self.problem)
-        records = {}
+        records, stored = {}, {}
         test = self.problem.fixed_tasks("test", self.config.test_tasks)
         for split, tasks in (("val", validation), ("test", test)):
             with self.console.progress(f"judging on {split}", tasks.count) as bar:
                 scores = self._judge(best, tasks, bar.update)
             protocol = Protocol.of(self.config, split)
+            stored[split] = StoredScores(task_set_name(self.config, protocol, tasks), scores)
             records[split] = result_record(self.folder.name, self.config, protocol, tasks, scores)
         config, seconds = self.config, self.progress.seconds
         summary = {
@@ -246,5 +248,6 @@ class Training:
             **records,
         }
         training_curves(self.folder.metrics(), self.folder.figures / "training", config)
+        write_scores(self.folder.scores, stored)
         self.folder.write_summary(summary)
         return summary

@@ -1,0 +1,69 @@
+"""The score of every task that a finished run was judged on, kept in its folder.
+
+Comparisons in pairs and figures are made from these files, without a network or a dataset.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from pamela_cli.config import Config
+from pamela_cli.engine.evaluation import TaskScores
+from pamela_cli.errors import PamelaError
+from pamela_cli.files import write_atomically
+from pamela_cli.problem import TaskSet
+from pamela_cli.results import Protocol
+
+FORMAT = "pamela scores 1"
+
+
+@dataclass(frozen=True)
+class StoredScores:
+    """Scores on one split, and which tasks they are of: equal ``tasks`` are the same tasks in one order."""
+
+    tasks: str
+    scores: TaskScores
+
+
+def task_set_name(config: Config, protocol: Protocol, tasks: TaskSet) -> str:
+    """A text that is the same for two task sets if and only if their tasks are."""
+    content = config.store_sha256 or config.dataset
+    shape = f"{protocol.way or 0}-way {protocol.shot}-shot {protocol.query}-query"
+    seed = "fixed" if tasks.seed is None else f"seed {tasks.seed}"
+    return f"{content} {protocol.split} {shape} {tasks.count} tasks {seed}"
+
+
+def write_scores(path: Path, by_split: dict[str, StoredScores]) -> None:
+    """Write the scores of a run's splits, float64 (tasks, updates + 1) each."""
+    tensors: dict[str, NDArray[np.float64]] = {}
+    names = {}
+    for split, stored in by_split.items():
+        names[split] = stored.tasks
+        tensors |= {f"{split}.loss": stored.scores.loss, f"{split}.score": stored.scores.score}
+    metadata = {"pamela": json.dumps({"format": FORMAT, "tasks": names})}
+    write_atomically(path, save(tensors, metadata))
+
+
+def read_scores(path: Path) -> dict[str, StoredScores]:
+    """The scores by split; :class:`PamelaError` where the file is none, or damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            record = json.loads((file.metadata() or {}).get("pamela", "{}"))
+            if record.get("format") != FORMAT:
+                raise PamelaError(f"{path} has no scores of this version ('{FORMAT}').")
+            found = {}
+            for split, name in record["tasks"].items():
+                loss, score = (file.get_tensor(f"{split}.{kind}") for kind in ("loss", "score"))
+                if loss.ndim != 2 or loss.shape != score.shape or 0 in loss.shape:
+                    raise PamelaError(f"{path} is damaged: its {split} scores have odd shapes.")
+                found[split] = StoredScores(str(name), TaskScores(loss, score))
+            return found
+    except (SafetensorError, OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+        raise PamelaError(f"{path} has no readable scores ({error}).") from error
