@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -85,13 +84,3 @@ class Regression:
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss."""
         return self.loss(outputs, targets)
-
-
-def stack(batches: list[Tasks]) -> Tasks:
-    """Several batches of tasks as one."""
-    return Tasks(
-        torch.cat([b.support_x for b in batches]),
-        torch.cat([b.support_y for b in batches]),
-        torch.cat([b.query_x for b in batches]),
-        torch.cat([b.query_y for b in batches]),
-    )

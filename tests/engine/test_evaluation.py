@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pamela_cli.engine.backbones import Conv4
 from pamela_cli.engine.evaluation import TaskScores, concatenate, evaluate, mean_ci95, paired_advantage
-from pamela_cli.engine.tasks import Classification, Regression, Tasks, stack
+from pamela_cli.engine.tasks import Classification, Regression, Tasks
 
 
 def conv_problem(tasks: int = 4, method: str = "pamela", w: int | None = 2):
@@ -160,11 +160,12 @@ def test_squared_error_is_loss_and_score():
     assert found.score.tolist() == found.loss.tolist()
 
 
-def test_stacked_batches_are_the_tasks_in_order():
+def test_chunks_are_the_tasks_in_order():
     tasks = image_tasks(5, 3, 1, 2)
-    again = stack(list(tasks.chunks(2)))
+    chunks = list(tasks.chunks(2))
+    assert [len(chunk) for chunk in chunks] == [2, 2, 1]
     for name in ("support_x", "support_y", "query_x", "query_y"):
-        assert torch.equal(getattr(again, name), getattr(tasks, name))
+        assert torch.equal(torch.cat([getattr(chunk, name) for chunk in chunks]), getattr(tasks, name))
 
 
 # --- intervals ----------------------------------------------------------------------------------------
