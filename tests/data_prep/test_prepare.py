@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from data_prep_support import png, shared_data
+from data_prep_support import png, shared_data, write_folder, write_zip
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -47,20 +47,6 @@ def omniglot_files(part: str) -> dict[str, bytes]:
     page.save(buffer, "PNG")
     names = [name for own, _, name in omniglot._characters() if own == part]
     return {f"{name}/0001_01.png": buffer.getvalue() for name in names}
-
-
-def write_folder(root: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
-    return root
-
-
-def write_zip(path: Path, files: dict[str, bytes], root: str = "") -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(root + name, data)
-    return path
 
 
 @pytest.mark.usefixtures("few_images")
