@@ -1,48 +1,16 @@
 """Class folders: every image a file, every class a folder, all classes below one root."""
 
 from collections.abc import Collection as Names
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 
 from data_prep.archives import Tree
 from data_prep.errors import DataError
-from data_prep.images import Decoding, decode_files
-from data_prep.store.format import Images
 
 Files = dict[str, list[str]]
+"""Names of the images of each class, in order."""
 
 # A tree with fewer of the classes is taken for something else.
 _SHARE_TO_COMPLAIN = 0.5
-
-
-@dataclass(frozen=True)
-class ClassFolders:
-    """The image files of a tree by class; a `Collection`."""
-
-    form: str
-    tree: Tree
-    files: Files
-    decoding: Decoding
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Number of images by class name."""
-        return {name: len(files) for name, files in self.files.items()}
-
-    def blocks(
-        self, classes: Sequence[str], image_size: int, workers: int | None
-    ) -> Iterator[tuple[int, Images]]:
-        """Yield (index into `classes`, uint8 images), the images of a class by file name."""
-        how = replace(self.decoding, size=image_size)
-        return decode_files(self.tree, [self.files[name] for name in classes], how, workers)
-
-    def sha256(self) -> str:
-        """Return the checksum of the archive, or of the files read."""
-        return self.tree.sha256()
-
-    def notes(self) -> list[str]:
-        """Return nothing: the dataset is as it should be."""
-        return []
 
 
 def find_split_folders(

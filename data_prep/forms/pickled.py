@@ -1,6 +1,6 @@
 """Pickles of a tree: found by content, and what several forms have in common."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from data_prep.archives import Tree
 from data_prep.errors import DataError
-from data_prep.forms.arrays import is_images, rows_by_label, whole_numbers
+from data_prep.forms.arrays import ArrayImages, is_images, places_in, rows_by_label, whole_numbers
 from data_prep.pickles import looks_like_pickle, read_pickle
 from data_prep.stored_arrays import StoredArray
 
@@ -87,6 +87,42 @@ def one_part_each(tree: Tree, found: Mapping[str, list[Part]], what: str) -> dic
             "put all parts into one folder and pass that."
         )
     return {split: parts[0] for split, parts in found.items()}
+
+
+def join_parts(
+    tree: Tree,
+    pickles: Pickles,
+    found: Mapping[str, list[Part]],
+    what: str,
+    form: str,
+    images_per_class: int,
+    remarks: Sequence[str] = (),
+) -> ArrayImages | None:
+    """Join the parts of the splits of `what`; None where there is none of them.
+
+    DataError where a split has not one part, a class is in two, or not all of its images are there.
+    """
+    parts = one_part_each(tree, found, what)
+    if parts is None:
+        if pickles.fault:
+            raise pickles.fault
+        return None
+    places = {
+        name: places_in(index, rows)
+        for index, part in enumerate(parts.values())
+        for name, rows in part.rows.items()
+    }
+    if len(places) != sum(len(part.rows) for part in parts.values()):
+        raise DataError(f"{tree.path} has a label in two splits of {what}; get its pickles again.")
+    check_class_counts(tree, {name: len(own) for name, own in places.items()}, images_per_class)
+    return ArrayImages(
+        f"{form} ({tree.kind})",
+        tree,
+        [part.images for part in parts.values()],
+        places,
+        splits={split: sorted(part.rows) for split, part in parts.items()},
+        remarks=list(remarks),
+    )
 
 
 def check_class_counts(tree: Tree, counts: Mapping[str, int], expected: int) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from data_prep.forms import Collection, Form
+from data_prep.store import SPLITS
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,8 @@ class Source:
 def read_list(name: str) -> list[str]:
     """Return the lines of a class list in data_prep/splits."""
     return (files("data_prep") / "splits" / name).read_text(encoding="utf-8").splitlines()
+
+
+def read_split_lists(folder: str) -> dict[str, list[str]]:
+    """Return the lists of train, val and test in a folder of data_prep/splits."""
+    return {split: read_list(f"{folder}/{split}.txt") for split in SPLITS}

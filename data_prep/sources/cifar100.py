@@ -9,7 +9,7 @@ from data_prep.archives import Tree
 from data_prep.errors import DataError
 from data_prep.forms import Collection, Form
 from data_prep.forms.arrays import ArrayImages, whole_numbers
-from data_prep.forms.class_folders import ClassFolders, check_counts, find_class_folders
+from data_prep.forms.class_folders import check_counts, find_class_folders
 from data_prep.forms.encoded import EncodedImages
 from data_prep.forms.parquet import read_tables
 from data_prep.forms.pickled import check_class_counts, read_pickles
@@ -45,7 +45,7 @@ def find_png_folders(tree: Tree) -> Collection | None:
     if files is None:
         return None
     check_counts(tree, files, IMAGES_PER_CLASS)
-    return ClassFolders(f"class folders of PNG files ({tree.kind})", tree, files, _DECODING)
+    return EncodedImages(f"class folders of PNG files ({tree.kind})", tree, files, _DECODING)
 
 
 def find_official_pickles(tree: Tree) -> Collection | None:

@@ -1,17 +1,15 @@
 """CIFAR-FS: CIFAR-100 split at random by class, 64/16/20."""
 
 from data_prep.archives import Tree
-from data_prep.errors import DataError
 from data_prep.forms import Collection, own_splits
-from data_prep.forms.arrays import ArrayImages, places_in
-from data_prep.forms.pickled import Part, check_class_counts, labelled_part, one_part_each, read_pickles
+from data_prep.forms.pickled import Part, join_parts, labelled_part, read_pickles
 from data_prep.sources import cifar100
-from data_prep.sources.base import DatasetInfo, Source, read_list
+from data_prep.sources.base import DatasetInfo, Source, read_split_lists
 from data_prep.sources.cifar100 import ADDRESS, FORM_NAMES, FORMS, IMAGE_SIZE, IMAGES_CITATION, TERMS
 
 
 def _lists() -> dict[str, list[str]]:
-    return {split: read_list(f"cifar_fs/{split}.txt") for split in ("train", "val", "test")}
+    return read_split_lists("cifar_fs")
 
 
 def find_split_pickles(tree: Tree) -> Collection | None:
@@ -27,27 +25,9 @@ def find_split_pickles(tree: Tree) -> Collection | None:
         for split, classes in _lists().items():
             if part is not None and len(part.rows) == len(classes):
                 found[split].append(part)
-    parts = one_part_each(tree, found, "CIFAR-FS")
-    if parts is None:
-        if pickles.fault:
-            raise pickles.fault
-        return None
-    places = {
-        name: places_in(index, rows)
-        for index, part in enumerate(parts.values())
-        for name, rows in part.rows.items()
-    }
-    if len(places) != sum(len(part.rows) for part in parts.values()):
-        raise DataError(f"{tree.path} has a label in two splits of CIFAR-FS; get its pickles again.")
-    check_class_counts(tree, {name: len(own) for name, own in places.items()}, cifar100.IMAGES_PER_CLASS)
-    return ArrayImages(
-        f"pickles of the splits of CIFAR-FS ({tree.kind})",
-        tree,
-        [part.images for part in parts.values()],
-        places,
-        splits={split: sorted(part.rows) for split, part in parts.items()},
-        remarks=["These pickles have no names of classes; the store has their labels in place of names."],
-    )
+    remark = "These pickles have no names of classes; the store has their labels in place of names."
+    form = "pickles of the splits of CIFAR-FS"
+    return join_parts(tree, pickles, found, "CIFAR-FS", form, cifar100.IMAGES_PER_CLASS, [remark])
 
 
 def _splits(images: Collection) -> dict[str, list[str]]:

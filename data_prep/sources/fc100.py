@@ -1,7 +1,7 @@
 """FC100: CIFAR-100 split by superclass, 12/4/4 of five classes each: test classes are far from train."""
 
 from data_prep.forms import Collection
-from data_prep.sources.base import DatasetInfo, Source, read_list
+from data_prep.sources.base import DatasetInfo, Source, read_split_lists
 from data_prep.sources.cifar100 import (
     ADDRESS,
     FORM_NAMES,
@@ -16,8 +16,8 @@ from data_prep.sources.cifar100 import (
 def _splits(_: Collection) -> dict[str, list[str]]:
     members = superclasses()
     return {
-        split: [name for superclass in read_list(f"fc100/{split}.txt") for name in members[superclass]]
-        for split in ("train", "val", "test")
+        split: [name for superclass in own for name in members[superclass]]
+        for split, own in read_split_lists("fc100").items()
     }
 
 

@@ -3,14 +3,14 @@
 from data_prep.archives import Tree
 from data_prep.errors import DataError
 from data_prep.forms import Collection, own_splits
-from data_prep.forms.arrays import ArrayImages, is_images, places_in, whole_numbers
+from data_prep.forms.arrays import is_images, whole_numbers
 from data_prep.forms.class_folders import check_counts, find_split_folders
 from data_prep.forms.encoded import EncodedImages
 from data_prep.forms.listed import find_listed
 from data_prep.forms.parquet import read_tables, wnid_in
-from data_prep.forms.pickled import Part, check_class_counts, labelled_part, one_part_each, read_pickles
+from data_prep.forms.pickled import Part, Pickles, join_parts, labelled_part, read_pickles
 from data_prep.images import Decoding
-from data_prep.sources.base import DatasetInfo, Source, read_list
+from data_prep.sources.base import DatasetInfo, Source, read_split_lists
 from data_prep.stored_arrays import StoredArray
 
 IMAGE_SIZE = 84
@@ -24,7 +24,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def _lists() -> dict[str, list[str]]:
-    return {split: read_list(f"mini_imagenet/{split}.txt") for split in ("train", "val", "test")}
+    return read_split_lists("mini_imagenet")
 
 
 def _class_names() -> list[str]:
@@ -48,7 +48,7 @@ def find_caches(tree: Tree) -> Collection | None:
         ):
             raise DataError(f"{tree.path}: {name} has indices of images that are not there; get it again.")
         parts.append(Part(name, images, known))
-    return _joined(tree, parts, "cache pickles of miniImageNet", pickles.fault)
+    return _joined(tree, pickles, parts, "cache pickles of miniImageNet")
 
 
 def find_category_splits(tree: Tree) -> Collection | None:
@@ -61,7 +61,7 @@ def find_category_splits(tree: Tree) -> Collection | None:
     parts = [part for part in found if part is not None]
     # Those of train_phase_val and train_phase_test have other images of the train classes, too few of them.
     whole = [part for part in parts if all(len(rows) == IMAGES_PER_CLASS for rows in part.rows.values())]
-    return _joined(tree, whole, "category split pickles of miniImageNet", pickles.fault)
+    return _joined(tree, pickles, whole, "category split pickles of miniImageNet")
 
 
 def find_lists(tree: Tree) -> Collection | None:
@@ -110,23 +110,12 @@ def find_parquet(tree: Tree) -> Collection | None:
     return EncodedImages(form, tables, files, _DECODING, remarks=[note])
 
 
-def _joined(tree: Tree, parts: list[Part], form: str, fault: DataError | None) -> Collection | None:
+def _joined(tree: Tree, pickles: Pickles, parts: list[Part], form: str) -> Collection | None:
     """Join the parts of the splits, told apart by their classes."""
     found = {
         split: [part for part in parts if part.rows.keys() == set(names)] for split, names in _lists().items()
     }
-    each = one_part_each(tree, found, "miniImageNet")
-    if each is None:
-        if fault:
-            raise fault
-        return None
-    places = {
-        wnid: places_in(index, rows)
-        for index, part in enumerate(each.values())
-        for wnid, rows in part.rows.items()
-    }
-    check_class_counts(tree, {wnid: len(own) for wnid, own in places.items()}, IMAGES_PER_CLASS)
-    return ArrayImages(f"{form} ({tree.kind})", tree, [part.images for part in each.values()], places)
+    return join_parts(tree, pickles, found, "miniImageNet", form, IMAGES_PER_CLASS)
 
 
 def _splits(images: Collection) -> dict[str, list[str]]:

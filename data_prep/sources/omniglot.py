@@ -5,9 +5,11 @@ from functools import cache
 from data_prep.archives import Tree
 from data_prep.errors import DataError
 from data_prep.forms import Collection
-from data_prep.forms.class_folders import ClassFolders, Files, check_counts, find_class_folders
+from data_prep.forms.class_folders import Files, check_counts, find_class_folders
+from data_prep.forms.encoded import EncodedImages
 from data_prep.images import Decoding
 from data_prep.sources.base import DatasetInfo, Source, read_list
+from data_prep.store import SPLITS
 
 IMAGE_SIZE = 28
 
@@ -46,13 +48,11 @@ def find_drawings(tree: Tree) -> Collection | None:
     check_counts(tree, files, _DRAWINGS)
     # One bit a pixel, dark on white.
     decoding = Decoding(size=IMAGE_SIZE, channels=1, formats=("PNG",), native=105, invert=True)
-    return ClassFolders(f"alphabet folders of PNG files ({tree.kind})", tree, files, decoding)
+    return EncodedImages(f"alphabet folders of PNG files ({tree.kind})", tree, files, decoding)
 
 
 def _splits(_: Collection) -> dict[str, list[str]]:
-    return {
-        split: [name for _, own, name in _characters() if own == split] for split in ("train", "val", "test")
-    }
+    return {split: [name for _, own, name in _characters() if own == split] for split in SPLITS}
 
 
 SOURCE = Source(

@@ -7,7 +7,7 @@ from data_prep.forms.class_folders import find_split_folders
 from data_prep.forms.encoded import EncodedImages
 from data_prep.forms.tiered import find_npz_arrays, find_png_pickles
 from data_prep.images import Decoding
-from data_prep.sources.base import DatasetInfo, Source, read_list
+from data_prep.sources.base import DatasetInfo, Source, read_split_lists
 
 IMAGE_SIZE = 84
 
@@ -19,7 +19,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def _lists() -> dict[str, list[str]]:
-    return {split: read_list(f"tiered_imagenet/{split}.txt") for split in ("train", "val", "test")}
+    return read_split_lists("tiered_imagenet")
 
 
 def find_pickles(tree: Tree) -> Collection | None:
