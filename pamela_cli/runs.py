@@ -65,6 +65,11 @@ class RunFolder:
         return self.path / "scores.safetensors"
 
     @property
+    def environment_file(self) -> Path:
+        """What the run was computed on, a JSON list; it decides nothing."""
+        return self.path / "environment.json"
+
+    @property
     def figures(self) -> Path:
         """Folder of figures."""
         return self.path / "figures"
@@ -85,6 +90,14 @@ class RunFolder:
         if not layer.values.get("dataset"):
             raise PamelaError(f"{self.config_file} names no dataset: it is not the whole config of a run.")
         return resolve([layer]), plan
+
+    def environment(self) -> list[dict[str, Any]]:
+        """What the run was computed on, an entry for each start; a damaged file counts as none."""
+        try:
+            entries = json.loads(self.environment_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return []
+        return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
     def add_metrics(self, record: dict[str, Any]) -> None:
         """Append one line."""

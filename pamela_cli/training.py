@@ -19,6 +19,7 @@ from pamela_cli.engine.evaluation import TaskScores, mean_ci95, paired_advantage
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.runner import Runner
+from pamela_cli.environment import record_environment
 from pamela_cli.errors import PamelaError
 from pamela_cli.judging import judge, load_learner
 from pamela_cli.problem import Problem, TaskSet
@@ -95,6 +96,10 @@ class Training:
 
     def run(self) -> dict[str, Any]:
         """Train, validate, test; returns the summary. :class:`Stopped` after a signal, all saved."""
+        try:
+            record_environment(self.folder, self.progress.step, self.problem.device)
+        except PamelaError as error:
+            self.console.warn(str(error))
         source = self.problem.training_tasks()
         validation = self.problem.fixed_tasks("val", self.config.val_tasks)
         with (
