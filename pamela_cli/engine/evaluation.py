@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.runner import Runner
@@ -51,24 +52,40 @@ def evaluate(
     """
     with torch.no_grad():
         spread = learner.spread()
-    backbone = learner.backbone
     vectors = (learner.theta.detach().requires_grad_(), *spread)
 
-    def judge(tasks: Tasks) -> tuple[torch.Tensor, torch.Tensor]:
-        trajectory = inner_loop(learner, objective, tasks, vectors, steps)
-        losses, scores = [], []
-        with torch.no_grad():
-            for theta in trajectory if every_step else trajectory[-1:]:
-                stats = backbone.norm_stats(theta, tasks.support_x) if norm_stats == "support" else []
-                outputs = backbone(theta, tasks.query_x, stats or None)
-                losses.append(objective.loss(outputs, tasks.query_y))
-                scores.append(objective.score(outputs, tasks.query_y))
-        return torch.stack(losses, 1), torch.stack(scores, 1)
+    def judge(tasks: Tasks) -> tuple[Tensor, Tensor]:
+        return adapt_and_judge(learner, objective, tasks, vectors, steps, norm_stats, every_step)
 
     for batch in batches:
         parts = runner.map(judge, batch, runner.plan.judged_at_a_time)
         loss, score = (torch.cat([part[i] for part in parts]).double().cpu().numpy() for i in range(2))
         yield TaskScores(loss, score)
+
+
+def adapt_and_judge(
+    learner: Learner,
+    objective: Objective,
+    tasks: Tasks,
+    vectors: tuple[Tensor, Tensor, Tensor],
+    steps: int,
+    norm_stats: NormSource,
+    every_step: bool,
+) -> tuple[Tensor, Tensor]:
+    """Loss and score of T tasks on their query sets, (T, updates + 1) each, or (T, 1) for the last update.
+
+    ``vectors`` are θ (N,), which requires its gradient, and Q and P spread over it; the others are as in
+    :func:`evaluate`.
+    """
+    trajectory = inner_loop(learner, objective, tasks, vectors, steps)
+    losses, scores = [], []
+    with torch.no_grad():
+        for theta in trajectory if every_step else trajectory[-1:]:
+            stats = learner.backbone.norm_stats(theta, tasks.support_x) if norm_stats == "support" else None
+            outputs = learner.backbone(theta, tasks.query_x, stats or None)
+            losses.append(objective.loss(outputs, tasks.query_y))
+            scores.append(objective.score(outputs, tasks.query_y))
+    return torch.stack(losses, 1), torch.stack(scores, 1)
 
 
 def concatenate(parts: Iterable[TaskScores]) -> TaskScores:
