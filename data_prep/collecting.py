@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from data_prep.archives import FolderTree, MountedTree, Tree, open_tree
+from data_prep.archives import FileTree, FolderTree, MountedTree, Tree, open_tree
 from data_prep.errors import DataError
 from data_prep.forms import Collection
 from data_prep.sources.base import Source
@@ -65,6 +65,11 @@ def _opened(dataset: Source, source: Path) -> Iterator[Collection]:
                     yield found
                     return
                 fault = fault or mounted_fault
+    if isinstance(tree, FileTree):
+        raise fault or DataError(
+            f"{source} is neither an archive (zip, tar, tar.gz) nor another file that this dataset comes in; "
+            "pass a folder or archive in one of the forms that docs/datasets.md lists."
+        )
     raise fault or DataError(
         f"{source} holds {dataset.info.name} in no form that is known; docs/datasets.md lists the forms."
     )

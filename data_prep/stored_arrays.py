@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from data_prep.archives import Tree
+from data_prep.archives import Tree, where
 from data_prep.archives.base import readable
 from data_prep.errors import DataError
 
@@ -38,7 +38,7 @@ class OpenFile:
     @property
     def where(self) -> str:
         """Name of the file, for people."""
-        return f"{self.path}: {self.name}"
+        return where(self.path, self.name)
 
     def read_into(self, start: int, buffer: memoryview) -> None:
         """Fill a buffer with the bytes from `start` on; DataError where the file has fewer."""

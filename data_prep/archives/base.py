@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -30,7 +30,7 @@ _ARCHIVE_ERRORS = (
 class Tree(ABC):
     """Files by name, a relative path with slashes; a context manager.
 
-    Attributes: `path`, where it is; `kind`, "folder", "zip" or "tar", said to people.
+    Attributes: `path`, where it is; `kind`, "folder", "zip", "tar" or "file", said to people.
     """
 
     kind: str
@@ -78,6 +78,24 @@ class Tree(ABC):
         self.close()
 
 
+def where(path: Path, name: str = "") -> str:
+    """Return what to call a file of the tree at `path`: that itself where it is the file."""
+    return f"{path}: {name}" if name not in ("", path.name) else f"{path}"
+
+
+def lacking(tree: Tree, what: str, missing: Sequence[str]) -> DataError:
+    """Return the sentence for a tree that has only some of the parts of a dataset."""
+    names = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
+    if tree.kind == "file":
+        return DataError(
+            f"{tree.path} is only a part of {what}: it lacks {names}; pass the folder that holds all parts."
+        )
+    return DataError(
+        f"{tree.path} lacks {names} of {what}, or not all of it is there; put all parts into one folder "
+        "and pass that."
+    )
+
+
 def check_names(path: Path, names: Iterable[str]) -> None:
     """Refuse an archive with a member that would leave its folder."""
     for name in names:
@@ -89,7 +107,7 @@ def check_size(size: int, path: Path, name: str) -> None:
     """Refuse a file that is larger than any image."""
     if size > MAX_MEMBER_BYTES:
         raise DataError(
-            f"{path}: {name} has {size:,} bytes, which no image of this dataset has; get it again."
+            f"{where(path, name)} has {size:,} bytes, which no image of this dataset has; get it again."
         )
 
 
@@ -117,8 +135,9 @@ def readable(path: Path, name: str = "") -> Iterator[None]:
     try:
         yield
     except _ARCHIVE_ERRORS as error:
-        where = f"{path}: {name}" if name else f"{path}"
         reason = (
             error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "cut short"
         )
-        raise DataError(f"{where} cannot be read ({reason}); check it or get it again.") from error
+        raise DataError(
+            f"{where(path, name)} cannot be read ({reason}); check it or get it again."
+        ) from error

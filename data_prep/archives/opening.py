@@ -6,6 +6,7 @@ from typing import BinaryIO
 from data_prep.archives.base import Tree, list_sha256, readable
 from data_prep.archives.folder import FolderTree
 from data_prep.archives.packed import TarTree, ZipTree
+from data_prep.archives.single import FileTree
 from data_prep.errors import DataError
 
 
@@ -21,8 +22,8 @@ class MountedTree(Tree):
         self._used: set[str] = set()
         try:
             for entry in sorted(folder.path.iterdir()):
-                if entry.is_file() and not entry.name.startswith(".") and is_archive(entry):
-                    self._archives[entry.name] = open_tree(entry)
+                if entry.is_file() and not entry.name.startswith(".") and (tree := _open_archive(entry)):
+                    self._archives[entry.name] = tree
         except BaseException:
             self.close()
             raise
@@ -69,22 +70,29 @@ class MountedTree(Tree):
 
 
 def open_tree(path: Path) -> Tree:
-    """Open a folder, a zip, a tar or a tar.gz, told apart by content; DataError where it is none of them."""
+    """Open a folder, a zip, a tar or a tar.gz, told apart by content; any other file is a tree of its own.
+
+    DataError where there is nothing, or nothing that can be read twice.
+    """
     if not path.exists():
         raise DataError(f"There is no file or folder {path}; check the path.")
     if path.is_dir():
         return FolderTree(path)
-    with readable(path), path.open("rb") as file:
-        magic = file.read(4)
-    if magic in (b"PK\3\4", b"PK\5\6"):
-        return ZipTree(path)
-    if is_archive(path):
-        return TarTree(path)
-    raise DataError(f"{path} is neither a folder nor a zip, tar or tar.gz archive; pass one of these.")
+    if not path.is_file():
+        raise DataError(f"{path} is neither a file nor a folder, but a device or pipe; pass a file.")
+    return _open_archive(path) or FileTree(path)
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file starts as a zip, a gzip or a tar does."""
+def _open_archive(path: Path) -> Tree | None:
+    """Open an archive; None for any other file, to which those of NumPy belong, though they are zips."""
     with readable(path), path.open("rb") as file:
         head = file.read(512)
-    return head.startswith((b"PK\3\4", b"PK\5\6", b"\x1f\x8b")) or head[257:262] == b"ustar"
+    if head.startswith((b"PK\3\4", b"PK\5\6")):
+        tree = ZipTree(path)
+        names = tree.names()
+        if not names or not all(name.endswith(".npy") for name in names):
+            return tree
+        tree.close()
+    elif head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
+        return TarTree(path)
+    return None

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from data_prep.archives import Tree
+from data_prep.archives import Tree, where
 from data_prep.errors import DataError
 from data_prep.forms.class_folders import Files
 
@@ -90,7 +90,7 @@ def _read_lists(tree: Tree) -> Iterator[_List]:
         files: dict[str, list[str]] = defaultdict(list)
         for row in rows[1:]:
             if len(row) != 2:
-                raise DataError(f"{tree.path}: {name} has a row without two columns; get it again.")
+                raise DataError(f"{where(tree.path, name)} has a row without two columns; get it again.")
             files[row[class_column].strip()].append(row[file_column].strip())
         yield _List(name, kind, files)
 

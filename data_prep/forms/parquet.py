@@ -3,11 +3,11 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from data_prep.archives import Tree
+from data_prep.archives import Tree, lacking, where
 from data_prep.archives.base import MAX_MEMBER_BYTES
 from data_prep.errors import DataError
 from data_prep.forms.class_folders import Files
@@ -45,11 +45,11 @@ class Tables:
             metadata = table.metadata
             for group in range(metadata.num_row_groups):
                 if metadata.row_group(group).total_byte_size > _MAX_GROUP_BYTES:
-                    raise DataError(f"{self.path}: {name} has a row group of over 2 GiB; get it again.")
+                    raise DataError(f"{where(self.path, name)} has a row group of over 2 GiB; get it again.")
             labels = table.read(columns=[label]).column(label).to_pylist()
             images = table.read(columns=[f"{self._image}.path"]).column(self._image).to_pylist()
             if not all(type(value) is int for value in labels):
-                raise DataError(f"{self.path}: {name} has a row without a label; get it again.")
+                raise DataError(f"{where(self.path, name)} has a row without a label; get it again.")
             self.class_names = _class_names(table.schema_arrow.metadata, label) or self.class_names
         self.labels += labels
         self.paths += [image.get("path") if isinstance(image, dict) else None for image in images]
@@ -67,6 +67,13 @@ class Tables:
                 raise DataError(f"{self.path} has the label {self.labels[row]}, which is none; get it again.")
             files[classes[self.labels[row]]].append(self._names[row])
         return files
+
+    def check_complete(self, what: str, parts: Sequence[str], rows: int) -> None:
+        """Check that there are all `rows` of `what`; DataError says which files of its parts are missing."""
+        if len(self.labels) >= rows:
+            return
+        missing = _missing_files([name.rsplit("/", 1)[-1] for name, _ in self._tables], parts)
+        raise lacking(self._tree, what, missing or [f"{rows - len(self.labels):,} of its {rows:,} images"])
 
     def read(self, name: str) -> bytes:
         """Return an encoded image."""
@@ -136,8 +143,21 @@ def _table_errors(tree: Tree, name: str) -> Iterator[None]:
     except Exception as error:  # ArrowException, OSError, KeyError, ValueError, and more
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{tree.path}: {name} cannot be read ({reason}); check it or get it again."
+            f"{where(tree.path, name)} cannot be read ({reason}); check it or get it again."
         ) from error
+
+
+def _missing_files(found: Sequence[str], parts: Sequence[str]) -> list[str]:
+    """Say what is missing as far as names such as train-00000-of-00007.parquet tell; [] where they do not."""
+    own = {part: [name for name in found if name.startswith(part)] for part in parts}
+    missing = []
+    for part, names in own.items():
+        count = max([int(number) for name in names for number in re.findall(r"-of-(\d+)", name)], default=1)
+        if not names:
+            missing.append(part)
+        elif len(names) < count:
+            missing.append(f"{count - len(names)} of {count} files of {part}")
+    return missing if any(own.values()) else []
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None, label: str) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.archives import Tree
+from data_prep.archives import Tree, lacking, where
 from data_prep.errors import DataError
 from data_prep.forms.arrays import ArrayImages, is_images, places_in, rows_by_label, whole_numbers
 from data_prep.pickles import looks_like_pickle, read_pickle
@@ -63,12 +63,12 @@ def labelled_part(tree: Tree, name: str, value: Mapping[object, object], side: i
         return None
     labels = whole_numbers(value["labels"])
     if labels is None or len(labels) != images.shape[0]:
-        raise DataError(f"{tree.path}: {name} does not have one label for each image; get it again.")
+        raise DataError(f"{where(tree.path, name)} does not have one label for each image; get it again.")
     known = value.get("catname2label")
     names = {label: text for text, label in known.items()} if isinstance(known, dict) else {}
     rows = rows_by_label(labels)
     if names and not all(isinstance(names.get(label), str) for label in rows):
-        raise DataError(f"{tree.path}: {name} has labels without a name in catname2label; get it again.")
+        raise DataError(f"{where(tree.path, name)} has labels without a name in catname2label; get it again.")
     return Part(name, images, {names.get(label, f"{label:03}"): own for label, own in rows.items()})
 
 
@@ -82,10 +82,7 @@ def one_part_each(tree: Tree, found: Mapping[str, list[Part]], what: str) -> dic
     if len(missing) == len(found):
         return None
     if missing:
-        raise DataError(
-            f"{tree.path} lacks {' and '.join(missing)} of {what}, or it is not all there; "
-            "put all parts into one folder and pass that."
-        )
+        raise lacking(tree, what, missing)
     return {split: parts[0] for split, parts in found.items()}
 
 

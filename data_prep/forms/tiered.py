@@ -2,7 +2,7 @@
 
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.archives import Tree
+from data_prep.archives import Tree, lacking, where
 from data_prep.archives.base import readable
 from data_prep.archives.packed import open_zip_member
 from data_prep.errors import DataError
@@ -26,6 +26,9 @@ from data_prep.stored_arrays import OpenFile, StoredArray, open_npy
 
 _MEMBER = "images.npy"  # of a .npz: the array `images`
 _ZIP = b"PK\3\4"
+
+Counts = Mapping[str, tuple[int, int]]
+"""Numbers of classes and images of each split."""
 
 Payload = TypeVar("Payload")
 
@@ -66,7 +69,7 @@ class PickledFiles:
         return self._tree.sha256()
 
 
-def find_png_pickles(tree: Tree, classes: Mapping[str, int], side: int) -> Collection | None:
+def find_png_pickles(tree: Tree, counts: Counts, side: int) -> Collection | None:
     """Find lists of arrays, each an encoded PNG file, and their labels."""
     pickles = read_pickles(tree)
     lists = {
@@ -74,12 +77,12 @@ def find_png_pickles(tree: Tree, classes: Mapping[str, int], side: int) -> Colle
         for name, value in pickles.values.items()
         if isinstance(value, list) and value and all(_is_encoded(item) for item in value)
     }
-    if not lists:
+    if not lists and not any(_split_of(own, counts) for own in _read_labels(tree, pickles)):
         if pickles.fault:
             raise pickles.fault
         return None
     sizes = {name: len(value) for name, value in lists.items()}
-    splits = _labelled(tree, lists, sizes, pickles, classes)
+    splits = _labelled(tree, lists, sizes, pickles, counts)
     files: Files = {
         label: [f"{split.name}#{row}" for row in rows.tolist()]
         for split in splits.values()
@@ -94,7 +97,7 @@ def find_png_pickles(tree: Tree, classes: Mapping[str, int], side: int) -> Colle
     )
 
 
-def find_npz_arrays(tree: Tree, classes: Mapping[str, int], side: int) -> Collection | None:
+def find_npz_arrays(tree: Tree, counts: Counts, side: int) -> Collection | None:
     """Find .npz files of `images` uint8 (N, side, side, 3), blue before red, and their labels."""
     arrays = {
         name: array
@@ -104,7 +107,7 @@ def find_npz_arrays(tree: Tree, classes: Mapping[str, int], side: int) -> Collec
     if not arrays:
         return None
     sizes = {name: array.shape[0] for name, array in arrays.items()}
-    splits = _labelled(tree, arrays, sizes, read_pickles(tree), classes)
+    splits = _labelled(tree, arrays, sizes, read_pickles(tree), counts)
     places = {
         label: places_in(index, rows)
         for index, split in enumerate(splits.values())
@@ -135,7 +138,7 @@ def _open_npz(tree: Tree, name: str, side: int) -> StoredArray | None:
     tree.keep(member)
     array = open_npy(OpenFile(member, tree.path, f"{name}/{_MEMBER}"))
     if not is_images(array, side):
-        raise DataError(f"{tree.path}: {name} has no images of {side} × {side} pixels; get it again.")
+        raise DataError(f"{where(tree.path, name)} has no images of {side} × {side} pixels; get it again.")
     return array
 
 
@@ -149,15 +152,18 @@ def _labelled(
     images: Mapping[str, Payload],
     sizes: Mapping[str, int],
     pickles: Pickles,
-    classes: Mapping[str, int],
+    counts: Counts,
 ) -> dict[str, _Split[Payload]]:
     """Join images and labels of as many images, and tell the splits apart by their numbers of classes."""
     found: dict[str, tuple[str, _Labels]] = {}
+    lonely: set[str] = set()  # splits whose labels fit no images
     for labels in _read_labels(tree, pickles):
         fitting = [name for name, size in sizes.items() if size == len(labels.labels)]
-        numbers = len(np.unique(labels.labels))
-        split = next((name for name, number in classes.items() if number == numbers), None)
-        if split is None or not fitting:
+        split = _split_of(labels, counts)
+        if split is None:
+            continue
+        if not fitting:
+            lonely.add(split)
             continue
         if split in found:
             raise DataError(
@@ -165,15 +171,12 @@ def _labelled(
             )
         # Of files with as many images, those belong together that are called alike.
         found[split] = max(fitting, key=partial(_alike, labels.name)), labels
-    missing = [split for split in classes if split not in found]
-    if missing:
-        raise pickles.fault or DataError(
-            f"{tree.path} lacks images or labels of {' and '.join(missing)} of tieredImageNet, or they do "
-            "not fit each other; put all six files into one folder and pass that."
-        )
+    if len(found) < len(counts):
+        missing = _missing_parts(found.keys(), lonely, set(sizes.values()), counts)
+        raise pickles.fault or lacking(tree, "tieredImageNet", missing)
     seen: Counter[str] = Counter()
     result = {}
-    for split in classes:
+    for split in counts:
         name, labels = found[split]
         rows = {
             _class_name(split, labels, label, seen): own
@@ -181,6 +184,28 @@ def _labelled(
         }
         result[split] = _Split(name, images[name], rows)
     return result
+
+
+def _split_of(labels: _Labels, counts: Counts) -> str | None:
+    """Return the split that has as many classes as these labels."""
+    numbers = len(np.unique(labels.labels))
+    return next((split for split, (classes, _) in counts.items() if classes == numbers), None)
+
+
+def _missing_parts(
+    found: Set[str], with_labels: Set[str], numbers_of_images: Set[int], counts: Counts
+) -> list[str]:
+    """Say which of the six parts are missing; images without labels are told by how many they are."""
+    missing = []
+    for split in [split for split in counts if split not in found]:
+        images, labels = counts[split][1] in numbers_of_images, split in with_labels
+        if not images:
+            missing.append(f"{split} images")
+        if not labels:
+            missing.append(f"{split} labels")
+        elif images:
+            missing.append(f"{split} labels that fit its images")
+    return missing
 
 
 def _alike(one: str, other: str) -> int:
@@ -205,8 +230,10 @@ def _read_labels(tree: Tree, pickles: Pickles) -> list[_Labels]:
         if any(known.name == name for known in result):
             continue
         labels = whole_numbers(value.get("label_specific", value.get("labels")))
+        if labels is None and "label_specific" not in value:
+            continue  # a stranger
         if labels is None or not len(labels):
-            raise DataError(f"{tree.path}: {name} has labels that are no whole numbers; get it again.")
+            raise DataError(f"{where(tree.path, name)} has labels that are no whole numbers; get it again.")
         result.append(_Labels(name, labels, _texts(value.get("label_specific_str"))))
     return result
 

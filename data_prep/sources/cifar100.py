@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.archives import Tree
+from data_prep.archives import Tree, lacking, where
 from data_prep.errors import DataError
 from data_prep.forms import Collection, Form
 from data_prep.forms.arrays import ArrayImages, whole_numbers
@@ -57,10 +57,12 @@ def find_official_pickles(tree: Tree) -> Collection | None:
         data, labels = value["data"], whole_numbers(value["fine_labels"])
         files = _file_names(value["filenames"])
         if not isinstance(data, StoredArray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
-            raise DataError(f"{tree.path}: {name} has no images of 32 × 32 pixels in `data`; get it again.")
+            raise DataError(
+                f"{where(tree.path, name)} has no images of 32 × 32 pixels in `data`; get it again."
+            )
         if labels is None or files is None or not data.shape[0] == len(labels) == len(files):
             raise DataError(
-                f"{tree.path}: {name} does not have a label and a file name for each image; get it again."
+                f"{where(tree.path, name)} has not a label and a file name for each image; get it again."
             )
         images += zip(labels.tolist(), files, [len(arrays)] * len(files), range(len(files)), strict=True)
         arrays.append(data)
@@ -68,8 +70,11 @@ def find_official_pickles(tree: Tree) -> Collection | None:
         if pickles.fault:
             raise pickles.fault
         return None
-    images.sort()
     known = class_names()
+    if len(arrays) == 1 and len(images) < len(known) * IMAGES_PER_CLASS:
+        train = len(images) > len(known) * IMAGES_PER_CLASS / 2
+        raise lacking(tree, "CIFAR-100", ["test" if train else "train"])
+    images.sort()
     places: dict[str, list[tuple[int, int]]] = {name: [] for name in known}
     for label, _, array, row in images:
         if not 0 <= label < len(known):
@@ -86,6 +91,7 @@ def find_parquet(tree: Tree) -> Collection | None:
     tables = read_tables(tree, "img", "fine_label")
     if tables is None:
         return None
+    tables.check_complete("uoft-cs/cifar100", ("train", "test"), 100 * IMAGES_PER_CLASS)
     # By label: among the names that these tables bring along is "cra", which is the crab.
     files = tables.files_by_class(dict(enumerate(class_names())))
     check_counts(tree, files, IMAGES_PER_CLASS)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from data_prep.archives import Tree
+from data_prep.archives import FileTree, Tree
 from data_prep.class_split import ClassSplit
 from data_prep.errors import DataError
 from data_prep.fitting import Fit
@@ -25,7 +25,9 @@ def _configured(name: str, options: OwnOptions) -> Source:
     channels = 1 if options.grayscale else 3
     class_split = ClassSplit.parse(options.class_split or CLASS_SPLIT)
 
-    def find(tree: Tree) -> Collection:
+    def find(tree: Tree) -> Collection | None:
+        if isinstance(tree, FileTree):
+            return None
         found = find_own_images(tree, cast(Fit, fit), channels)
         if found.parts is not None and options.class_split is not None:
             raise DataError(

@@ -1,6 +1,6 @@
 """miniImageNet: 100 classes of ImageNet, 600 images each, in the split of Ravi and Larochelle, 64/16/20."""
 
-from data_prep.archives import Tree
+from data_prep.archives import Tree, where
 from data_prep.errors import DataError
 from data_prep.forms import Collection, own_splits
 from data_prep.forms.arrays import is_images, whole_numbers
@@ -38,15 +38,17 @@ def find_caches(tree: Tree) -> Collection | None:
     for name, value in pickles.dicts("image_data", "class_dict"):
         images, classes = value["image_data"], value["class_dict"]
         if not isinstance(images, StoredArray) or not is_images(images, IMAGE_SIZE):
-            raise DataError(f"{tree.path}: {name} has no images of 84 × 84 pixels in `image_data`.")
+            raise DataError(f"{where(tree.path, name)} has no images of 84 × 84 pixels in `image_data`.")
         if not isinstance(classes, dict):
-            raise DataError(f"{tree.path}: {name} has no dict as `class_dict`; get it again.")
+            raise DataError(f"{where(tree.path, name)} has no dict as `class_dict`; get it again.")
         rows = {str(wnid): whole_numbers(indices) for wnid, indices in classes.items()}
         known = {wnid: own for wnid, own in rows.items() if own is not None and len(own)}
         if len(known) < len(rows) or any(
             own.min() < 0 or own.max() >= images.shape[0] for own in known.values()
         ):
-            raise DataError(f"{tree.path}: {name} has indices of images that are not there; get it again.")
+            raise DataError(
+                f"{where(tree.path, name)} has indices of images that are not there; get it again."
+            )
         parts.append(Part(name, images, known))
     return _joined(tree, pickles, parts, "cache pickles of miniImageNet")
 
@@ -95,11 +97,15 @@ def find_parquet(tree: Tree) -> Collection | None:
             label: wnid_in((path or "").rsplit("/", 1)[-1])
             for label, path in zip(tables.labels, tables.paths, strict=True)
         }
-    if set(names.values()) != set(_class_names()):
-        raise DataError(
-            f"{tree.path} has parquet files whose labels are not the 100 classes of miniImageNet; get "
-            "timm/mini-imagenet again."
-        )
+    strange = DataError(
+        f"{tree.path} has parquet files whose labels are not the 100 classes of miniImageNet; get "
+        "timm/mini-imagenet again."
+    )
+    if not set(names.values()) <= set(_class_names()):
+        raise strange
+    tables.check_complete("timm/mini-imagenet", ("train", "validation", "test"), 100 * IN_PARQUET)
+    if len(set(names.values())) < 100:
+        raise strange
     files = tables.files_by_class({label: name for label, name in names.items() if name})
     check_counts(tree, files, IN_PARQUET)
     note = (

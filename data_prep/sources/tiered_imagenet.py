@@ -24,12 +24,12 @@ def _lists() -> dict[str, list[str]]:
 
 def find_pickles(tree: Tree) -> Collection | None:
     """Find {train,val,test}_images_png.pkl with their labels."""
-    return _checked(tree, find_png_pickles(tree, _class_numbers(), IMAGE_SIZE))
+    return _checked(tree, find_png_pickles(tree, COUNTS, IMAGE_SIZE))
 
 
 def find_arrays(tree: Tree) -> Collection | None:
     """Find {train,val,test}_images.npz with their labels."""
-    return _checked(tree, find_npz_arrays(tree, _class_numbers(), IMAGE_SIZE))
+    return _checked(tree, find_npz_arrays(tree, COUNTS, IMAGE_SIZE))
 
 
 def find_folders(tree: Tree) -> Collection | None:
@@ -38,10 +38,6 @@ def find_folders(tree: Tree) -> Collection | None:
     if files is None:
         return None
     return _checked(tree, EncodedImages(f"class folders of images ({tree.kind})", tree, files, _FILES))
-
-
-def _class_numbers() -> dict[str, int]:
-    return {split: classes for split, (classes, _) in COUNTS.items()}
 
 
 def _checked(tree: Tree, images: Collection | None) -> Collection | None:

@@ -1,11 +1,15 @@
 """Fixtures of the tests of data preparation."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import forms_support as forms
 import pytest
 from data_prep_support import write_small_store
+from known_forms import FEW, FORMS, AllPictures, few, write
 
 from data_prep import prepare
+from data_prep.sources import cifar100, find_source, mini_imagenet, tiered_imagenet
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +22,41 @@ def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(tmp_path: Path) -> Path:
     """Path of a small store that a test may damage."""
     return write_small_store(tmp_path / "small.h5")
+
+
+@pytest.fixture
+def small_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the datasets have a few images a class."""
+    monkeypatch.setattr(cifar100, "IMAGES_PER_CLASS", FEW)
+    monkeypatch.setattr(mini_imagenet, "IMAGES_PER_CLASS", FEW)
+    monkeypatch.setattr(mini_imagenet, "IN_PARQUET", FEW)
+    counts = {split: (classes, classes) for split, (classes, _) in tiered_imagenet.COUNTS.items()}
+    monkeypatch.setattr(tiered_imagenet, "COUNTS", counts)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> AllPictures:
+    """Images of each dataset, made once."""
+    result = {}
+    for dataset in FORMS:
+        source = find_source(dataset)
+        size, kind = (32, "PNG") if source.image_size == 32 else (84, "JPEG")
+        kind = "PNG" if dataset == "tieredimagenet" else kind
+        lists = source.splits(None)  # type: ignore[arg-type]  # these follow their lists
+        result[dataset] = {
+            split: forms.make_pictures(dict.fromkeys(sorted(names), few(dataset)), size, kind, seed)
+            for seed, (split, names) in enumerate(lists.items())
+        }
+    return result
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory, pictures: AllPictures) -> Callable[[str, str], Path]:
+    """Return what writes a form once, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("forms")
+
+    def get(dataset: str, form: str) -> Path:
+        path = folder / dataset / form
+        return path if path.exists() else write(path, dataset, form, pictures)
+
+    return get

@@ -1,5 +1,6 @@
 """Folders, zips and tars: the same view of each, and nothing hostile gets through."""
 
+import hashlib
 import io
 import os
 import tarfile
@@ -7,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,13 +133,38 @@ def test_a_gzip_bomb_is_refused(tmp_path: Path) -> None:
         open_tree(path)
 
 
-def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file or folder"):
         open_tree(tmp_path / "nothing.zip")
-    for data in (b"", b"text", b"PK\3\4 and then nothing", b"\x1f\x8bnothing"):
+    for data in (b"PK\3\4 and then nothing", b"\x1f\x8bnothing"):
         (tmp_path / "file.zip").write_bytes(data)
         with pytest.raises(DataError, match=r"file\.zip"):
             open_tree(tmp_path / "file.zip")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes with names")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"pipe is neither a file nor a folder"):
+        open_tree(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("data", [b"", b"text", "npz"])
+def test_any_other_file_is_a_tree_of_its_own(tmp_path: Path, data: bytes | str) -> None:
+    path = tmp_path / "file.zip"
+    if data == "npz":
+        np.savez(tmp_path / "file.npz", images=np.zeros(5))
+        (tmp_path / "file.npz").rename(path)
+    else:
+        path.write_bytes(data)  # type: ignore[arg-type]
+    content = path.read_bytes()
+    with open_tree(path) as tree:
+        assert (tree.kind, tree.names()) == ("file", ["file.zip"])
+        assert tree.read("file.zip") == tree.open("file.zip").read() == content
+        assert tree.head("file.zip", 3) == content[:3]
+        assert tree.sha256() == hashlib.sha256(content).hexdigest()
+    with MountedTree(FolderTree(tmp_path)) as tree:
+        assert tree.names() == ["file.zip"]
 
 
 @settings(max_examples=60, deadline=None)
