@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from data_prep.store import Split, Store
-from pamela_cli.config import Config
+from pamela_cli.config import SINE, Config
 from pamela_cli.engine.backbones import MLP, Backbone, Conv4
 from pamela_cli.engine.episodes import (
     EpisodeSource,
@@ -58,23 +58,36 @@ class TaskSet:
                 yield self.source.draw(address, 0, torch.arange(start, stop))
 
 
+def network(config: Config) -> Backbone:
+    """The network that the settings of a run describe, for sine waves or its images."""
+    if config.dataset == SINE:
+        return MLP((1, config.width, config.width, 1))
+    if config.way is None or config.channels is None or config.image_size is None:
+        raise PamelaError("the settings name no image_size and channels: they are not those of a whole run.")
+    return Conv4(config.way, config.channels, config.image_size, config.width)
+
+
+def update_rule(config: Config, backbone: Backbone) -> UpdateRule:
+    """The update rule that the settings of a run describe."""
+    assert config.steps is not None  # filled in where settings are resolved
+    return UpdateRule(METHODS[config.method], backbone.layout, config.steps, config.skip_interval)
+
+
 class Problem:
     """The network, objective and tasks of ``config`` on ``device``; ``store`` is None for sine waves."""
 
     def __init__(self, config: Config, store: Store | None, device: torch.device) -> None:
         self.config, self.store, self.device = config, store, device
         self.dtype = torch.float64 if config.precision == "float64" else torch.float32
-        self.backbone: Backbone
         if store is None:
-            self.backbone = MLP((1, config.width, config.width, 1))
+            self.backbone = network(config)
             return
         if store.image_size not in IMAGE_SIZES:
             raise PamelaError(
                 f"{store.path} has images of {store.image_size}×{store.image_size}, and the network takes "
                 f"{IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}; prepare it again with --image-size."
             )
-        assert config.way is not None  # settings for images always have it
-        self.backbone = Conv4(config.way, store.channels, store.image_size, config.width)
+        self.backbone = network(replace(config, channels=store.channels, image_size=store.image_size))
         self._pools: dict[str, ImagePool] = {}
 
     def check(self) -> list[str]:
@@ -100,8 +113,7 @@ class Problem:
     def learner(self) -> Learner:
         """A fresh learner on the device, started from the config's seed."""
         config = self.config
-        assert config.steps is not None
-        rule = UpdateRule(METHODS[config.method], self.backbone.layout, config.steps, config.skip_interval)
+        rule = update_rule(config, self.backbone)
         fresh = Learner.initial(self.backbone, rule, config.inner_lr, config.seed)
         return fresh.to(self.device, self.dtype)
 

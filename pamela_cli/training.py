@@ -23,7 +23,8 @@ from pamela_cli.environment import record_environment
 from pamela_cli.errors import PamelaError
 from pamela_cli.judging import judge, load_learner
 from pamela_cli.problem import Problem, TaskSet
-from pamela_cli.report.figures import training_curves
+from pamela_cli.report.figures import run_title, training_curves
+from pamela_cli.report.trends import Trends, draw_trends
 from pamela_cli.results import Protocol, result_record, score_text
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, task_set_name, write_scores
@@ -253,6 +254,7 @@ class Training:
             **records,
         }
         training_curves(self.folder.metrics(), self.folder.figures / "training", config)
+        draw_trends(Trends.of(best), self.folder.figures / "trends", run_title(config))
         write_scores(self.folder.scores, stored)
         self.folder.write_summary(summary)
         return summary

@@ -65,9 +65,10 @@ class Layout:
 
     def q_size(self, granularity: Granularity) -> int:
         """Learned numbers of one Q_j: the layers' own sharing, or one per parameter (Meta-SGD)."""
-        return sum(self._q_sizes(granularity))
+        return sum(self.q_sizes(granularity))
 
-    def _q_sizes(self, granularity: Granularity) -> list[int]:
+    def q_sizes(self, granularity: Granularity) -> list[int]:
+        """The same, layer by layer."""
         return [layer.kernels if granularity == "kernel" else layer.size for layer in self.layers]
 
     def unpack(self, theta: Tensor) -> list[Tensor]:
@@ -89,7 +90,7 @@ class Layout:
         if granularity == "parameter" or all(layer.sharing == "parameter" for layer in self.layers):
             return q
         pieces: list[Tensor] = []
-        for layer, part in zip(self.layers, q.split(self._q_sizes("kernel"), dim=1), strict=True):
+        for layer, part in zip(self.layers, q.split(self.q_sizes("kernel"), dim=1), strict=True):
             if layer.sharing == "parameter":
                 pieces.append(part)
                 continue
@@ -105,5 +106,5 @@ class Layout:
 
     def split_q(self, q: Tensor, granularity: Granularity) -> dict[str, Tensor]:
         """Learned Q by layer, each (n, numbers), for people and files."""
-        parts = q.split(self._q_sizes(granularity), dim=1)
+        parts = q.split(self.q_sizes(granularity), dim=1)
         return {layer.name: part for layer, part in zip(self.layers, parts, strict=True)}

@@ -29,6 +29,8 @@ STYLE: Any = {
     "legend.frameon": False,
     "savefig.dpi": 200,
     "pdf.fonttype": 42,
+    # Names of runs and datasets are shown as they are, dollar signs included.
+    "text.parse_math": False,
 }
 Floats = NDArray[np.float64]
 
@@ -70,7 +72,7 @@ def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -
                 axis_format(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
         axes.set_xlabel("outer step")
         axes.set_ylabel("query MSE after adaptation" if config.way is None else "query accuracy [%]")
-        axes.set_title(_title(config), fontsize=9)
+        axes.set_title(run_title(config), fontsize=9)
         axes.legend()
         rows = [["train", s, v, ""] for s, v in train] + [["validation", *row] for row in val]
         return save(figure, stem, ["tasks", "outer step", name, "ci95"], rows)
@@ -156,6 +158,7 @@ def _moving_median(values: Floats, width: int) -> Floats:
     return np.array([np.median(values[start : i + 1]) for i, start in enumerate(starts)])
 
 
-def _title(config: Config) -> str:
+def run_title(config: Config) -> str:
+    """What a run is about, above its figures."""
     way = f"{config.way}-way " if config.way else ""
     return f"{config.method} on {config.dataset}, {way}{config.shot}-shot, seed {config.seed}"
