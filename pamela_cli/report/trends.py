@@ -202,8 +202,8 @@ def _heat_map(
     axes: Axes, values: Floats, rows: tuple[str, ...], columns: list[str], colours: Any, largest: float | None
 ) -> Any:
     """Draw values (rows, columns); around 0 as far as ``largest`` if given. Returns the image."""
-    limits = {} if largest is None else {"vmin": -largest, "vmax": largest}
-    image = axes.imshow(values, cmap=colours, aspect="auto", **limits)
+    smallest = None if largest is None else -largest
+    image: Any = axes.imshow(values, cmap=colours, aspect="auto", vmin=smallest, vmax=largest)
     axes.grid(visible=False)
     axes.set_yticks(range(len(rows)), rows)
     if len(columns) > _NAMED_COLUMNS:
