@@ -138,7 +138,7 @@ def _root(
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code. Errors end in one sentence on stderr."""
-    from pamela_cli.commands import evaluate, meta_train, prepare  # noqa: F401  (each registers its verb)
+    from pamela_cli.commands import ablate, evaluate, meta_train, prepare  # noqa: F401  (each registers its verb)
 
     signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -60,9 +60,13 @@ class Console:
     def result(self, renderable: Any, document: dict[str, Any]) -> None:
         """The result: a table for people, or the document where ``--json`` asks for it."""
         if self.as_json:
-            print(json.dumps(finite(document), ensure_ascii=False))
+            self.document(document)
         else:
             self._out.print(renderable)
+
+    def document(self, document: dict[str, Any]) -> None:
+        """One JSON document on stdout."""
+        print(json.dumps(finite(document), ensure_ascii=False))
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Bar]:

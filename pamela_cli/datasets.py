@@ -15,9 +15,9 @@ from pamela_cli.signals import StopRequest
 PREFERRED, EMBEDDED = "miniimagenet", "glyphs"
 
 
-def recipe(dataset: str) -> Layer:
-    """The defaults of a dataset; none of its own: those of the settings."""
-    file = files("pamela_cli") / "recipes" / f"{dataset}.toml"
+def recipe(dataset: str, of: str = "") -> Layer:
+    """The defaults of a dataset; none of its own: those of the settings. ``of`` is a subfolder of recipes."""
+    file = files("pamela_cli") / "recipes" / of / f"{dataset}.toml"
     # The name may come from a store: it must not lead out of the folder of recipes.
     if "/" in dataset or "\\" in dataset or not file.is_file():
         return Layer({})

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from pamela_cli.cli import Context
 from pamela_cli.config import SINE, Config
 from pamela_cli.datasets import open_same_kind, open_trained_dataset
-from pamela_cli.engine.evaluation import NormSource, TaskScores, paired_advantage
+from pamela_cli.engine.evaluation import Floats, NormSource, TaskScores, paired_advantage
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Tasks
@@ -176,16 +175,22 @@ def _draw(judged: list[Judged]) -> list[str]:
 def _draw_waves(judged: Judged) -> Any:
     """The first waves of the task set, with the curve after each update (paper figure 4)."""
     tasks: Tasks = next(judged.tasks.batches(SHOWN_WAVES))
-    learner, objective = judged.learner, judged.problem.objective()
+    curves = fit_curves(judged.learner, judged.problem, tasks, judged.protocol.steps)
+    return fitted_waves(judged.folder.name, *curves, judged.folder.figures / "fitted-waves")
+
+
+def fit_curves(
+    learner: Learner, problem: Problem, tasks: Tasks, steps: int
+) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], Floats]:
+    """Sine waves: support x, y (T, K), true x, y (T, points), fits (updates + 1, T, points)."""
     with torch.no_grad():
         spread = learner.spread()
     vectors = (learner.theta.detach().requires_grad_(), *spread)
-    trajectory = inner_loop(learner, objective, tasks, vectors, judged.protocol.steps)
+    trajectory = inner_loop(learner, problem.objective(), tasks, vectors, steps)
     with torch.no_grad():
         fits = torch.stack([learner.backbone(theta, tasks.query_x) for theta in trajectory])
-    arrays = [t[..., 0].double().cpu().numpy() for t in (tasks.support_x, tasks.support_y, tasks.query_x)]
-    truth = tasks.query_y[..., 0].double().cpu().numpy()
-    return fitted_waves(
-        judged.folder.name, (arrays[0], arrays[1]), (arrays[2], truth),
-        np.asarray(fits[..., 0].double().cpu().numpy()), judged.folder.figures / "fitted-waves",
-    )  # fmt: skip
+    support_x, support_y, x, y, curves = (
+        t[..., 0].double().cpu().numpy()
+        for t in (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y, fits)
+    )
+    return (support_x, support_y), (x, y), curves

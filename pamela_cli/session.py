@@ -22,8 +22,14 @@ from pamela_cli.signals import StopRequest
 from pamela_cli.training import Training
 
 
-def train(context: Context, run: str | None, config_file: Path | None, device_name: str) -> dict[str, Any]:
-    """Start a run and take it to its end; returns its summary."""
+def train(
+    context: Context,
+    run: str | None,
+    config_file: Path | None,
+    device_name: str,
+    cores: int | None = None,
+) -> dict[str, Any]:
+    """Start a run and take it to its end, on so many CPU cores (None: all); returns its summary."""
     console = context.console
     device = device_of(device_name)
     layers = [read_config_file(config_file)] if config_file else []
@@ -32,13 +38,13 @@ def train(context: Context, run: str | None, config_file: Path | None, device_na
     named = resolve(layers).dataset
     dataset = named or default_dataset(context.data_dir, console)
     name, kind, store = open_dataset(dataset, context.data_dir, console)
-    found = Layer({"dataset": name} | _facts(store))
-    _check_store(layers, found, store)
+    found = Layer({"dataset": name} | store_facts(store))
+    check_store(layers, found, store)
     config = resolve([recipe(kind), *layers, found])
     problem = Problem(config, store, device)
     for note in problem.check():
         console.warn(note)
-    plan = Plan.choose(device, config.meta_batch, convolutional=store is not None)
+    plan = Plan.choose(device, config.meta_batch, convolutional=store is not None, cores=cores)
     folder = create_run(context.runs_dir, run, config, asdict(plan))
     console.say(f"run {folder.path} on {describe(device)}: {_headline(config)}")
     with StopRequest() as stop:
@@ -61,7 +67,8 @@ def resume(context: Context, run: str, device_name: str) -> dict[str, Any]:
             )
     if moved == config.dataset:
         moved = None
-    summary = folder.read_summary()
+    # What an earlier version finished has no scores: it is tested again.
+    summary = folder.read_summary() if folder.scores.exists() else None
     store = None
     if summary is None or moved is not None:
         store = open_trained_dataset(config, moved, context.data_dir, context.console)
@@ -94,8 +101,8 @@ def describe(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
 
 
-def _facts(store: Store | None) -> dict[str, Any]:
-    """What a run records of its store."""
+def store_facts(store: Store | None) -> dict[str, Any]:
+    """What a run records of its store; nothing of sine waves."""
     if store is None:
         return {}
     return {"store_sha256": store.sha256, "image_size": store.image_size, "channels": store.channels}
@@ -111,7 +118,8 @@ def _resume_command(context: Context, folder: RunFolder, store: Store | None) ->
     return shlex.join(words)
 
 
-def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None:
+def check_store(layers: list[Layer], found: Layer, store: Store | None) -> None:
+    """Make sure that the store is the one that a file of settings was made for."""
     for layer in layers:
         wanted = layer.values.get("store_sha256")
         if wanted is not None and store is not None and wanted != found.values["store_sha256"]:

@@ -31,8 +31,10 @@ class Plan:
     threads: int
 
     @classmethod
-    def choose(cls, device: torch.device, meta_batch: int, convolutional: bool) -> Plan:
-        """The fastest plan known for a meta-batch of ``meta_batch`` tasks.
+    def choose(
+        cls, device: torch.device, meta_batch: int, convolutional: bool, cores: int | None = None
+    ) -> Plan:
+        """The fastest plan known for a meta-batch of ``meta_batch`` tasks, on so many cores (None: all).
 
         On the CPU, convolutional tasks run side by side, since threads inside small operators gain
         little; a network of a few thousand numbers takes the whole meta-batch in one thread, since
@@ -41,7 +43,7 @@ class Plan:
         if device.type != "cpu" or not convolutional:
             judged = 16 if convolutional else 250
             return cls(str(device), meta_batch, judged, workers=1, threads=1)
-        cores = available_cores()
+        cores = cores or available_cores()
         workers = min(cores, meta_batch)
         return cls(str(device), 1, 1, workers, threads=cores // workers)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -
         figure = Figure(figsize=(5, 3.2))
         axes = figure.add_subplot()
         steps, raw = np.array(train).T if train else (np.empty(0), np.empty(0))
-        smooth = _moving_median(raw, max(1, len(raw) // 50))
+        smooth = moving_median(raw, max(1, len(raw) // 50))
         axes.plot(steps, scale * raw, color=COLOURS[5], linewidth=0.5, alpha=0.5)
         axes.plot(steps, scale * smooth, color=COLOURS[0], label="training tasks (moving median)")
         if val:
@@ -67,9 +68,7 @@ def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -
                 label="validation tasks (95 % interval)",
             )  # fmt: skip
         if config.way is None:
-            axes.set_yscale("log")
-            for axis_format in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                axis_format(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+            plain_log_axis(axes)
         axes.set_xlabel("outer step")
         axes.set_ylabel("query MSE after adaptation" if config.way is None else "query accuracy [%]")
         axes.set_title(run_title(config), fontsize=9)
@@ -152,7 +151,14 @@ def fitted_waves(
         return save(figure, stem, header, rows)
 
 
-def _moving_median(values: Floats, width: int) -> Floats:
+def plain_log_axis(axes: Axes) -> None:
+    """Make the y axis logarithmic, with numbers as people write them."""
+    axes.set_yscale("log")
+    for axis_format in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis_format(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+
+
+def moving_median(values: Floats, width: int) -> Floats:
     """Median of the last ``width`` values at each place: single tasks that explode do not hide the rest."""
     starts = np.maximum(np.arange(len(values)) + 1 - width, 0)
     return np.array([np.median(values[start : i + 1]) for i, start in enumerate(starts)])

@@ -1,0 +1,112 @@
+"""The cells of an ablation, and the runs that they are: found by their settings, not by their names."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pamela_cli.ablation.grid import Variant
+from pamela_cli.config import Config
+from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.methods import METHODS
+from pamela_cli.runs import RunFolder, default_name
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of an ablation: a variant under one seed, and the run that it is, if there is one."""
+
+    variant: Variant
+    config: Config
+    folder: RunFolder | None = None
+
+    @property
+    def seed(self) -> int:
+        """Of its initialization and training tasks."""
+        return self.config.seed
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained to its end, and its score of every task is there."""
+        return self.folder is not None and self.folder.summary_file.exists() and self.folder.scores.exists()
+
+    def __str__(self) -> str:
+        return f"{self.variant.label}, n = {self.variant.steps}, seed {self.seed}"
+
+
+def make_cells(
+    variants: Iterable[Variant], seeds: Iterable[int], base: Config, runs: list[tuple[Config, RunFolder]]
+) -> list[Cell]:
+    """The cells that are trained, each with the run that has its settings.
+
+    Variants that make no connection are +Q, and no cells of their own.
+    """
+    trained = dict.fromkeys(variant.trained_as for variant in variants)
+    cells = []
+    for seed, variant in itertools.product(seeds, trained):
+        config = replace(
+            base, method=variant.method, steps=variant.steps, skip_interval=variant.skip_interval, seed=seed
+        )
+        cells.append(Cell(variant, config, find_cell(config, runs)))
+    return cells
+
+
+def all_runs(runs_dir: Path) -> list[tuple[Config, RunFolder]]:
+    """The runs in a folder with their settings; folders that are none, or damaged ones, are passed over."""
+    found = []
+    for file in sorted(runs_dir.glob("*/config.toml")):
+        folder = RunFolder(file.parent)
+        try:
+            found.append((folder.read_config()[0], folder))
+        except (PamelaError, UsageError):
+            continue
+    return found
+
+
+def find_cell(config: Config, runs: Iterable[tuple[Config, RunFolder]]) -> RunFolder | None:
+    """The run with these settings: a finished one before one that goes on."""
+    same = [folder for other, folder in runs if nameless(other) == nameless(config)]
+    return min(same, key=lambda folder: (not folder.summary_file.exists(), len(folder.name)), default=None)
+
+
+def nameless(config: Config) -> Config:
+    """The settings, where what a store is called does not count, only what is in it."""
+    return config if config.store_sha256 is None else replace(config, dataset=None)
+
+
+def earlier_cells(
+    base: Config, seeds: list[int] | None, runs: Iterable[tuple[Config, RunFolder]], any_budget: bool
+) -> list[Cell]:
+    """The finished runs that differ from ``base`` in variant and seed only, one for each.
+
+    ``seeds`` None takes all; ``any_budget`` those of other numbers of iterations, too.
+    """
+    cells: dict[tuple[Variant, int, int], Cell] = {}
+    for config, folder in runs:
+        cell = Cell(Variant.of(config), config, folder)
+        wanted = seeds is None or config.seed in seeds
+        if wanted and cell.finished and _shared(config, any_budget) == _shared(base, any_budget):
+            cells.setdefault((cell.variant, config.seed, config.iterations), cell)
+    return list(cells.values())
+
+
+def _shared(config: Config, any_budget: bool) -> Config:
+    """The settings that all cells of an ablation have in common."""
+    shared = replace(nameless(config), method="maml", steps=None, skip_interval=None, seed=0)
+    return replace(shared, iterations=1, val_every=1, val_tasks=2) if any_budget else shared
+
+
+def free_names(cells: Iterable[Cell], runs_dir: Path) -> Iterator[str]:
+    """A name for the run of each cell that has none: the usual one, with what sets the cell apart."""
+    given: set[str] = set()
+    for cell in cells:
+        v, stem = cell.variant, default_name(cell.config)
+        own_steps = v.steps != METHODS[v.method].default_steps
+        parts = ([f"n{v.steps}"] if own_steps else []) + ([f"w{v.skip_interval}"] if v.skip_interval else [])
+        stem = "-".join([stem, *parts])
+        names = (stem if count == 1 else f"{stem}-{count}" for count in itertools.count(1))
+        name = next(n for n in names if n not in given and not (runs_dir / n).exists())
+        given.add(name)
+        yield name

@@ -1,0 +1,93 @@
+"""Which variants an ablation compares (paper section 4.4): the rows of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pamela_cli.config import Config
+from pamela_cli.errors import UsageError
+from pamela_cli.methods import METHODS
+
+AXES = ("variant", "skip-interval", "steps")
+"""What ``--vary`` can vary."""
+
+MOST_STEPS = 10
+"""Updates up to which ``--vary steps`` goes, if not told otherwise."""
+
+
+@dataclass(frozen=True, order=True)
+class Variant:
+    """One setting of the update rule: a method, its updates n, and the interval w of its connections."""
+
+    method: str
+    steps: int
+    skip_interval: int | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> Variant:
+        """What a run is a case of."""
+        assert config.steps is not None
+        return cls(config.method, config.steps, config.skip_interval)
+
+    @property
+    def label(self) -> str:
+        """What tables call it, as the paper does."""
+        if self.skip_interval is not None:
+            return f"+Q+P^{self.skip_interval}"
+        return METHODS[self.method].title
+
+    @property
+    def trained_as(self) -> Variant:
+        """Itself, or +Q where w leaves no connection to make (⌊(n − 1)/w⌋ = 0)."""
+        if self.skip_interval is None or self.skip_interval < self.steps:
+            return self
+        return Variant("q", self.steps)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has the method's own number of updates, whatever the others have (Meta-SGD)."""
+        return self.steps == METHODS[self.method].default_steps == 1
+
+
+def grid(vary: str, steps: int, skip_interval: int) -> list[Variant]:
+    """The variants along an axis, in the table's order.
+
+    ``steps`` is the number of updates n, for "steps" the largest of them; ``skip_interval`` that of the
+    connections, where it is not what varies.
+    """
+    if vary == "steps":
+        kinds = (("maml", None), ("q", None), ("pamela", skip_interval))
+        return [Variant(method, n, w) for n in _to(steps) for method, w in kinds]
+    skips = [Variant("pamela", steps, w) for w in _to(steps - 1)]
+    if vary == "skip-interval":
+        return [Variant("maml", steps), Variant("q", steps), *skips]
+    others = [Variant("meta-sgd", METHODS["meta-sgd"].default_steps), Variant("q-shared", steps)]
+    return [Variant("maml", steps), *others, Variant("q", steps), *skips]
+
+
+def _to(last: int) -> range:
+    return range(1, last + 1)
+
+
+def in_order(variants: Iterable[Variant], steps: int) -> list[Variant]:
+    """Variants in the order of the tables: by updates, Meta-SGD's one standing with those of ``steps``."""
+    methods = list(METHODS)
+
+    def key(v: Variant) -> tuple[int, int, int]:
+        return (steps if v.alone else v.steps, methods.index(v.method), v.skip_interval or 0)
+
+    return sorted(variants, key=key)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """The seeds in ``0,1,2``."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--seeds must be whole numbers with commas between, not '{text}'.") from error
+    if min(seeds) < 0 or max(seeds) >= 2**63:
+        raise UsageError(f"--seeds must be at least 0 and below 2^63, not {text}.")
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds has a seed twice: {text}.")
+    return seeds

@@ -1,0 +1,103 @@
+"""Processes that train cells side by side: as many at a time as there are slots, each with its device."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from pamela_cli.ablation.worker import Job, News, work
+from pamela_cli.signals import StopRequest
+
+OnNews = Callable[[int, News], None]
+"""Hears the index of a job and what it tells."""
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass
+class _Running:
+    index: int
+    device: str
+    process: BaseProcess
+    pipe: Connection
+    end: News | None = None
+
+
+def run_jobs(jobs: Sequence[Job], devices: Sequence[str], on_news: OnNews, stop: StopRequest) -> None:
+    """Work through the jobs in order, one at a time on each of the ``devices`` (slots; names may repeat).
+
+    ``on_news`` hears each job's end, too. After a request to stop, no further job is started, those at
+    work save and end, and all are waited for.
+    """
+    start = _context()
+    waiting = deque(enumerate(jobs))
+    free = deque(devices)
+    running: list[_Running] = []
+    asked = False
+    while waiting or running:
+        if stop and not asked:
+            asked = True
+            waiting.clear()
+            for one in running:
+                one.process.terminate()
+        while waiting and free:
+            index, job = waiting.popleft()
+            running.append(_start(start, index, replace(job, device=free.popleft())))
+        ready = wait([one.pipe for one in running], _POLL_SECONDS)
+        for one in [one for one in running if one.pipe in ready]:
+            if not _hear(one, on_news):
+                running.remove(one)
+                free.append(one.device)
+                on_news(one.index, one.end or _died(one.process, asked))
+
+
+def _context() -> Any:
+    """Where processes come from: forked from one that has imported everything, or else started afresh."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # The optimizer imports the compiler at its first step, which takes longer than everything else.
+    context.set_forkserver_preload(["pamela_cli.session", "torch._dynamo"])
+    return context
+
+
+def _start(context: Any, index: int, job: Job) -> _Running:
+    own, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(job, theirs), name=job.run.name)
+    process.start()
+    theirs.close()  # the last end is the process's: when it dies, the pipe says so
+    return _Running(index, job.device, process, own)
+
+
+def _hear(one: _Running, on_news: OnNews) -> bool:
+    """Take in what a process has sent; False when it has ended."""
+    try:
+        while one.pipe.poll():
+            news = one.pipe.recv()
+            if news.kind in ("done", "failed", "stopped"):
+                one.end = news
+            else:
+                on_news(one.index, news)
+    except (EOFError, OSError):
+        one.process.join()
+        one.pipe.close()
+        return False
+    return True
+
+
+def _died(process: BaseProcess, asked: bool) -> News:
+    """The end of a process that could not tell it."""
+    code = process.exitcode or 0
+    if asked:
+        return News("stopped", "")
+    if code < 0:
+        name = signal.Signals(-code).name
+        reason = f"its process was ended by {name}" + (": out of memory?" if name == "SIGKILL" else "")
+        return News("failed", reason)
+    return News("failed", f"its process ended with exit code {code}")

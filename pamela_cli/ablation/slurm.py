@@ -1,0 +1,96 @@
+"""Cells as a Slurm array, by submitit: `pip install "pamela-cli[slurm]"`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pamela_cli.ablation.pool import OnNews
+from pamela_cli.ablation.worker import Job, News, train_cell
+from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.signals import StopRequest
+
+_POLL_SECONDS = 1.0
+
+
+class CellTask:
+    """A cell as submitit runs it; one that Slurm preempts is submitted again and goes on."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def __call__(self) -> News:
+        """Train it; nobody hears of its progress."""
+        return train_cell(self.job, self)
+
+    def send(self, news: News) -> None:
+        """Write to the job's log what a cell would tell."""
+        if news.kind == "line":
+            print(news.text, flush=True)
+
+    def checkpoint(self) -> Any:
+        """What to submit after a preemption: the same, since a run goes on from its last checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(CellTask(self.job))
+
+
+def submit_jobs(
+    jobs: Sequence[Job], slots: Sequence[str], given: str, on_news: OnNews, stop: StopRequest
+) -> None:
+    """Submit the jobs as one array, as many at a time as there are slots, and wait for all of them.
+
+    ``given`` are submitit's parameters, ``timeout_min=240,slurm_partition=gpu``. A request to stop cancels
+    what is left.
+    """
+    executor = _executor(given, jobs[0].runs_dir / "slurm", len(slots))
+    with executor.batch():
+        submitted = [
+            executor.submit(CellTask(replace(job, device=slots[i % len(slots)], cores=None)))
+            for i, job in enumerate(jobs)
+        ]
+    left = dict(enumerate(submitted))
+    while left:
+        for index, one in list(left.items()):
+            if one.done():
+                del left[index]
+                on_news(index, _end(one))
+        if stop:
+            for one in left.values():
+                one.cancel()
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _executor(given: str, logs: Path, at_a_time: int) -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise UsageError('--slurm needs submitit: `pip install "pamela-cli[slurm]"`.') from error
+    parameters: dict[str, Any] = {"timeout_min": 24 * 60, "slurm_array_parallelism": at_a_time}
+    for part in given.split(","):
+        key, sign, value = part.partition("=")
+        if not sign or not key or not value:
+            raise UsageError(f"--slurm must be like timeout_min=240,slurm_partition=gpu, not '{given}'.")
+        parameters[key.strip()] = int(value) if value.strip().isdecimal() else value.strip()
+    try:
+        executor = submitit.AutoExecutor(folder=logs, cluster=parameters.pop("cluster", "slurm"))
+        executor.update_parameters(**parameters)
+    except (RuntimeError, NameError, TypeError, ValueError) as error:
+        raise UsageError(f"--slurm {given}: {' '.join(str(error).split())}") from error
+    return executor
+
+
+def _end(one: Any) -> News:
+    """How a submitted cell ended; one that broke off is marked, and says where its log is."""
+    try:
+        news = one.result()
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1]
+        return News("failed", f"its job {one.job_id} broke off ({reason}); see {one.paths.stderr}")
+    if not isinstance(news, News):
+        raise PamelaError(f"the job {one.job_id} returned something else than news.")
+    return news

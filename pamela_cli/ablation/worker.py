@@ -1,0 +1,125 @@
+"""Training one cell, in a process of its own: a cell that fails, or is killed, takes no other with it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import connection, parent_process
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+from pamela_cli.config import Layer
+from pamela_cli.console import Bar, Console
+from pamela_cli.errors import PamelaError, Stopped
+
+NEWS_INTERVAL = 0.5
+"""Seconds between two messages of a cell's progress."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What it takes to train a cell, picklable: its settings, and its run, which goes on if it is there."""
+
+    values: dict[str, Any]
+    run: Path
+    device: str
+    cores: int | None
+    data_dir: Path
+    runs_dir: Path
+
+
+class News(NamedTuple):
+    """What a cell tells: its progress (outer steps done, and how it goes), a line, or its end."""
+
+    kind: Literal["progress", "line", "done", "failed", "stopped"]
+    text: str
+    done: int = 0
+
+
+class Listener(Protocol):
+    """Where news go: the end of a pipe."""
+
+    def send(self, news: News) -> None:
+        """Pass them on."""
+
+
+class CellConsole(Console):
+    """A console whose messages reach the ablation's user through a :class:`Listener`."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(quiet=True)
+        self._listener = listener
+
+    def say(self, text: str) -> None:
+        """Nothing: the ablation says how far its cells are."""
+
+    def warn(self, text: str) -> None:
+        """A line for the ablation's user."""
+        self._listener.send(News("line", text))
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Bar]:
+        """Pass on the progress of training; that of tests is a note."""
+        yield _Forwarding(self._listener, what)
+
+
+class _Forwarding:
+    def __init__(self, listener: Listener, what: str) -> None:
+        self._listener, self._what = listener, what
+        self._told = 0.0
+
+    def update(self, done: int, note: str = "", total: int | None = None) -> None:
+        now = time.monotonic()
+        if self._what == "training" and now - self._told > NEWS_INTERVAL:
+            self._told = now
+            self._listener.send(News("progress", note, done))
+
+    def line(self, text: str) -> None:
+        pass
+
+
+def work(job: Job, listener: Listener) -> None:
+    """Train a cell and tell how it ended, as the target of a process."""
+    # Ctrl-C reaches every process of a terminal's group: this one shall hear of it once, from the parent.
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    _end_with_parent()
+    listener.send(train_cell(job, listener))
+
+
+def train_cell(job: Job, listener: Listener) -> News:
+    """Train a cell to its end, from its last checkpoint where there is one; returns how it ended."""
+    from data_prep import DataError
+    from pamela_cli import session
+    from pamela_cli.cli import Context
+
+    context = Context(CellConsole(listener), job.data_dir, job.runs_dir, Layer(job.values, "this ablation"))
+    try:
+        if job.run.exists():
+            session.resume(context, str(job.run), job.device)
+        else:
+            session.train(context, str(job.run), None, job.device, job.cores)
+    except Stopped as stop:
+        return News("stopped", str(stop))
+    except (PamelaError, DataError) as error:
+        return News("failed", str(error))
+    except Exception as error:
+        return News("failed", f"unexpected {type(error).__name__}: {error}")
+    return News("done", "")
+
+
+def _end_with_parent() -> None:
+    """Die at once when the parent does: nobody else may go on with a run that is still being trained."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch(sentinel: int) -> None:
+        connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

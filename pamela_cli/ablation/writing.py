@@ -1,0 +1,104 @@
+"""The folder of an ablation: its document, tables, and figures, made from the runs alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from pamela_cli.ablation.ablating import Ablation
+from pamela_cli.ablation.cells import Cell
+from pamela_cli.ablation.outcome import Row
+from pamela_cli.console import finite
+from pamela_cli.engine.evaluation import Floats, mean_ci95
+from pamela_cli.engine.tasks import Tasks
+from pamela_cli.evaluating import SHOWN_WAVES, fit_curves
+from pamela_cli.files import write_atomically
+from pamela_cli.judging import load_learner
+from pamela_cli.problem import Problem
+from pamela_cli.report import ablation_figures as draw
+from pamela_cli.report.ablations import FORMATS, title
+from pamela_cli.report.figures import fitted_waves, loss_by_update
+
+_SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv"}
+
+
+def write_ablation(found: Ablation) -> Iterator[Path]:
+    """Write all that an ablation has to show; yields the paths of what is worth looking at."""
+    folder = found.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(finite(found.document), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(folder / "ablation.json", text)
+    for name, render in FORMATS.items():
+        write_atomically(folder / f"table.{_SUFFIXES[name]}", render(found.document))
+    yield folder / "ablation.json"
+    if any(row.scores for row in found.rows):
+        yield from _figures(found, folder / "figures")
+
+
+def _figures(found: Ablation, folder: Path) -> Iterator[Path]:
+    document, name = found.document, title(found.document)
+    yield draw.dissection(document, folder / "dissection", name)
+    if len({row.variant.steps for row in found.rows if not row.variant.alone}) > 1:
+        yield draw.by_updates(document, folder / "by-updates", name)
+    shown = _shown(found)
+    cells = {row.variant.label: _first(row) for row in shown}
+    metrics = {label: cell.folder.metrics() for label, cell in cells.items() if cell.folder is not None}
+    yield draw.convergence(metrics, folder / "convergence", document, f"{name}, seed {_seed(shown)}")
+    unit = "squared error" if found.base.way is None else "cross-entropy, nats"
+    scores = [(row.variant.label, row.scores[_first(row).seed]) for row in shown]
+    subtitle = f"{name}, {found.base.test_tasks:,} test tasks, seed {_seed(shown)}"
+    trained = [row.variant.steps for row in shown]
+    yield loss_by_update(scores, folder / "loss-by-update", subtitle, trained, unit)
+    if found.by_shot:
+        yield draw.by_shot(_by_shot(found), folder / "by-shot", document)
+    if found.store is None:
+        yield from _sine_fits(found, cells, folder)
+
+
+def _shown(found: Ablation) -> list[Row]:
+    """The rows that curves are drawn of: MAML, Meta-SGD, +Q, and one with connections (w = 2 if there)."""
+    steps = found.base.steps or 0
+    most = max(row.iterations for row in found.rows)
+    rows = [row for row in found.rows if row.scores and row.iterations == most and row.status != "equal"]
+    here = [row for row in rows if row.variant.steps == steps or row.variant.alone] or rows
+    plain = [row for row in here if row.variant.method in ("maml", "meta-sgd", "q")]
+    skips = [row for row in here if row.variant.skip_interval is not None]
+    usual = [row for row in skips if row.variant.skip_interval == 2] or skips
+    return [*plain, *usual[:1]] or here
+
+
+def _first(row: Row) -> Cell:
+    """The cell of the first seed that has scores."""
+    return next(cell for cell in row.cells if cell.seed in row.scores)
+
+
+def _seed(rows: list[Row]) -> str:
+    return ", ".join(map(str, sorted({_first(row).seed for row in rows})))
+
+
+def _by_shot(found: Ablation) -> dict[str, dict[int, tuple[float, float]]]:
+    lines: dict[str, dict[int, tuple[float, float]]] = {}
+    for row in _shown(found):
+        for shot, rows in found.by_shot.items():
+            own = [other for other in rows if other.variant == row.variant and other.scores]
+            if own:
+                lines.setdefault(row.variant.label, {})[shot] = mean_ci95(own[0].final)
+    return lines
+
+
+def _sine_fits(found: Ablation, cells: dict[str, Cell], folder: Path) -> Iterator[Path]:
+    """The fits of the methods, and those after each update of the last one shown."""
+    curves: dict[str, Floats] = {}
+    for label, cell in cells.items():
+        assert cell.folder is not None
+        problem = Problem(cell.config, None, torch.device("cpu"))
+        tasks: Tasks = next(problem.fixed_tasks("test", found.base.test_tasks).batches(SHOWN_WAVES))
+        support, truth, fits = fit_curves(
+            load_learner(cell.folder, problem), problem, tasks, cell.variant.steps
+        )
+        curves[label] = fits[-1]
+    yield draw.method_fits(support, truth, curves, folder / "fits-of-methods")
+    yield fitted_waves(f"{label}, seed {cell.seed}", support, truth, fits, folder / "fits-by-update")

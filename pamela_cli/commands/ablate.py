@@ -1,0 +1,99 @@
+"""`pamela ablate`: what each part of the method adds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pamela_cli.cli import Context, command, int_option
+from pamela_cli.config import FLAGS, Layer, whole_number
+from pamela_cli.errors import PamelaError, UsageError
+
+EXAMPLES = """
+**Examples**
+
+`pamela ablate --dataset sine --shot 10 --table` – no data needed
+
+`pamela ablate --dataset cifar-fs --shot 5 --seeds 0,1,2 --device cuda:0,cuda:1`
+
+`pamela ablate --vary steps --dataset omniglot`
+
+`pamela ablate --dataset sine --shot 10 --table --iterations 0 --format latex` – trains nothing
+"""
+_FORMATS = ("table", "markdown", "latex", "csv", "json")
+_SETTINGS = [name for name in FLAGS if name not in ("method", "seed")]
+
+
+@command("ablate", settings=_SETTINGS, examples=EXAMPLES)
+def ablate(
+    context: Context,
+    vary: Annotated[
+        str,
+        typer.Option(
+            metavar="variant|skip-interval|steps",
+            help="What to vary: the parts of the method, w, or n from 1 to --steps (10).",
+        ),
+    ] = "variant",
+    seeds: Annotated[str | None, typer.Option(help="Seeds of each cell, such as 0,1,2 (default: 0).")] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="Show all cells finished earlier in the same settings, too.")
+    ] = False,
+    output: Annotated[
+        str, typer.Option("--format", metavar="|".join(_FORMATS), help="How to print the table.")
+    ] = "table",
+    jobs: Annotated[
+        str | None,
+        int_option("Cells side by side (default: one a device; sine on the CPU: one a core)."),
+    ] = None,
+    slurm: Annotated[
+        str | None,
+        typer.Option(help="Train the cells as a Slurm array: timeout_min=240,slurm_partition=gpu."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings in a TOML file; flags win over it, it wins over the recipe.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, or several with commas: cuda:0,cuda:1.")
+    ] = "auto",
+) -> None:
+    """Train the variants of the method alike, and compare them task by task.
+
+    Cells are runs like any other; those that are there are not trained again.
+    """
+    from pamela_cli.ablation import ablating
+    from pamela_cli.ablation.grid import AXES, parse_seeds
+    from pamela_cli.ablation.writing import write_ablation
+    from pamela_cli.report.ablations import FORMATS, ablation_table
+
+    if vary not in AXES:
+        raise UsageError(f"--vary must be one of {', '.join(AXES)}, not '{vary}'.")
+    if output not in _FORMATS:
+        raise UsageError(f"--format must be one of {', '.join(_FORMATS)}, not '{output}'.")
+    train = context.flags.values.get("iterations") != 0
+    if not train and not table:
+        raise UsageError("--iterations 0 trains nothing; with --table it shows what is there.")
+    flags = {k: v for k, v in context.flags.values.items() if train or k != "iterations"}
+    wanted = ablating.Wanted(
+        vary,
+        None if seeds is None else parse_seeds(seeds),
+        table,
+        train,
+        whole_number("jobs", jobs, 1, 1024),
+        device,
+        slurm,
+    )
+    context = Context(context.console, context.data_dir, context.runs_dir, Layer(flags))
+    found = ablating.ablate(context, wanted, config)
+    for path in write_ablation(found):
+        context.console.say(f"written: {path}")
+    if output in FORMATS and not context.console.as_json:
+        print(FORMATS[output](found.document), end="")
+    elif output == "json":
+        context.console.document(found.document)
+    else:
+        context.console.result(ablation_table(found.document), found.document)
+    if found.failed:
+        labels = ", ".join(f"{row.variant.label} (n = {row.variant.steps})" for row in found.failed)
+        raise PamelaError(f"{len(found.failed)} of {len(found.rows)} rows have cells that failed: {labels}.")

@@ -1,0 +1,206 @@
+"""Figures of ablations (paper figures 4 and 5): drawn from scores and metrics, which the callers read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pamela_cli.report.figures import COLOURS, MARKERS, STYLE, Floats, moving_median, plain_log_axis, save
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a score is shown: its key in documents, the axis it gets, and the factor it is shown with."""
+
+    key: str
+    label: str
+    gain_label: str
+    scale: float
+
+    @classmethod
+    def of(cls, document: Document) -> Measure:
+        """Squared error for sine waves, accuracy in percent for images."""
+        if document["way"] is None:
+            return cls("mse", "test MSE", "gain over MAML [MSE]", 1)
+        return cls("accuracy", "test accuracy [%]", "gain over MAML [percentage points]", 100)
+
+
+def dissection(document: Document, stem: Path, title: str) -> Path:
+    """Score and paired gain over MAML of each variant, with 95 % intervals (paper figure 5, right)."""
+    measure = Measure.of(document)
+    rows = [row for row in document["rows"] if row[measure.key] is not None and row["status"] != "equal"]
+    several = len({row["steps"] for row in rows if row["variant"] != "meta-sgd"}) > 1
+    labels = [f"{row['label']}, n = {row['steps']}" if several else _with_power(row["label"]) for row in rows]
+    places = np.arange(len(rows))[::-1]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.6, 1.1 + 0.3 * len(rows)), layout="constrained")
+        score, gain = figure.subplots(1, 2, sharey=True)
+        for place, row in zip(places, rows, strict=True):
+            colour = (
+                COLOURS[0] if row["skip_interval"] else COLOURS[1] if "q" in row["variant"] else "#555555"
+            )
+            _interval(score, measure.scale, row[measure.key], row["ci95"], place, colour)
+            for value in row["seed_scores"].values() if len(row["seed_scores"]) > 1 else ():
+                score.plot(measure.scale * value, place, "|", color=colour, markersize=8)
+            if row["gain"] is not None:
+                _interval(gain, measure.scale, row["gain"], row["gain_ci95"], place, colour)
+        gain.axvline(0, color="black", linewidth=0.8)
+        score.set_yticks(places, labels)
+        score.set_ylim(-0.6, len(rows) - 0.4)
+        score.set_xlabel(measure.label)
+        gain.set_xlabel(measure.gain_label)
+        for axes in (score, gain):
+            axes.grid(axis="y", visible=False)
+        figure.suptitle(title, fontsize=9)
+        keys = ["label", "steps", measure.key, "ci95", "gain", "gain_ci95"]
+        return save(figure, stem, keys, [[row[key] for key in keys] for row in rows])
+
+
+def _interval(axes: Axes, scale: float, mean: float, ci95: float, place: float, colour: str) -> None:
+    axes.errorbar(
+        scale * mean, place, xerr=scale * ci95, color=colour, marker="o", markersize=4, capsize=2.5,
+        linewidth=1.2,
+    )  # fmt: skip
+
+
+def by_updates(document: Document, stem: Path, title: str) -> Path:
+    """Score by the number of updates that a method was trained with (``--vary steps``)."""
+    measure = Measure.of(document)
+    lines: dict[str, list[Document]] = {}
+    for row in document["rows"]:
+        if row[measure.key] is not None and row["status"] != "equal" and row["variant"] != "meta-sgd":
+            lines.setdefault(row["label"], []).append(row)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5, 3.2))
+        axes = figure.add_subplot()
+        for i, (label, rows) in enumerate(lines.items()):
+            x, y, ci95 = np.array([[row["steps"], row[measure.key], row["ci95"]] for row in rows]).T
+            axes.errorbar(
+                x + 0.08 * (i - 1), measure.scale * y, measure.scale * ci95, color=COLOURS[i % 7],
+                marker=MARKERS[i % 7], markersize=4, capsize=2, linewidth=1.2, label=_with_power(label),
+            )  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("inner updates n, in training and testing")
+        axes.set_ylabel(f"{measure.label}\n(95 % interval over tasks)")
+        if measure.key == "mse":
+            plain_log_axis(axes)
+        axes.set_title(title, fontsize=9)
+        axes.legend()
+        keys = ["label", "steps", measure.key, "ci95"]
+        return save(
+            figure, stem, keys, [[row[key] for key in keys] for rows in lines.values() for row in rows]
+        )
+
+
+def convergence(
+    metrics: Mapping[str, Sequence[Document]], stem: Path, document: Document, title: str
+) -> Path:
+    """Training (broken) and validation score (solid) by outer step (paper figure 5, middle).
+
+    ``metrics`` has the lines of metrics.jsonl of a run by its label.
+    """
+    measure = Measure.of(document)
+    rows: list[list[Any]] = []
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5, 3.2))
+        axes = figure.add_subplot()
+        for i, (label, lines) in enumerate(metrics.items()):
+            train = [(m["step"], m[measure.key]) for m in lines if m.get(measure.key) is not None]
+            val = [
+                (m["step"], m[f"val_{measure.key}"]) for m in lines if m.get(f"val_{measure.key}") is not None
+            ]
+            colour = COLOURS[i % 7]
+            if train:
+                x, y = np.array(train, float).T
+                smooth = measure.scale * moving_median(y, max(1, len(y) // 20))
+                axes.plot(x, smooth, color=colour, linestyle=(0, (3, 2)), linewidth=0.8)
+            if val:
+                x, y = np.array(val, float).T
+                axes.plot(
+                    x, measure.scale * y, color=colour, marker=MARKERS[i % 7], markersize=3.5, linewidth=1.4,
+                    markevery=max(1, len(x) // 20), label=_with_power(label),
+                )  # fmt: skip
+            rows += [[label, "train", *pair] for pair in train] + [
+                [label, "validation", *pair] for pair in val
+            ]
+        axes.plot([], [], color="#555555", linestyle=(0, (3, 2)), linewidth=0.8, label="training tasks")
+        if measure.key == "mse":
+            plain_log_axis(axes)
+        axes.set_xlabel("outer step")
+        axes.set_ylabel("MSE" if measure.key == "mse" else "accuracy [%]")
+        axes.set_title(f"{title}\nvalidation (solid) and training (broken, moving median)", fontsize=9)
+        axes.legend(ncols=2)
+        return save(figure, stem, ["variant", "tasks", "outer step", measure.key], rows)
+
+
+def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path, document: Document) -> Path:
+    """Score by the number of support points K (paper figure 4, right): (mean, ci95) by label and K."""
+    measure = Measure.of(document)
+    shots = sorted({shot for line in scores.values() for shot in line})
+    rows: list[list[Any]] = []
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5, 3.2))
+        axes = figure.add_subplot()
+        width = 0.8 / len(scores)
+        for i, (label, line) in enumerate(scores.items()):
+            x = np.array([shots.index(shot) for shot in line]) + width * (i - (len(scores) - 1) / 2)
+            y, ci95 = np.array(list(line.values())).T * measure.scale
+            axes.bar(x, y, 0.9 * width, color=COLOURS[i % 7], label=_with_power(label))
+            axes.errorbar(x, y, ci95, fmt="none", color="black", capsize=2, linewidth=0.8)
+            rows += [[label, shot, *pair] for shot, pair in line.items()]
+        axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
+        axes.grid(axis="x", visible=False)
+        axes.set_xlabel("support points K" if measure.key == "mse" else "shots")
+        axes.set_ylabel(f"{measure.label} (95 % interval)")
+        axes.set_title(f"{document['dataset']}, {document['tasks']:,} test tasks", fontsize=9)
+        axes.legend()
+        return save(figure, stem, ["variant", "shot", f"mean {measure.key}", "ci95"], rows)
+
+
+def method_fits(
+    support: tuple[Floats, Floats], truth: tuple[Floats, Floats], fits: Mapping[str, Floats], stem: Path
+) -> Path:
+    """Sine waves with the curve of each method after its last update (paper figure 4, left).
+
+    ``support`` x, y (waves, K); ``truth`` x, y (waves, points); ``fits`` (waves, points) by label.
+    """
+    waves = len(truth[0])
+    dashes: list[Any] = [(0, (1, 1)), (0, (4, 1.5)), (0, (4, 1, 1, 1)), "-", "-", "-", "-"]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.1 * waves, 2.9), layout="constrained")
+        for wave, axes in enumerate(figure.subplots(1, waves, squeeze=False)[0]):
+            axes.plot(
+                truth[0][wave], truth[1][wave], color="black", linewidth=3, alpha=0.25, label="true wave"
+            )
+            for i, (label, fit) in enumerate(fits.items()):
+                axes.plot(
+                    truth[0][wave], fit[wave], color=COLOURS[i % 6], linestyle=dashes[i % 7],
+                    linewidth=1.4, label=_with_power(label),
+                )  # fmt: skip
+            axes.plot(support[0][wave], support[1][wave], "o", color="black", markersize=4, label="support")
+            axes.set_xlabel("x")
+            if wave == 0:
+                axes.set_ylabel("y")
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=7)
+        rows: list[list[Any]] = []
+        for wave in range(waves):
+            series = (truth[0][wave], truth[1][wave], *(fit[wave] for fit in fits.values()))
+            rows += [[wave, *values] for values in zip(*series, strict=True)]
+        return save(figure, stem, ["wave", "x", "y", *fits], rows)
+
+
+def _with_power(label: str) -> str:
+    """A label with its w raised, as matplotlib writes it."""
+    base, power, w = label.partition("^")
+    return f"{base}$^{{{w}}}$" if power else label

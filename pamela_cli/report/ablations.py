@@ -1,0 +1,154 @@
+"""Tables of ablations: for the terminal, Markdown, LaTeX and CSV, all made from the JSON document."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from pamela_cli.report.stores import titled
+from pamela_cli.results import norm_stats_text
+
+Document = dict[str, Any]
+
+
+def ablation_table(document: Document) -> Group:
+    """The table for the terminal."""
+    headings, lines = _cells(document)
+    table = Table()
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if i == 0 else "right")
+    for line in lines:
+        table.add_row(*line)
+    return titled(title(document), table, notes(document))
+
+
+def title(document: Document) -> str:
+    """What was ablated."""
+    way = f"{document['way']}-way " if document["way"] else ""
+    return f"Ablation on {document['dataset']}, {way}{document['shot']}-shot"
+
+
+def notes(document: Document) -> str:
+    """What a reader has to know of the numbers."""
+    seeds = ", ".join(map(str, document["seeds"]))
+    several = len(document["seeds"]) > 1
+    seed_text = f"seed{'s' * several} {seeds}" + (" (a task counts once, by its mean)" if several else "")
+    budget = f"{document['iterations']:,} iterations" if document["iterations"] else "several budgets"
+    text = (
+        f"{budget} in every cell, {seed_text}; {document['tasks']:,} test tasks, the same for all; "
+        f"{norm_stats_text(document)}. Intervals are of 95 %; gains are task by task."
+    )
+    if any(row["status"] == "equal" for row in document["rows"]):
+        text += " = +Q: no connection to make, not trained."
+    for row in document["rows"]:
+        for seed, reason in row["failures"].items():
+            text += f"\n{row['label']}, n = {row['steps']}, seed {seed} failed: {reason}"
+    return text
+
+
+def _cells(document: Document) -> tuple[list[str], list[list[str]]]:
+    """Headings and lines, only the columns that have something in them."""
+    rows = document["rows"]
+    sine = document["way"] is None
+    unit = "" if sine else " [%]"
+    columns: list[tuple[str, Callable[[Document], str]]] = [
+        ("variant", lambda row: row["label"]),
+        ("updates", lambda row: str(row["steps"])),
+    ]
+    if document["iterations"] is None:
+        columns.append(("iterations", lambda row: f"{row['iterations']:,}"))
+    name = "mse" if sine else "accuracy"
+    columns.append((f"{'MSE' if sine else name}{unit}", lambda row: _score(row, name)))
+    if any(row["seed_spread"] is not None for row in rows):
+        columns.append(("spread of seeds", lambda row: _number(row["seed_spread"], sine)))
+    columns.append(("gain over MAML", lambda row: _gain(row, "gain", sine)))
+    if any(row["gain_over_q"] is not None for row in rows):
+        columns.append(("gain over +Q", lambda row: _gain(row, "gain_over_q", sine)))
+    if any(row["paper_gain"] is not None for row in rows):
+        columns.append(("paper's gain", lambda row: _number(row["paper_gain"], sine, signed=True)))
+    return [name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows]
+
+
+def _score(row: Document, name: str) -> str:
+    if row["status"] == "equal":
+        return "= +Q"
+    if row["status"] == "missing" and row[name] is None:
+        return "not trained"
+    if row["status"] == "failed" and row[name] is None:
+        return "failed"
+    text = f"{_number(row[name], name == 'mse')} ± {_number(row['ci95'], name == 'mse')}"
+    return text + " (not all seeds)" * (row["status"] in ("failed", "missing"))
+
+
+def _gain(row: Document, key: str, sine: bool) -> str:
+    if row[key] is None or row["status"] == "equal":
+        return ""
+    return f"{_number(row[key], sine, signed=True)} ± {_number(row[key + '_ci95'], sine)}"
+
+
+def _number(value: float | None, sine: bool, signed: bool = False) -> str:
+    """A squared error, or a share in percent."""
+    if value is None:
+        return ""
+    sign = "+" if signed else ""
+    if not sine:
+        return f"{100 * value:{sign}.2f}"
+    return f"{value:{sign}.4f}" if abs(value) < 1000 else f"{value:{sign}.3g}"
+
+
+def as_markdown(document: Document) -> str:
+    """The table in Markdown."""
+    headings, lines = _cells(document)
+    rule = [":--" if i == 0 else "--:" for i in range(len(headings))]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *lines))
+    return f"**{title(document)}**\n\n{table}\n\n{notes(document)}\n"
+
+
+_LATEX = str.maketrans(
+    {"%": r"\%", "±": r"$\pm$", "&": r"\&", "_": r"\_", "#": r"\#", "^": r"\textasciicircum{}", "−": "$-$"}
+)
+
+
+def as_latex(document: Document) -> str:
+    """The table in LaTeX, with booktabs."""
+    headings, lines = _cells(document)
+    lines = [[_latex_label(line[0]), *(cell.translate(_LATEX) for cell in line[1:])] for line in lines]
+    body = [" & ".join(line) + r" \\" for line in lines]
+    head = " & ".join(heading.translate(_LATEX) for heading in headings) + r" \\"
+    caption = f"{title(document)}. {notes(document)}".replace("\n", " ").translate(_LATEX)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{caption}}}",
+            rf"  \begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}",
+            *(f"    {line}" for line in (r"\toprule", head, r"\midrule", *body, r"\bottomrule")),
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _latex_label(label: str) -> str:
+    base, power, w = label.partition("^")
+    return f"{base}$^{{{w}}}$" if power else label.translate(_LATEX)
+
+
+def as_csv(document: Document) -> str:
+    """The numbers of the rows, unrounded: accuracies and gains are fractions."""
+    keys = [key for key in document["rows"][0] if not isinstance(document["rows"][0][key], dict | list)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(keys)
+    writer.writerows([[row[key] for key in keys] for row in document["rows"]])
+    return text.getvalue()
+
+
+FORMATS = {"markdown": as_markdown, "latex": as_latex, "csv": as_csv}
+"""Ways to write a table, besides the terminal's and JSON."""
