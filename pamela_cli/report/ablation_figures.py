@@ -40,7 +40,7 @@ def dissection(document: Document, stem: Path, title: str) -> Path:
     measure = Measure.of(document)
     rows = [row for row in document["rows"] if row[measure.key] is not None and row["status"] != "equal"]
     several = len({row["steps"] for row in rows if row["variant"] != "meta-sgd"}) > 1
-    labels = [f"{row['label']}, n = {row['steps']}" if several else _with_power(row["label"]) for row in rows]
+    labels = [f"{row['label']}, n = {row['steps']}" if several else row["label"] for row in rows]
     places = np.arange(len(rows))[::-1]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.6, 1.1 + 0.3 * len(rows)), layout="constrained")
@@ -87,7 +87,7 @@ def by_updates(document: Document, stem: Path, title: str) -> Path:
             x, y, ci95 = np.array([[row["steps"], row[measure.key], row["ci95"]] for row in rows]).T
             axes.errorbar(
                 x + 0.08 * (i - 1), measure.scale * y, measure.scale * ci95, color=COLOURS[i % 7],
-                marker=MARKERS[i % 7], markersize=4, capsize=2, linewidth=1.2, label=_with_power(label),
+                marker=MARKERS[i % 7], markersize=4, capsize=2, linewidth=1.2, label=label,
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("inner updates n, in training and testing")
@@ -128,7 +128,7 @@ def convergence(
                 x, y = np.array(val, float).T
                 axes.plot(
                     x, measure.scale * y, color=colour, marker=MARKERS[i % 7], markersize=3.5, linewidth=1.4,
-                    markevery=max(1, len(x) // 20), label=_with_power(label),
+                    markevery=max(1, len(x) // 20), label=label,
                 )  # fmt: skip
             rows += [[label, "train", *pair] for pair in train] + [
                 [label, "validation", *pair] for pair in val
@@ -155,7 +155,7 @@ def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path,
         for i, (label, line) in enumerate(scores.items()):
             x = np.array([shots.index(shot) for shot in line]) + width * (i - (len(scores) - 1) / 2)
             y, ci95 = np.array(list(line.values())).T * measure.scale
-            axes.bar(x, y, 0.9 * width, color=COLOURS[i % 7], label=_with_power(label))
+            axes.bar(x, y, 0.9 * width, color=COLOURS[i % 7], label=label)
             axes.errorbar(x, y, ci95, fmt="none", color="black", capsize=2, linewidth=0.8)
             rows += [[label, shot, *pair] for shot, pair in line.items()]
         axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
@@ -185,7 +185,7 @@ def method_fits(
             for i, (label, fit) in enumerate(fits.items()):
                 axes.plot(
                     truth[0][wave], fit[wave], color=COLOURS[i % 6], linestyle=dashes[i % 7],
-                    linewidth=1.4, label=_with_power(label),
+                    linewidth=1.4, label=label,
                 )  # fmt: skip
             axes.plot(support[0][wave], support[1][wave], "o", color="black", markersize=4, label="support")
             axes.set_xlabel("x")
@@ -198,9 +198,3 @@ def method_fits(
             series = (truth[0][wave], truth[1][wave], *(fit[wave] for fit in fits.values()))
             rows += [[wave, *values] for values in zip(*series, strict=True)]
         return save(figure, stem, ["wave", "x", "y", *fits], rows)
-
-
-def _with_power(label: str) -> str:
-    """A label with its w raised, as matplotlib writes it."""
-    base, power, w = label.partition("^")
-    return f"{base}$^{{{w}}}$" if power else label
