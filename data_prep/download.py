@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pooch
 
+from data_prep.asking import PATIENCE
 from data_prep.errors import DataError
 from data_prep.sources.remote import RemoteFiles
 from data_prep.store.format import Progress, no_progress
@@ -25,7 +26,7 @@ class DownloadOptions:
     """How to download.
 
     `mirrors` are addresses of folders with the files, asked in order in place of the published one;
-    `timeout` in seconds without a byte, `attempts` and `wait` are those of `Transfer`.
+    `timeout` in seconds without a byte, `attempts`, `wait` and `patience` are those of `Transfer`.
     """
 
     cache: Path
@@ -34,6 +35,7 @@ class DownloadOptions:
     timeout: float = 30.0
     attempts: int = 4
     wait: float = 1.0
+    patience: float = PATIENCE
 
     @classmethod
     def from_environment(cls, mirror: str | None = None, offline: bool = False) -> "DownloadOptions":
@@ -137,6 +139,7 @@ def _retrieve(url: str, remote: RemoteFiles, name: str, options: DownloadOptions
             options.timeout,
             options.attempts,
             options.wait,
+            options.patience,
         )
         try:
             return Path(pooch.retrieve(url, known_hash=known, fname=stem, path=partial, downloader=transfer))

@@ -10,7 +10,7 @@ from typing import Any
 import requests
 import urllib3
 
-_BLOCK = 1 << 16
+from data_prep.asking import PATIENCE, Answer, Stalled
 
 # An attempt that got this much further is no failure: large files arrive over bad connections too.
 _HEADWAY = 1 << 16
@@ -43,15 +43,22 @@ class Transfer:
     """A downloader for pooch: resumes what was cut, in this process or an earlier one.
 
     The bytes gather in `part`; beside it lies, as JSON, which file they are of: its address, size and the
-    server's ETag or date. A connection that says nothing for `timeout` seconds is given up. After an attempt
-    that failed, the next follows in `wait` seconds, then in twice as many; `attempts` that made no headway,
-    one after another, raise TransferError. OSError comes from writing `part`.
+    server's ETag or date. A connection that says nothing for `timeout` seconds, or next to nothing for
+    `patience` seconds, is given up. After an attempt that failed, the next follows in `wait` seconds, then in
+    twice as many; `attempts` that made no headway, one after another, raise TransferError. OSError comes from
+    writing `part`.
 
     `resumed` says whether the file was put together from several answers.
     """
 
     def __init__(
-        self, part: Path, on_bytes: OnBytes, timeout: float = 30.0, attempts: int = 4, wait: float = 1.0
+        self,
+        part: Path,
+        on_bytes: OnBytes,
+        timeout: float = 30.0,
+        attempts: int = 4,
+        wait: float = 1.0,
+        patience: float = PATIENCE,
     ) -> None:
         self.resumed = False
         self._part = part
@@ -60,6 +67,7 @@ class Transfer:
         self._timeout = timeout
         self._attempts = attempts
         self._wait = wait
+        self._patience = patience
 
     def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
         """Download `url` to `output_file`; called by pooch."""
@@ -92,14 +100,17 @@ class Transfer:
             if known["tag"]:
                 headers["If-Range"] = known["tag"]  # another file comes whole
         try:
-            with requests.get(url, headers=headers, stream=True, timeout=self._timeout) as response:
+            with Answer(url, headers, self._timeout, self._patience) as answer:
+                response = answer.wait()
                 if start and response.status_code in (206, 416):
                     self._check_range(response, start, known["total"])
                     self.resumed = True
                 else:
                     _check_status(response)
                     start = 0
-                self._receive(response, start, url)
+                self._receive(answer, start, url)
+        except Stalled as error:
+            raise _Interrupted("the server sends next to nothing") from error
         except _HOPELESS as error:
             raise TransferError(_brief(error)) from error
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -120,11 +131,11 @@ class Transfer:
             self._identity.unlink()
             raise _Interrupted("the server answered with another part of the file than it was asked for")
 
-    def _receive(self, response: requests.Response, start: int, url: str) -> None:
+    def _receive(self, answer: Answer, start: int, url: str) -> None:
         """Append the answer to the first `start` bytes of `part`."""
+        response, blocks = answer.response, answer.blocks()
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else 0
-        blocks = response.raw.stream(_BLOCK, decode_content=False)
         first = next(blocks, b"")
         if start == 0:
             if "text/html" in response.headers.get("Content-Type", "") or _HTML.match(first):

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,8 +13,8 @@ class Script:
     """What the server does.
 
     `files` by path; `faults` are taken from the front, one for each request, and then all goes well: "cut",
-    "stall", "html", "sneaky html", "wrong range", a status as a number, or a path to redirect to. `log` has
-    the path and Range header of each request.
+    "stall", "drip" (byte by byte), "mute" (no answer at all), "html", "sneaky html", "wrong range", a status
+    as a number, or a path to redirect to. `log` has the path and Range header of each request.
     """
 
     files: dict[str, bytes]
@@ -85,12 +85,21 @@ def send_file(handler: BaseHTTPRequestHandler, script: Script, fault: str) -> No
         headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
     body = data[first:]
     headers["Content-Length"] = str(len(body)) if script.size_known else ""
-    if fault not in ("cut", "stall"):
+    if fault == "mute":
+        script.over.wait(20)
+        return
+    if fault not in ("cut", "stall", "drip"):
         send(handler, status, body, headers)
         return
     send(handler, status, body[: max(len(body) // 2, 1)], headers)
     if fault == "stall":
         script.over.wait(20)
+    if fault == "drip":
+        with suppress(OSError):  # the client has gone
+            for byte in body[len(body) // 2 :]:
+                handler.wfile.write(bytes([byte]))
+                if script.over.wait(0.02):
+                    return
 
 
 def send(handler: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str]) -> None:

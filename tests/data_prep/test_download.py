@@ -74,13 +74,16 @@ def test_a_file_comes_once_with_progress(server: Script, options: DownloadOption
 
 
 @pytest.mark.parametrize(
-    "faults", [["cut"], ["cut"] * 4, ["stall"], [503, "cut", 429], ["/data.bin"], ["wrong range"]]
+    "faults",
+    [["cut"], ["cut"] * 4, ["stall"], ["drip"], ["mute"], [503, "cut", 429], ["/data.bin"], ["wrong range"]],
 )
 @pytest.mark.parametrize("checksum", [MD5, None])
 def test_what_interrupts_is_overcome(
     server: Script, options: DownloadOptions, faults: list[str | int], checksum: str | None
 ) -> None:
     server.faults[:] = faults
+    if "drip" in faults:
+        options = replace(options, patience=0.6)
     assert fetch("some", files_of(server, checksum), options, None).read_bytes() == DATA
     if faults[0] == "cut":
         assert [asked is not None for _, asked in server.log] == [False] + [True] * len(faults)
@@ -143,6 +146,8 @@ FAILURES: dict[str, tuple[list[str | int], str]] = {
     "forbidden": ([403], "the server answered 403 Forbidden"),
     "broken server": ([500] * 3, "the server answered 500"),
     "stalls": (["stall"] * 40, "the server does not answer"),
+    "drips": (["drip"] * 40, "the server sends next to nothing"),
+    "says nothing at all": (["mute"] * 40, "the server does not answer"),
     "web page": (["html"], "the server answered with a web page, not with the file"),
     "web page that says it is not": (
         ["sneaky html"],
@@ -157,8 +162,9 @@ def test_failures_are_one_sentence_with_address_and_another_way(
     server: Script, options: DownloadOptions, failure: str
 ) -> None:
     server.faults[:], reason = FAILURES[failure]
-    if failure == "stalls":  # and no headway
+    if failure in ("stalls", "drips"):  # and no headway
         server.files["/data.bin"] = DATA[:10_000]
+        options = replace(options, patience=0.6)
     start = time.monotonic()
     with pytest.raises(DataError) as error:
         fetch("some", files_of(server, None), options, None)
