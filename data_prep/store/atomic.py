@@ -4,7 +4,7 @@ import errno
 import os
 import platform
 import re
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,17 +37,15 @@ def atomic_path(out: Path, failed: Failure = cannot_write) -> Iterator[Path]:
     What killed processes left behind for the same `out` is removed first. Where `out` cannot be written,
     raises what `failed` makes of it: DataError unless told otherwise.
     """
+    # The name is chosen before there is a file, so that no moment is left in which a signal leaves it behind.
+    temporary = out.parent / f"{_prefix(out)}{os.getpid()}-{secrets.token_hex(4)}.partial"
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_debris(out)
-        handle, name = tempfile.mkstemp(
-            prefix=_prefix(out) + f"{os.getpid()}-", suffix=".partial", dir=out.parent
-        )
-        os.close(handle)
-    except OSError as error:
-        raise failed(out, error) from error
-    temporary = Path(name)
-    try:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            _remove_debris(out)
+            temporary.open("xb").close()
+        except OSError as error:
+            raise failed(out, error) from error
         yield temporary
         try:
             _commit(temporary, out)
@@ -60,18 +58,18 @@ def atomic_path(out: Path, failed: Failure = cannot_write) -> Iterator[Path]:
 
 
 def _commit(temporary: Path, out: Path) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(out)
-    if os.name == "posix":  # the rename itself is durable only with its folder
-        folder = os.open(out.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    if os.name == "posix":
+        # The rename is durable only with its folder, which not every file system lets one flush. The file is
+        # there and whole: whatever goes wrong here is no failure to write it.
+        with suppress(OSError):
+            folder = os.open(out.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 def _prefix(out: Path) -> str:

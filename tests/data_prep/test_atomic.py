@@ -1,12 +1,15 @@
 """A store is whole or not there, whatever ends the writing."""
 
+import errno
 import os
 import platform
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from data_prep_support import content, origin, random_images, write_small_store
@@ -72,6 +75,43 @@ def test_an_exception_leaves_no_trace(tmp_path: Path, error: BaseException, befo
         write_store(out, origin(), failing(error), image_size=8, channels=1)
     assert [path.name for path in tmp_path.iterdir()] == (["store.h5"] if before else [])
     assert not before or out.read_bytes() == old
+
+
+def test_a_signal_right_after_the_temporary_file_is_made_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.open
+    made: list[Path] = []
+
+    def opened(path: Path, *arguments: Any) -> Any:
+        file = real(path, *arguments)
+        if path.suffix == ".partial":
+            file.close()
+            made.append(path)
+            raise KeyboardInterrupt
+        return file
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(KeyboardInterrupt):
+        write_small_store(tmp_path / "store.h5")
+    assert made and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders cannot be flushed elsewhere")
+def test_a_folder_that_cannot_be_flushed_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, refused = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            refused.append(handle)
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    verify_store(write_small_store(tmp_path / "store.h5"))
+    assert refused and [path.name for path in tmp_path.iterdir()] == ["store.h5"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
