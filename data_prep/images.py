@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -117,6 +118,8 @@ def decode_files(
     The first file that cannot be used raises DataError, or, with `on_broken`, is reported and left out.
     """
 
+    over = Event()  # nobody wants what is being decoded
+
     def usable(name: str, function: Callable[[], Result]) -> Result | None:
         try:
             return function()
@@ -131,7 +134,9 @@ def decode_files(
 
     def decode_batch(batch: _Batch) -> tuple[int, Images]:
         decoded = [
-            usable(name, partial(decode, data, f"{tree.path}: {name}", how)) for name, data in batch.files
+            usable(name, partial(decode, data, f"{tree.path}: {name}", how))
+            for name, data in batch.files
+            if not over.is_set()
         ]
         images = [image for image in decoded if image is not None]
         shape = (len(images), how.size, how.size, how.channels)
@@ -144,7 +149,7 @@ def decode_files(
     # The first files of a dataset speak for the others, but not those of a folder of any images.
     small = how.native is not None and first.bytes < _WORTH_THREADS * len(first.files)
     yield decode_batch(first)
-    yield from _map(decode_batch, batches, 1 if small else workers or cores())
+    yield from _map(decode_batch, batches, 1 if small else workers or cores(), over)
 
 
 def cores() -> int:
@@ -180,8 +185,10 @@ def _batches(groups: Iterable[Sequence[str]], read: Callable[[str], bytes | None
             yield batch
 
 
-def _map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Map in threads, in order, with a bounded number of items in memory."""
+def _map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, over: Event
+) -> Iterator[Result]:
+    """Map in threads, in order, with a bounded number of items in memory; sets `over` at the end."""
     if workers == 1:
         yield from map(function, items)
         return
@@ -195,4 +202,5 @@ def _map(function: Callable[[Item], Result], items: Iterable[Item], workers: int
         while waiting:
             yield waiting.popleft().result()
     finally:
+        over.set()
         pool.shutdown(cancel_futures=True)

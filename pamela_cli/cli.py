@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import inspect
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +21,7 @@ from pamela_cli import __version__
 from pamela_cli.config import SETTINGS, Layer, parse_flag, setting_type
 from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError, Stopped
+from pamela_cli.signals import stopping_at_once
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -140,26 +139,24 @@ def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code. Errors end in one sentence on stderr."""
     from pamela_cli.commands import ablate, evaluate, meta_train, prepare  # noqa: F401  (each registers its verb)
 
-    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with stopping_at_once():
+            return _run(arguments)
+    except Stopped as error:  # while another error was being said
+        return _failed(error)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         code = app(arguments, standalone_mode=False)
-        if code == 128 + signal.SIGINT:  # typer makes this of KeyboardInterrupt
-            raise KeyboardInterrupt
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
         # The reader of our output has gone (`pamela … | head`): nothing to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        return _failed(Stopped(signal.SIGINT, "stopped by Ctrl-C; nothing is left half-written."))
-    except Exception as error:
+    except (Exception, Stopped) as error:
         return _failed(error)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """SIGTERM outside a training run: unwind, so that temporary files are removed."""
-    raise Stopped(number, "stopped by SIGTERM; nothing is left half-written.")
 
 
 def _failed(error: BaseException) -> int:
@@ -168,7 +165,7 @@ def _failed(error: BaseException) -> int:
 
     if _console.verbose:
         traceback.print_exception(error)
-    if isinstance(error, PamelaError):
+    if isinstance(error, PamelaError | Stopped):
         _console.error(str(error))
         return error.exit_code
     if isinstance(error, DataError):

@@ -10,7 +10,6 @@ from data_prep import DataError, Prepared, Store, canonical_name, prepare
 from pamela_cli.config import SINE, Config, Layer, read_layer
 from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError, UsageError
-from pamela_cli.signals import StopRequest
 
 PREFERRED, EMBEDDED = "miniimagenet", "glyphs"
 
@@ -120,11 +119,10 @@ def _shape_text(size: int | None, channels: int | None) -> str:
 def prepare_with_progress(
     name: str, source: Path | None, out: Path, console: Console, **options: Any
 ) -> Prepared:
-    """Make a store, showing how it goes; a request to stop leaves nothing behind."""
-    with StopRequest() as stop, console.progress(f"preparing {name}", 1) as bar:
+    """Make a store, showing how it goes."""
+    with console.progress(f"preparing {name}", 1) as bar:
 
         def heard(split: str, done: int, total: int) -> None:
             bar.update(done, split, total)
-            stop.check("nothing is left half-written")
 
         return prepare(name, source, out, progress=heard, **options)

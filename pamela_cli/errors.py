@@ -15,8 +15,11 @@ class UsageError(PamelaError):
     exit_code = 2
 
 
-class Stopped(PamelaError):
-    """A signal asked the command to stop; it has saved what it can. Exit code 128 + signal."""
+class Stopped(BaseException):
+    """A signal asked the command to stop; it has saved what it can. Exit code 128 + signal.
+
+    It can come from anywhere, and is no Exception, so that nobody takes it for a fault of what they read.
+    """
 
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)

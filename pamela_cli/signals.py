@@ -1,8 +1,11 @@
-"""Stopping when asked: Ctrl-C and SIGTERM let the step in progress end, then the run is saved."""
+"""Stopping when asked, by Ctrl-C or SIGTERM: at once, or when the step in progress has ended."""
 
 from __future__ import annotations
 
 import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,8 +14,39 @@ from pamela_cli.errors import Stopped
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+# Who is impatient, or wraps a command, may send the same request several times: those that follow within this
+# time must not break into the tidying up that the first has set off. In seconds.
+_SAME_REQUEST = 2.0
+
+
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """While entered, SIGINT or SIGTERM raises :class:`Stopped` wherever the program is.
+
+    Temporary files are removed on the way out. One that was ignored when the process started stays ignored.
+    """
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    first: float | None = None
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        now = time.monotonic()
+        if first is None or now - first > _SAME_REQUEST:
+            first = first or now
+            raise Stopped(number, f"stopped by {signal.Signals(number).name}; nothing is left half-written.")
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM is only noted; a second one ends the process as usual."""
+    """While entered, the first SIGINT or SIGTERM is only noted; a second one stops at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
