@@ -137,7 +137,7 @@ def _root(
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code. Errors end in one sentence on stderr."""
-    from pamela_cli.commands import ablate, evaluate, meta_train, prepare  # noqa: F401  (each registers its verb)
+    from pamela_cli.commands import ablate, complexity, evaluate, meta_train, prepare  # noqa: F401  (each registers its verb)
 
     try:
         with stopping_at_once():

@@ -38,3 +38,6 @@ METHODS: dict[str, Method] = {
     "q": Method("+Q", "per-step"),
     "pamela": Method("PAMELA (+Q+P)", "per-step", skips=True),
 }
+
+COMPARED = tuple(name for name, method in METHODS.items() if not method.first_order)
+"""The methods that differ in what they learn: each can take its meta-gradient to first or second order."""

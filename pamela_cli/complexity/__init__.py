@@ -1,0 +1,1 @@
+"""What the methods cost: learned numbers, operations, time and memory of a task."""

@@ -1,0 +1,100 @@
+"""The table of costs as a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from pamela_cli.complexity.cases import Case, Work, count_flops
+from pamela_cli.complexity.memory import peak_memories
+from pamela_cli.complexity.timing import time_cases
+from pamela_cli.console import Console
+from pamela_cli.engine.runner import Plan
+from pamela_cli.environment import current_environment
+from pamela_cli.errors import PamelaError
+from pamela_cli.report.paper import TABLE_1, TABLE_1_UNSAID
+
+SHAPE = ("way", "shot", "query", "image_size", "channels", "width", "precision")
+"""Settings that all rows share."""
+
+
+def measure(cases: list[Case], device: torch.device, repetitions: int, console: Console) -> dict[str, Any]:
+    """Measure the cases on ``device``; returns the document that ``--json`` prints.
+
+    :class:`PamelaError` where memory is short.
+    """
+    config = cases[0].config
+    plan = Plan.choose(device, config.meta_batch, convolutional=True)
+    environment = current_environment(0, device)
+    del environment["from_step"]
+    with _enough_memory(plan.device):
+        with console.progress("peak memory", len(cases)) as bar:
+            memory = []
+            for peak in peak_memories(cases, plan):
+                memory.append(peak)
+                bar.update(len(memory))
+        training, testing = time_cases(cases, plan, repetitions, console)
+    rows = [
+        _counts(case, plan)
+        | clock.record("train")
+        | testing[case.config.method].record("test")
+        | {"peak_memory_bytes": peak, "paper": _paper(case)}
+        for case, clock, peak in zip(cases, training, memory, strict=True)
+    ]
+    return {
+        "device": plan.device,
+        **{name: getattr(config, name) for name in SHAPE},
+        "repetitions": repetitions,
+        "train_tasks_per_repetition": training[0].tasks,
+        "test_tasks_per_repetition": testing[config.method].tasks,
+        "plan": asdict(plan),
+        "environment": environment,
+        "paper_does_not_tell": TABLE_1_UNSAID,
+        "rows": rows,
+    }
+
+
+def _counts(case: Case, plan: Plan) -> dict[str, Any]:
+    """The part of a row that is known without measuring."""
+    theta, q, p = Work(case, torch.device("meta")).parameter_counts()
+    train_flops, test_flops = count_flops(case, plan)
+    return {
+        "method": case.config.method,
+        "order": case.order,
+        "theta": theta,
+        "q": q,
+        "p": p,
+        "total": theta + q + p,
+        "updates": case.config.steps,
+        "skip_interval": case.config.skip_interval,
+        "train_flops": train_flops,
+        "test_flops": test_flops,
+    }
+
+
+def _paper(case: Case) -> dict[str, Any] | None:
+    """The paper's line for a case in the paper's setting; its Table 1 has the second order alone."""
+    c = case.config
+    cost = TABLE_1.get(c.method)
+    same = (c.image_size, c.channels, c.way, c.width) == (84, 3, 5, 64)
+    if cost is None or not same or case.order == "first" or c.steps != cost.updates:
+        return None
+    return asdict(cost)
+
+
+@contextmanager
+def _enough_memory(device: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        # On a CUDA device it has a type of its own, on the CPU only its words.
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise PamelaError(
+            f"{device} has not enough memory for these tasks; lower --image-size, --way, --shot, --query, "
+            "--steps or --width."
+        ) from error

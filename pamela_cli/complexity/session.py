@@ -1,0 +1,86 @@
+"""`pamela complexity` from its flags to its files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pamela_cli.cli import Context
+from pamela_cli.complexity.cases import Case, make_cases
+from pamela_cli.complexity.measure import measure
+from pamela_cli.config import flag
+from pamela_cli.console import finite
+from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.files import write_atomically
+from pamela_cli.methods import COMPARED, METHODS
+from pamela_cli.report.complexity_figure import complexity_figure
+from pamela_cli.session import describe, device_of
+from pamela_cli.signals import StopRequest
+
+
+def compare_costs(
+    context: Context, methods: str, image_size: int, channels: int, repetitions: int, device_name: str
+) -> dict[str, Any]:
+    """Measure the methods under the flags, and write document and figure; returns the document.
+
+    ``methods`` are names with commas between them. :class:`UsageError` names the wrong flag.
+    """
+    names = _method_names(methods)
+    given = dict(context.flags.values)
+    _check_use(given, names)
+    device = device_of(device_name)
+    cases = make_cases(names, {**given, "image_size": image_size, "channels": channels})
+    folder = context.runs_dir / "complexity"
+    _check_writable(folder)
+    console = context.console
+    console.say(f"{', '.join(names)}: second and first order, on {describe(device)}")
+    document = measure(cases, device, repetitions, console)
+    stem = folder / _name(cases[0], given, channels, document["device"])
+    # A signal waits until the files are whole.
+    with StopRequest() as stop:
+        write_atomically(stem.with_suffix(".json"), json.dumps(finite(document), indent=2) + "\n")
+        complexity_figure(document, stem)
+    written = f"{stem}.json is written, and the figure as .png, .pdf and .csv"
+    stop.check(written)
+    console.say(written)
+    return document
+
+
+def _method_names(text: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in COMPARED:
+            hint = " (fomaml is maml's row of first order)" if name in METHODS else ""
+            raise UsageError(f"--methods must be among {', '.join(COMPARED)}, not '{name}'{hint}.")
+    return names
+
+
+def _check_use(given: dict[str, Any], names: list[str]) -> None:
+    """Refuse a flag that no method would heed."""
+    heeding = {
+        "skip_interval": [name for name in COMPARED if METHODS[name].skips],
+        "steps": [name for name in COMPARED if METHODS[name].default_steps > 1],
+    }
+    for setting, methods in heeding.items():
+        if setting in given and not set(names) & set(methods):
+            raise UsageError(f"{flag(setting)} is for {', '.join(methods)}, not for {', '.join(names)}.")
+
+
+def _check_writable(folder: Path) -> None:
+    """Say now, and not after minutes of measuring, that nothing can be written."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise PamelaError(f"{folder} cannot be written: {there} is no folder with access; see --runs-dir.")
+
+
+def _name(case: Case, given: dict[str, Any], channels: int, device: str) -> str:
+    """The name of the files: setting and device; settings that are seldom changed, where they are given."""
+    c = case.config
+    seldom = {name: value for name, value in given.items() if name not in ("way", "shot")}
+    if channels != 3:
+        seldom["channels"] = channels
+    extra = "".join(f"-{name.replace('_', '-')}{value}" for name, value in seldom.items())
+    size = f"{c.image_size}x{c.image_size}"
+    return f"complexity-{size}-{c.way}w{c.shot}s{extra}-{device.replace(':', '')}"
