@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from data_prep.store.atomic import atomic_path
 from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import TaskScores
 
@@ -37,15 +38,25 @@ Floats = NDArray[np.float64]
 
 
 def save(figure: Figure, stem: Path, header: list[str], rows: list[list[Any]]) -> Path:
-    """Write ``stem``.png and .pdf, and the numbers as .csv; returns the PNG's path."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    """Write ``stem``.png and .pdf, and the numbers as .csv; returns the PNG's path.
+
+    Each file is whole or as it was, and a link in its place is replaced, not followed: run folders come
+    from anywhere. OSError where they cannot be written.
+    """
     for suffix in (".png", ".pdf"):
-        figure.savefig(stem.with_suffix(suffix), bbox_inches="tight")
-    with stem.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        with atomic_path(stem.with_suffix(suffix), failed=_naming) as temporary:
+            figure.savefig(temporary, format=suffix[1:], bbox_inches="tight")
+    numbers = atomic_path(stem.with_suffix(".csv"), failed=_naming)
+    with numbers as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
     return stem.with_suffix(".png")
+
+
+def _naming(path: Path, error: Exception) -> Exception:
+    """The error with the name of the figure, not of its temporary file."""
+    return OSError(error.errno, error.strerror, str(path)) if isinstance(error, OSError) else error
 
 
 def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -> Path:
@@ -82,7 +93,7 @@ def loss_by_update(
 ) -> Path:
     """Query loss after each inner update: mean, and standard deviation over tasks (paper figure 5, left)."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5, 3.2))
+        figure = Figure(figsize=(5, 3.5), layout="constrained")
         axes = figure.add_subplot()
         rows: list[list[Any]] = []
         for i, (label, result) in enumerate(scores):
@@ -103,7 +114,8 @@ def loss_by_update(
         axes.set_xlabel("inner update")
         axes.set_ylabel(f"query loss [{unit}]\n(mean and standard deviation over tasks)")
         axes.set_title(title, fontsize=9)
-        axes.legend()
+        # Below: error bars may be anywhere.
+        figure.legend(loc="outside lower center", ncols=min(len(scores), 5))
         return save(figure, stem, ["run", "inner update", "mean loss", "standard deviation over tasks"], rows)
 
 
