@@ -22,7 +22,7 @@ PATIENCE = 60.0
 
 
 class Stalled(Exception):
-    """The server sends nothing, or next to nothing."""
+    """The server sends nothing, or next to nothing; says which in a few words."""
 
 
 class Answer:
@@ -53,7 +53,7 @@ class Answer:
 
     def wait(self) -> requests.Response:
         """Wait for status and headers."""
-        item = self._next(time.monotonic() + self._patience)
+        item = self._next(time.monotonic() + self._patience, "the server does not answer")
         assert isinstance(item, requests.Response)
         self.response = item
         return item
@@ -61,18 +61,18 @@ class Answer:
     def blocks(self) -> Iterator[bytes]:
         """Yield the bytes of the answer as they come."""
         deadline, count = time.monotonic() + self._patience, 0
-        while block := self._next(deadline):
+        while block := self._next(deadline, "the server sends next to nothing"):
             assert isinstance(block, bytes)
             yield block
             count += len(block)
             if count >= LEAST_BYTES:
                 deadline, count = time.monotonic() + self._patience, 0
 
-    def _next(self, deadline: float) -> requests.Response | bytes:
+    def _next(self, deadline: float, fault: str) -> requests.Response | bytes:
         try:
             item = self._queue.get(timeout=max(deadline - time.monotonic(), 0.001))
         except Empty:
-            raise Stalled from None
+            raise Stalled(fault) from None
         if isinstance(item, Exception):
             raise item
         return item

@@ -110,7 +110,7 @@ class Transfer:
                     start = 0
                 self._receive(answer, start, url)
         except Stalled as error:
-            raise _Interrupted("the server sends next to nothing") from error
+            raise _Interrupted(str(error)) from error
         except _HOPELESS as error:
             raise TransferError(_brief(error)) from error
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -49,11 +50,18 @@ def server() -> Iterator[Script]:
 
 @pytest.fixture
 def options(tmp_path: Path) -> DownloadOptions:
-    return DownloadOptions(tmp_path / "cache", timeout=0.3, attempts=3, wait=0.01)
+    return DownloadOptions(tmp_path / "cache", attempts=3, wait=0.01)
 
 
 def files_of(server: Script, checksum: str | None = MD5) -> RemoteFiles:
     return RemoteFiles("some", server.address, {"data.bin": checksum})
+
+
+def impatient(options: DownloadOptions, fault: str | int) -> DownloadOptions:
+    """Return options that end the waiting for a server that is silent or drips soon, and no other."""
+    return replace(
+        options, timeout=0.3 if fault in ("stall", "mute") else 30, patience=1 if fault == "drip" else 60
+    )
 
 
 def hidden(options: DownloadOptions) -> list[str]:
@@ -82,8 +90,7 @@ def test_what_interrupts_is_overcome(
     server: Script, options: DownloadOptions, faults: list[str | int], checksum: str | None
 ) -> None:
     server.faults[:] = faults
-    if "drip" in faults:
-        options = replace(options, patience=0.6)
+    options = impatient(options, faults[0])
     assert fetch("some", files_of(server, checksum), options, None).read_bytes() == DATA
     if faults[0] == "cut":
         assert [asked is not None for _, asked in server.log] == [False] + [True] * len(faults)
@@ -153,7 +160,7 @@ FAILURES: dict[str, tuple[list[str | int], str]] = {
         ["sneaky html"],
         "the server answered with a web page, not with the file",
     ),
-    "circle": (["/data.bin"] * 40, "the server redirects without end"),
+    "circle": (["/data.bin"] * 400, "the server redirects without end"),
 }
 
 
@@ -164,7 +171,7 @@ def test_failures_are_one_sentence_with_address_and_another_way(
     server.faults[:], reason = FAILURES[failure]
     if failure in ("stalls", "drips"):  # and no headway
         server.files["/data.bin"] = DATA[:10_000]
-        options = replace(options, patience=0.6)
+    options = impatient(options, server.faults[0])
     start = time.monotonic()
     with pytest.raises(DataError) as error:
         fetch("some", files_of(server, None), options, None)
@@ -173,6 +180,25 @@ def test_failures_are_one_sentence_with_address_and_another_way(
     assert f"{server.address}data.bin ({reason}" in said.replace(" Internal Server Error", "")
     assert "`pamela prepare some SOURCE`" in said and "\n" not in said
     assert not (options.cache / "some").exists()
+
+
+def test_a_name_that_takes_forever_to_look_up_is_given_up(
+    server: Script, options: DownloadOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No timeout of the network's ends a look-up, and neither does a signal to the thread that is in it."""
+    over, real = threading.Event(), socket.getaddrinfo
+
+    def slow(*arguments: object, **options: object) -> object:
+        assert threading.current_thread() is not threading.main_thread()
+        over.wait(20)
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    start = time.monotonic()
+    with pytest.raises(DataError, match=r"the server does not answer\)"):
+        fetch("some", files_of(server), replace(options, patience=0.1, attempts=2), None)
+    over.set()
+    assert time.monotonic() - start < 10
 
 
 def test_no_connection_is_said(server: Script, options: DownloadOptions) -> None:

@@ -1,0 +1,100 @@
+"""Ctrl-C and SIGTERM where `prepare` waits for others: the command ends at once and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cli_support import Job, Result, snapshot
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+PROMPTLY = 4.0  # seconds: two, and two more for a machine that is busy
+
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="signals"),
+    pytest.mark.parametrize("number", CODES),
+]
+
+HALF_A_FILE = b'HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nETag: "x"\r\n\r\n' + bytes(500_000)
+
+
+@contextmanager
+def stalling(answer: bytes) -> Iterator[tuple[str, threading.Event]]:
+    """A server that sends `answer` to the first request, and then nothing; its address, and when it has."""
+    said, over = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+                said.set()
+                over.wait(60)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}", said
+        finally:
+            over.set()
+            thread.join()
+
+
+def stop(job: Job, number: int) -> Result:
+    """Send a signal as someone impatient does."""
+    start = time.monotonic()
+    job.send(number)
+    time.sleep(0.005)
+    job.send(number)
+    result = job.wait()
+    assert time.monotonic() - start < PROMPTLY
+    result.error(CODES[number], f"stopped by {signal.Signals(number).name}")
+    return result
+
+
+@pytest.mark.parametrize("answer", [b"", HALF_A_FILE], ids=["no answer", "half a file"])
+def test_stopped_while_a_download_stalls(warm, here: Path, number: int, answer: bytes) -> None:
+    with stalling(answer) as (address, said):
+        command = ["prepare", "omniglot", "--mirror", address]
+        job = warm.start(here, *command, env={"PAMELA_CACHE_DIR": str(here / "cache"), "NO_PROXY": "*"})
+        job.when(said.is_set)
+        part = here / "cache" / ".partial" / "omniglot-images_background.zip.part"
+        if answer:
+            job.when(part.exists)
+        stop(job, number)
+    kept = {"cache", "cache/.partial", "cache/.partial/omniglot-images_background.zip.lock"}
+    if answer:  # what has come is for the next run to go on with
+        kept |= {f"cache/.partial/{part.name}", f"cache/.partial/{part.name}.json"}
+    assert snapshot(here).keys() == kept
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files that a process has open are seen in /proc")
+def test_stopped_while_a_checksum_is_taken(warm, here: Path, number: int) -> None:
+    archive = here / "cache" / "omniglot" / "images_background.zip"
+    archive.parent.mkdir(parents=True)
+    archive.touch()
+    os.truncate(archive, 200 << 30)  # minutes to read, though nothing is on the disk
+    job = warm.start(here, "prepare", "omniglot", "--offline", env={"PAMELA_CACHE_DIR": str(here / "cache")})
+    job.when(lambda: str(archive) in open_files(job.process))
+    stop(job, number)
+    assert [path.name for path in here.iterdir()] == ["cache"]
+
+
+def open_files(process: int) -> list[str]:
+    """The files that a process has open."""
+    found = []
+    for handle in Path(f"/proc/{process}/fd").iterdir():
+        try:
+            found.append(str(handle.readlink()))
+        except FileNotFoundError:  # closed in between
+            continue
+    return found
