@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from pamela_cli.cli import Context, command, int_option
-from pamela_cli.config import whole_number
-from pamela_cli.errors import UsageError
+from pamela_cli.config import SINE, whole_number
+from pamela_cli.errors import PamelaError, UsageError
 
 EXAMPLES = """
 **Examples**
@@ -109,6 +109,8 @@ def prepare(
         stem = own_name or dataset if verify else stored_name(dataset, source, own_name)
     except DataError as error:
         raise UsageError(str(error)) from error
+    if stem.casefold() == SINE and not verify:
+        raise PamelaError(f"--dataset {SINE} means the sine waves; choose another --name for {source}.")
     store = out or context.data_dir / f"{stem}.h5"
     if verify:
         if source is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +61,22 @@ def test_own_images_from_the_folder_to_a_result(pamela, photos: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("folder", "flags"), [("sine", []), ("Sine", []), ("sine.zip", []), ("photos", ["--name", "sine"])]
+)
+def test_a_dataset_is_not_called_as_the_sine_waves(pamela, photos: Path, folder: str, flags) -> None:
+    if folder.endswith(".zip"):
+        shutil.make_archive("sine", "zip", photos)
+    else:
+        photos.rename(folder)
+    pamela("prepare", "folder", folder, *flags, "--out", "other.h5").error(1, "--dataset sine", "--name")
+    assert not Path("other.h5").exists() and not Path("data").exists()
+
+
+@pytest.mark.parametrize(
     ("flags", "parts"),
     [
         (["--class-split", "5,5"], ["--class-split"]),
-        (["--fit", "stretch"], ["--fit"]),
+        (["--fit", "stretch"], ["--fit", "crop or pad"]),
         (["--name", "../x"], ["--name"]),
         (["--split-seed", "-1"], ["--split-seed", "at least 0"]),
     ],
