@@ -45,7 +45,7 @@ class Wanted:
     train: bool = True
     jobs: int | None = None
     devices: str = "auto"
-    slurm: str | None = None
+    slurm: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ AXES = ("variant", "skip-interval", "steps")
 MOST_STEPS = 10
 """Updates up to which ``--vary steps`` goes, if not told otherwise."""
 
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 @dataclass(frozen=True, order=True)
 class Variant:
@@ -34,7 +36,7 @@ class Variant:
     def label(self) -> str:
         """What tables call it, as the paper does."""
         if self.skip_interval is not None:
-            return f"+Q+P^{self.skip_interval}"
+            return "+Q+P" + str(self.skip_interval).translate(_RAISED)
         return METHODS[self.method].title
 
     @property

@@ -38,15 +38,25 @@ class CellTask:
         return DelayedSubmission(CellTask(self.job))
 
 
+def parse_parameters(text: str) -> dict[str, Any]:
+    """submitit's parameters in ``timeout_min=240,slurm_partition=gpu``; UsageError where they are none."""
+    parameters: dict[str, Any] = {}
+    for part in text.split(","):
+        key, sign, value = (piece.strip() for piece in part.partition("="))
+        if not sign or not key.isidentifier() or not value:
+            raise UsageError(f"--slurm must be like timeout_min=240,slurm_partition=gpu, not '{text}'.")
+        parameters[key] = int(value) if value.isdecimal() else value
+    return parameters
+
+
 def submit_jobs(
-    jobs: Sequence[Job], slots: Sequence[str], given: str, on_news: OnNews, stop: StopRequest
+    jobs: Sequence[Job], slots: Sequence[str], parameters: dict[str, Any], on_news: OnNews, stop: StopRequest
 ) -> None:
     """Submit the jobs as one array, as many at a time as there are slots, and wait for all of them.
 
-    ``given`` are submitit's parameters, ``timeout_min=240,slurm_partition=gpu``. A request to stop cancels
-    what is left.
+    ``parameters`` are submitit's. A request to stop cancels what is left.
     """
-    executor = _executor(given, jobs[0].runs_dir / "slurm", len(slots))
+    executor = _executor(parameters, jobs[0].runs_dir / "slurm", len(slots))
     with executor.batch():
         submitted = [
             executor.submit(CellTask(replace(job, device=slots[i % len(slots)], cores=None)))
@@ -65,22 +75,18 @@ def submit_jobs(
         time.sleep(_POLL_SECONDS)
 
 
-def _executor(given: str, logs: Path, at_a_time: int) -> Any:
+def _executor(parameters: dict[str, Any], logs: Path, at_a_time: int) -> Any:
     try:
         import submitit
     except ImportError as error:
         raise UsageError('--slurm needs submitit: `pip install "pamela-cli[slurm]"`.') from error
-    parameters: dict[str, Any] = {"timeout_min": 24 * 60, "slurm_array_parallelism": at_a_time}
-    for part in given.split(","):
-        key, sign, value = part.partition("=")
-        if not sign or not key or not value:
-            raise UsageError(f"--slurm must be like timeout_min=240,slurm_partition=gpu, not '{given}'.")
-        parameters[key.strip()] = int(value) if value.strip().isdecimal() else value.strip()
+    usual = {"timeout_min": 24 * 60, "slurm_array_parallelism": at_a_time}
+    given = usual | {key: value for key, value in parameters.items() if key != "cluster"}
     try:
-        executor = submitit.AutoExecutor(folder=logs, cluster=parameters.pop("cluster", "slurm"))
-        executor.update_parameters(**parameters)
+        executor = submitit.AutoExecutor(folder=logs, cluster=parameters.get("cluster", "slurm"))
+        executor.update_parameters(**given)
     except (RuntimeError, NameError, TypeError, ValueError) as error:
-        raise UsageError(f"--slurm {given}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"--slurm: {' '.join(str(error).split()).rstrip('.')}.") from error
     return executor
 
 

@@ -64,6 +64,7 @@ def ablate(
     """
     from pamela_cli.ablation import ablating
     from pamela_cli.ablation.grid import AXES, parse_seeds
+    from pamela_cli.ablation.slurm import parse_parameters
     from pamela_cli.ablation.writing import write_ablation
     from pamela_cli.report.ablations import FORMATS, ablation_table
 
@@ -82,7 +83,7 @@ def ablate(
         train,
         whole_number("jobs", jobs, 1, 1024),
         device,
-        slurm,
+        None if slurm is None else parse_parameters(slurm),
     )
     context = Context(context.console, context.data_dir, context.runs_dir, Layer(flags))
     found = ablating.ablate(context, wanted, config)

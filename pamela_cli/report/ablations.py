@@ -65,7 +65,7 @@ def _cells(document: Document) -> tuple[list[str], list[list[str]]]:
     name = "mse" if sine else "accuracy"
     columns.append((f"{'MSE' if sine else name}{unit}", lambda row: _score(row, name)))
     if any(row["seed_spread"] is not None for row in rows):
-        columns.append(("spread of seeds", lambda row: _number(row["seed_spread"], sine)))
+        columns.append(("spread of seeds", lambda row: _spread(row, sine)))
     columns.append(("gain over MAML", lambda row: _gain(row, "gain", sine)))
     if any(row["gain_over_q"] is not None for row in rows):
         columns.append(("gain over +Q", lambda row: _gain(row, "gain_over_q", sine)))
@@ -83,6 +83,10 @@ def _score(row: Document, name: str) -> str:
         return "failed"
     text = f"{_number(row[name], name == 'mse')} ± {_number(row['ci95'], name == 'mse')}"
     return text + " (not all seeds)" * (row["status"] in ("failed", "missing"))
+
+
+def _spread(row: Document, sine: bool) -> str:
+    return "" if row["status"] == "equal" else _number(row["seed_spread"], sine)
 
 
 def _gain(row: Document, key: str, sine: bool) -> str:
@@ -110,15 +114,15 @@ def as_markdown(document: Document) -> str:
 
 
 _LATEX = str.maketrans(
-    {"%": r"\%", "±": r"$\pm$", "&": r"\&", "_": r"\_", "#": r"\#", "^": r"\textasciicircum{}", "−": "$-$"}
+    {"%": r"\%", "±": r"$\pm$", "&": r"\&", "_": r"\_", "#": r"\#", "^": r"\textasciicircum{}", "\\": "/"}
+    | {raised: f"$^{digit}$" for digit, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 )
 
 
 def as_latex(document: Document) -> str:
     """The table in LaTeX, with booktabs."""
     headings, lines = _cells(document)
-    lines = [[_latex_label(line[0]), *(cell.translate(_LATEX) for cell in line[1:])] for line in lines]
-    body = [" & ".join(line) + r" \\" for line in lines]
+    body = [" & ".join(cell.translate(_LATEX) for cell in line) + r" \\" for line in lines]
     head = " & ".join(heading.translate(_LATEX) for heading in headings) + r" \\"
     caption = f"{title(document)}. {notes(document)}".replace("\n", " ").translate(_LATEX)
     return "\n".join(
@@ -133,11 +137,6 @@ def as_latex(document: Document) -> str:
             "",
         ]
     )
-
-
-def _latex_label(label: str) -> str:
-    base, power, w = label.partition("^")
-    return f"{base}$^{{{w}}}$" if power else label.translate(_LATEX)
 
 
 def as_csv(document: Document) -> str:

@@ -1,0 +1,210 @@
+"""`pamela ablate`: cells are trained, found, stopped, gone on with, and compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_support import SINE, TINY, lines_in, snapshot, write_tiny_store
+
+GRID = ["ablate", *SINE, "--vary", "skip-interval", "--steps", "3", "--iterations", "30", "--val-every", "15"]
+"""MAML, +Q, +Q+P¹ and +Q+P², each trained in a moment."""
+LABELS = ["MAML", "+Q", "+Q+P¹", "+Q+P²"]
+
+
+@pytest.fixture(scope="session")
+def ablated(warm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished ablation, and what it printed, in ``out.json``; not to be changed."""
+    folder = tmp_path_factory.mktemp("ablated")
+    (folder / "out.json").write_text(warm(folder, *GRID, "--json").ok().out)
+    return folder
+
+
+@pytest.fixture
+def mine(ablated: Path, here: Path) -> Path:
+    shutil.copytree(ablated, here, dirs_exist_ok=True)
+    return here
+
+
+def table_of(document: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The numbers of a document, without the names of the runs."""
+    return [
+        (row["label"], row["mse"], row["ci95"], row["gain"], row["gain_ci95"]) for row in document["rows"]
+    ]
+
+
+def test_the_document(ablated: Path) -> None:
+    document = json.loads((ablated / "out.json").read_text())
+    shared = {"dataset": "sine", "way": None, "shot": 10, "tasks": 4, "seeds": [0], "iterations": 30}
+    assert {key: document[key] for key in shared} == shared and document["norm_stats"] is None
+    assert [row["label"] for row in document["rows"]] == LABELS
+    keys = {"variant", "skip_interval", "steps", "status", "mse", "ci95", "seed_spread", "gain", "gain_ci95"}
+    for row in document["rows"]:
+        assert keys <= row.keys()
+        assert (row["status"], row["steps"], len(row["runs"])) == ("done", 3, 1)
+    assert [row["variant"] for row in document["rows"]] == ["maml", "q", "pamela", "pamela"]
+    assert [row["skip_interval"] for row in document["rows"]] == [None, None, 1, 2]
+    folder = ablated / "runs" / "ablation-sine-10s-skip-interval"
+    assert json.loads((folder / "ablation.json").read_text()) == document
+    names = {path.name for path in folder.rglob("*.*")}
+    assert {
+        "table.md",
+        "table.tex",
+        "table.csv",
+        "dissection.png",
+        "dissection.pdf",
+        "dissection.csv",
+    } <= names
+    assert {"convergence.png", "loss-by-update.png", "fits-of-methods.png", "fits-by-update.png"} <= names
+
+
+def test_gains_are_those_that_evaluate_finds(pamela, mine: Path) -> None:
+    document = json.loads((mine / "out.json").read_text())
+    maml, *others = document["rows"]
+    for row in others:
+        runs = (row["runs"][0], maml["runs"][0])
+        result = pamela("evaluate", *runs, "--tasks", "4", "--json", "--no-figures", "-q").ok().document
+        assert row["mse"] == pytest.approx(result["runs"][0]["mse"], rel=1e-6)
+        assert row["gain"] == pytest.approx(result["pairs"][0]["difference"], rel=1e-5, abs=1e-9)
+        assert row["gain_ci95"] == pytest.approx(result["pairs"][0]["ci95"], rel=1e-5, abs=1e-9)
+
+
+def test_what_is_there_is_not_trained_again(pamela, mine: Path) -> None:
+    runs = {path: snapshot(path) for path in (mine / "runs").glob("*-s0*")}
+    assert len(runs) == 4
+    result = pamela(*GRID, "--json", "-q").ok()
+    assert table_of(result.document) == table_of(json.loads((mine / "out.json").read_text()))
+    assert {path: snapshot(path) for path in (mine / "runs").glob("*-s0*")} == runs
+
+
+def test_nothing_is_trained_with_iterations_0(pamela, mine: Path) -> None:
+    shutil.rmtree(mine / "runs" / "ablation-sine-10s-skip-interval")
+    show = ["ablate", *SINE, "--table", "--iterations", "0"]
+    document = pamela(*show, "--json", "-q").ok().document
+    assert table_of(document) == table_of(json.loads((mine / "out.json").read_text()))
+    assert (mine / "runs" / "ablation-sine-10s" / "figures" / "dissection.png").exists()
+    as_json = pamela(*show, "--format", "json", "-q").ok()
+    assert as_json.document == document
+    markdown = pamela(*show, "--format", "markdown", "-q").ok().out
+    assert markdown == (mine / "runs" / "ablation-sine-10s" / "table.md").read_text()
+    assert "| +Q+P² | 3 |" in markdown
+    assert r"+Q+P$^2$ & 3 &" in pamela(*show, "--format", "latex", "-q").ok().out
+    assert pamela(*show, "--format", "csv", "-q").ok().out.splitlines()[0].startswith("variant,label,")
+    terminal = pamela(*show, "-q").ok().out
+    assert all(label in terminal for label in LABELS) and "4 test tasks" in terminal
+
+
+def test_the_table_has_cells_of_other_axes_too(pamela, mine: Path) -> None:
+    more = ["ablate", *SINE, "--vary", "steps", "--steps", "1", "--iterations", "30", "--val-every", "15"]
+    alone = pamela(*more, "--json", "-q").ok().document
+    assert [(row["label"], row["steps"], row["status"]) for row in alone["rows"]] == [
+        ("MAML", 1, "done"), ("+Q", 1, "done"), ("+Q+P²", 1, "equal")
+    ]  # fmt: skip
+    both = pamela(*more, "--table", "--json", "-q").ok().document
+    assert [(row["label"], row["steps"]) for row in both["rows"][3:]] == [(label, 3) for label in LABELS]
+
+
+def test_seeds_are_pooled_task_by_task(pamela, mine: Path) -> None:
+    grid = [*GRID[:-6], "--steps", "2", "--iterations", "30", "--val-every", "15"]
+    assert "--vary" in grid
+    document = pamela(*grid, "--seeds", "0,7", "--json", "-q").ok().document
+    assert document["seeds"] == [0, 7]
+    for row in document["rows"]:
+        each = list(row["seed_scores"].values())
+        assert len(row["runs"]) == len(each) == 2
+        assert row["mse"] == pytest.approx(sum(each) / 2)
+        assert row["seed_spread"] == pytest.approx(abs(each[0] - each[1]) / 2**0.5)
+
+
+def test_a_cell_that_fails_is_marked_and_the_rest_goes_on(pamela, mine: Path) -> None:
+    broken = mine / "runs" / "q-sine-10s-s0-n3"
+    (broken / "summary.json").unlink()
+    (broken / "last.safetensors").write_bytes(b"damaged")
+    shutil.rmtree(mine / "runs" / "pamela-sine-10s-s0-n3-w2")
+    result = pamela(*GRID, "--json", "-q")
+    assert result.code == 1
+    assert "rows have cells that failed: +Q (n = 3)" in result.err.splitlines()[-1]
+    by_label = {row["label"]: row for row in result.document["rows"]}
+    assert [by_label[label]["status"] for label in LABELS] == ["done", "failed", "done", "done"]
+    assert "last.safetensors" in by_label["+Q"]["failures"]["0"]
+    expected = json.loads((mine / "out.json").read_text())["rows"][3]
+    assert by_label["+Q+P²"]["gain"] == expected["gain"] and by_label["+Q+P²"]["gain_over_q"] is None
+
+
+LONG = [*GRID[:-4], "--iterations", "3000", "--val-every", "1500", "--jobs", "2"]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(warm, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("undisturbed-ablation")
+    return warm(folder, *LONG, "--json").ok().document
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_its_table_is_the_same_after_a_stop(warm, here: Path, undisturbed, number: signal.Signals) -> None:
+    job = warm.start(here, *LONG)
+    job.when(lambda: any(lines_in(p) > 20 for p in here.glob("runs/*/metrics.jsonl"))).send(number)
+    result = job.wait()
+    if number == signal.SIGKILL:
+        assert result.code == 137
+    else:
+        assert result.code == 128 + number
+        last = result.err.splitlines()[-1]
+        assert "0 of 4 cells are done and the others saved; the same command goes on" in last, result.err
+        assert any(here.glob("runs/*/last.safetensors"))
+    assert not (here / "runs" / "ablation-sine-10s-skip-interval").exists()
+    document = warm(here, *LONG, "--json").ok().document
+    assert document == undisturbed
+
+
+def test_no_cell_outlives_a_killed_ablation(warm, here: Path) -> None:
+    endless = [*GRID[:-4], "--iterations", "1000000", "--val-every", "1000000", "--jobs", "1"]
+    job = warm.start(here, *endless)
+    job.when(lambda: any(lines_in(p) > 5 for p in here.glob("runs/*/metrics.jsonl"))).send(signal.SIGKILL)
+    job.wait()
+    (metrics,) = here.glob("runs/*/metrics.jsonl")
+    time.sleep(0.5)
+    before = metrics.stat().st_size
+    time.sleep(0.5)
+    assert metrics.stat().st_size == before
+
+
+def test_images(pamela, here: Path) -> None:
+    write_tiny_store(here / "data" / "tiny.h5")
+    grid = ["ablate", *TINY, "--vary", "skip-interval", "--iterations", "2", "--val-every", "2", "--way", "3"]
+    document = pamela(*grid, "--json", "-q").ok().document
+    assert (document["way"], document["norm_stats"]) == (3, "query")
+    assert [row["label"] for row in document["rows"]] == ["MAML", "+Q", "+Q+P¹"]
+    assert all(0 <= row["accuracy"] <= 1 and row["status"] == "done" for row in document["rows"])
+    assert (
+        "queries normalised among themselves"
+        in (here / "runs" / "ablation-tiny-3w1s-skip-interval" / "table.md").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--vary", "width"], ["--vary must be one of variant, skip-interval, steps"]),
+        (["--format", "html"], ["--format must be one of table"]),
+        (["--seeds", "0,x"], ["--seeds must be whole numbers"]),
+        (["--seeds", "1,1"], ["--seeds has a seed twice"]),
+        (["--jobs", "0"], ["--jobs must be at least 1"]),
+        (["--iterations", "0"], ["--iterations 0 trains nothing", "--table"]),
+        (["--iterations", "0", "--table"], ["has no finished runs"]),
+        (["--iterations", "-1"], ["--iterations must be at least 1"]),
+        (["--skip-interval", "2"], ["--skip-interval", "--vary steps"]),
+        (["--device", "cpu,tpu"], ["--device must be auto, cpu, cuda or cuda:N, not 'tpu'"]),
+        (["--slurm", "fast"], ["--slurm must be like"]),
+        (["--steps", "0"], ["--steps must be at least 1"]),
+        (["--way", "5"], ["--way is for images"]),
+    ],
+)
+def test_wrong_usage(pamela, here: Path, flags: list[str], parts: list[str]) -> None:
+    pamela("ablate", *SINE, *flags).error(2, *parts)
+    assert snapshot(here) == {}

@@ -1,0 +1,261 @@
+"""Ablations without training: which cells there are, which runs they are, and what the table says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pamela_cli.ablation.cells import all_runs, earlier_cells, find_cell, free_names, make_cells
+from pamela_cli.ablation.grid import Variant, grid, in_order, parse_seeds
+from pamela_cli.ablation.outcome import document, make_rows
+from pamela_cli.config import Config, Layer, resolve
+from pamela_cli.engine.evaluation import TaskScores
+from pamela_cli.errors import UsageError
+from pamela_cli.report.ablations import as_csv, as_latex, as_markdown
+from pamela_cli.runs import RunFolder, create_run
+from pamela_cli.scores import StoredScores, write_scores
+
+BASE = resolve([Layer({"dataset": "sine", "method": "maml", "steps": 5, "test_tasks": 4})])
+
+
+def finished(runs_dir: Path, config: Config, scores: list[float]) -> RunFolder:
+    """A run folder as a finished run leaves it, with these test scores."""
+    folder = create_run(runs_dir, None, config, {})
+    each = np.array(scores)[:, None]
+    write_scores(folder.scores, {"test": StoredScores("the same", TaskScores(each, each))})
+    folder.write_summary({"test": {"mse": float(each.mean())}})
+    return folder
+
+
+def cell(method: str, w: int | None = None, *, steps: int = 5, seed: int = 0) -> Config:
+    return replace(BASE, method=method, steps=steps, skip_interval=w, seed=seed)
+
+
+# The grid ---------------------------------------------------------------------------------------------
+
+
+def test_the_grid_of_the_paper() -> None:
+    labels = [variant.label for variant in grid("variant", 5, 2)]
+    assert labels == ["MAML", "Meta-SGD", "+Q shared", "+Q", "+Q+P¹", "+Q+P²", "+Q+P³", "+Q+P⁴"]
+    assert [variant.steps for variant in grid("variant", 5, 2)] == [5, 1, 5, 5, 5, 5, 5, 5]
+    assert grid("skip-interval", 3, 2) == [
+        *(Variant("maml", 3), Variant("q", 3), Variant("pamela", 3, 1), Variant("pamela", 3, 2))
+    ]
+
+
+def test_more_updates_with_the_same_interval() -> None:
+    variants = grid("steps", 10, 2)
+    assert [variant.steps for variant in variants] == [n for n in range(1, 11) for _ in range(3)]
+    alike = [variant for variant in variants if variant.trained_as != variant]
+    # One or two updates leave no connection of w = 2 to make.
+    assert alike == [Variant("pamela", 1, 2), Variant("pamela", 2, 2)]
+    assert [variant.trained_as for variant in alike] == [Variant("q", 1), Variant("q", 2)]
+
+
+@given(steps=st.integers(1, 12), w=st.integers(1, 12), vary=st.sampled_from(["variant", "skip-interval"]))
+def test_every_cell_is_a_valid_setting(steps: int, w: int, vary: str) -> None:
+    for variant in [*grid(vary, steps, w), *grid("steps", steps, w)]:
+        own = variant.trained_as
+        chosen = {"method": own.method, "steps": own.steps, "skip_interval": own.skip_interval}
+        values = {key: value for key, value in chosen.items() if value is not None}
+        config = resolve([Layer({"dataset": "sine"} | values)])
+        assert Variant.of(config) == own
+
+
+def test_tables_go_by_updates_and_meta_sgd_stands_with_the_others() -> None:
+    variants = [*grid("variant", 3, 2), *grid("steps", 2, 1)]
+    found = [f"{variant.label} {variant.steps}" for variant in in_order(set(variants), 3)]
+    assert found[:6] == ["MAML 1", "+Q 1", "+Q+P¹ 1", "MAML 2", "+Q 2", "+Q+P¹ 2"]
+    assert found[6:] == ["MAML 3", "Meta-SGD 1", "+Q shared 3", "+Q 3", "+Q+P¹ 3", "+Q+P² 3"]
+
+
+def test_seeds() -> None:
+    assert parse_seeds("0,1, 2") == [0, 1, 2]
+    for wrong in ("", "a", "0,,1", "-1", "0,0", "1.5", str(2**63)):
+        with pytest.raises(UsageError, match="--seeds"):
+            parse_seeds(wrong)
+
+
+# Cells and runs -----------------------------------------------------------------------------------------
+
+
+def test_a_cell_is_found_by_its_settings(tmp_path: Path) -> None:
+    run = finished(tmp_path, cell("q"), [1.0, 2.0])
+    other = finished(tmp_path, replace(cell("q"), iterations=7), [1.0, 2.0])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.toml").write_text("[")
+    runs = all_runs(tmp_path)
+    assert {folder.name for _, folder in runs} == {run.name, other.name}
+    assert find_cell(cell("q"), runs) == run
+    assert find_cell(cell("q", seed=1), runs) is None
+    assert find_cell(replace(cell("q"), meta_lr=0.5), runs) is None
+
+
+def test_a_finished_run_comes_before_one_that_goes_on(tmp_path: Path) -> None:
+    create_run(tmp_path, "a", cell("q"), {})
+    run = finished(tmp_path, cell("q"), [1.0, 2.0])
+    assert find_cell(cell("q"), all_runs(tmp_path)) == run
+
+
+def test_a_store_under_another_name_is_the_same(tmp_path: Path) -> None:
+    images = {"dataset": "one", "store_sha256": "f" * 64, "image_size": 28, "channels": 1}
+    config = resolve([Layer(images)])
+    run = create_run(tmp_path, None, config, {})
+    assert find_cell(replace(config, dataset="other"), all_runs(tmp_path)) == run
+    assert find_cell(replace(config, store_sha256="0" * 64), all_runs(tmp_path)) is None
+
+
+def test_cells_without_a_run_get_a_name_that_tells_them_apart(tmp_path: Path) -> None:
+    finished(tmp_path, replace(cell("maml"), iterations=3), [1.0, 2.0])
+    variants = [*grid("skip-interval", 3, 2), Variant("meta-sgd", 1)]
+    cells = make_cells(variants, [4], BASE, [])
+    assert list(free_names(cells, tmp_path)) == [
+        "maml-sine-1s-s4-n3",
+        "q-sine-1s-s4-n3",
+        "pamela-sine-1s-s4-n3-w1",
+        "pamela-sine-1s-s4-n3-w2",
+        "meta-sgd-sine-1s-s4",
+    ]
+    again = make_cells([Variant("maml", 5)], [0], BASE, [])
+    assert list(free_names([*again, *again], tmp_path)) == ["maml-sine-1s-s0-2", "maml-sine-1s-s0-3"]
+
+
+def test_earlier_cells_differ_in_variant_and_seed_only(tmp_path: Path) -> None:
+    same = [cell("q", steps=3), cell("pamela", 4, seed=9), cell("fomaml")]
+    longer = replace(cell("q"), iterations=9, val_every=3)
+    for config in [*same, longer, replace(cell("q"), meta_lr=0.5), replace(cell("q"), shot=2)]:
+        finished(tmp_path, config, [1.0, 2.0])
+    create_run(tmp_path, "unfinished", cell("q", seed=3), {})
+    runs = all_runs(tmp_path)
+
+    def found(seeds: list[int] | None, any_budget: bool) -> set[Config]:
+        return {own.config for own in earlier_cells(BASE, seeds, runs, any_budget)}
+
+    assert found(None, False) == set(same)
+    assert found([0], False) == {same[0], same[2]}
+    assert found(None, True) == {*same, longer}
+
+
+# The table ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> dict:
+    """Errors of two seeds on two tasks, small enough to work out by hand."""
+    variants = [Variant("maml", 5), Variant("q", 5), Variant("pamela", 5, 2), Variant("pamela", 5, 5)]
+    by_method = {
+        "maml": ([4.0, 8.0], [6.0, 10.0]),
+        "q": ([1.0, 3.0], [3.0, 7.0]),
+        "pamela": ([1.0, 1.0], [2.0, 6.0]),
+    }
+    for method, scores in by_method.items():
+        for seed, own in enumerate(scores):
+            finished(tmp_path, cell(method, 2 if method == "pamela" else None, seed=seed), own)
+    cells = make_cells(variants, [0, 1], BASE, all_runs(tmp_path))
+    return document(make_rows(variants, cells, {}, BASE), BASE, [0, 1])
+
+
+def test_scores_gains_and_spread_by_hand(made: dict) -> None:
+    maml, q, pamela, alike = made["rows"]
+    # By task: MAML 5, 9; +Q 2, 5; PAMELA 1.5, 3.5. Half-widths are 1.96·s/√2 = 1.96·|a − b|/2.
+    assert (maml["mse"], maml["ci95"]) == (7.0, pytest.approx(1.96 * 2))
+    assert maml["gain"] is None and maml["gain_over_q"] is None
+    assert (q["mse"], q["ci95"]) == (3.5, pytest.approx(1.96 * 1.5))
+    assert (q["gain"], q["gain_ci95"]) == (3.5, pytest.approx(1.96 * 0.5))
+    assert (pamela["gain"], pamela["gain_ci95"]) == (4.5, pytest.approx(1.96 * 1))
+    assert (pamela["gain_over_q"], pamela["gain_over_q_ci95"]) == (1.0, pytest.approx(1.96 * 0.5))
+    assert q["seed_scores"] == {"0": 2.0, "1": 5.0}
+    assert q["seed_spread"] == pytest.approx(3 / sqrt(2))
+    assert (alike["status"], alike["mse"], alike["gain_over_q"]) == ("equal", 3.5, None)
+    assert alike["runs"] == q["runs"] == ["q-sine-1s-s0", "q-sine-1s-s1"]
+    assert {row["status"] for row in (maml, q, pamela)} == {"done"}
+
+
+def test_a_failed_cell_is_marked_and_the_other_seed_counts(tmp_path: Path) -> None:
+    variants = [Variant("maml", 5), Variant("q", 5)]
+    for config, scores in ((cell("maml"), [4.0, 8.0]), (cell("maml", seed=1), [9.0, 9.0])):
+        finished(tmp_path, config, scores)
+    finished(tmp_path, cell("q"), [1.0, 3.0])
+    cells = make_cells(variants, [0, 1], BASE, all_runs(tmp_path))
+    failures = {own: "it diverged" for own in cells if own.variant.method == "q" and own.seed == 1}
+    _, q = document(make_rows(variants, cells, failures, BASE), BASE, [0, 1])["rows"]
+    assert (q["status"], q["failures"]) == ("failed", {"1": "it diverged"})
+    # Compared under the seed that both have: differences 3 and 5.
+    assert (q["mse"], q["gain"], q["gain_ci95"]) == (2.0, 4.0, pytest.approx(1.96))
+
+
+def test_a_damaged_scores_file_is_a_failure_not_a_crash(tmp_path: Path) -> None:
+    folder = finished(tmp_path, cell("maml"), [4.0, 8.0])
+    folder.scores.write_bytes(b"nonsense")
+    cells = make_cells([Variant("maml", 5)], [0], BASE, all_runs(tmp_path))
+    (row,) = document(make_rows([Variant("maml", 5)], cells, {}, BASE), BASE, [0])["rows"]
+    assert row["status"] == "failed" and "scores.safetensors" in row["failures"]["0"]
+
+
+def test_an_untrained_cell_is_missing(tmp_path: Path) -> None:
+    cells = make_cells([Variant("maml", 5)], [0], BASE, [])
+    (row,) = document(make_rows([Variant("maml", 5)], cells, {}, BASE), BASE, [0])["rows"]
+    assert (row["status"], row["mse"], row["runs"]) == ("missing", None, [])
+
+
+def test_gains_compare_as_many_updates_and_meta_sgd_with_the_usual_number(tmp_path: Path) -> None:
+    for method, steps, error in (
+        ("maml", 1, 20.0),
+        ("maml", 5, 10.0),
+        ("q", 1, 4.0),
+        ("q", 5, 3.0),
+        ("meta-sgd", 1, 8.0),
+    ):
+        finished(tmp_path, cell(method, steps=steps), [error, error])
+    cells = earlier_cells(BASE, None, all_runs(tmp_path), False)
+    rows = document(make_rows([], cells, {}, BASE), BASE, None)["rows"]
+    gains = {(row["label"], row["steps"]): row["gain"] for row in rows}
+    assert gains == {
+        ("MAML", 1): None,
+        ("+Q", 1): 16.0,
+        ("MAML", 5): None,
+        ("Meta-SGD", 1): 2.0,
+        ("+Q", 5): 7.0,
+    }
+
+
+def test_the_papers_gains_stand_beside_its_setting_only(tmp_path: Path) -> None:
+    paper = {"dataset": "miniimagenet", "shot": 5, "image_size": 84, "channels": 3, "store_sha256": "0" * 64}
+    for settings, expected in ((paper, [None, 0.0307, None, 0.074]), (paper | {"shot": 1}, [None] * 4)):
+        base = resolve([Layer(settings | {"method": "maml"})])
+        variants = [Variant("maml", 5), Variant("q", 5), Variant("pamela", 5, 1), Variant("pamela", 5, 2)]
+        rows = document(make_rows(variants, make_cells(variants, [0], base, []), {}, base), base, [0])["rows"]
+        assert [row["paper_gain"] for row in rows] == expected
+
+
+def test_markdown(made: dict) -> None:
+    lines = as_markdown(made).splitlines()
+    assert lines[0] == "**Ablation on sine, 1-shot**"
+    assert lines[2] == "| variant | updates | MSE | spread of seeds | gain over MAML | gain over +Q |"
+    assert lines[3] == "| :-- | --: | --: | --: | --: | --: |"
+    assert lines[6] == "| +Q+P² | 5 | 2.5000 ± 1.9600 | 2.1213 | +4.5000 ± 1.9600 | +1.0000 ± 0.9800 |"
+    assert lines[7] == "| +Q+P⁵ | 5 | = +Q |  |  |  |"
+    assert "seeds 0, 1 (a task counts once, by its mean); 4 test tasks" in lines[9]
+
+
+def test_latex(made: dict) -> None:
+    text = as_latex(made)
+    assert r"+Q+P$^2$ & 5 & 2.5000 $\pm$ 1.9600 & 2.1213 & +4.5000 $\pm$ 1.9600" in text
+    assert r"\begin{tabular}{lrrrrr}" in text
+    assert text.count(r" \\") == 5
+    assert "%" not in text.replace(r"\%", "")
+
+
+def test_csv_is_unrounded(made: dict) -> None:
+    header, *lines = as_csv(made).splitlines()
+    first = dict(zip(header.split(","), lines[1].split(","), strict=True))
+    row = made["rows"][1]
+    assert float(first["ci95"]) == row["ci95"] and first["variant"] == "q" and first["skip_interval"] == ""
+    assert json.loads(json.dumps(made)) == made
