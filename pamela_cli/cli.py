@@ -137,7 +137,8 @@ def _root(
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code. Errors end in one sentence on stderr."""
-    from pamela_cli.commands import ablate, complexity, evaluate, meta_train, prepare  # noqa: F401  (each registers its verb)
+    # Each registers its verb.
+    from pamela_cli.commands import ablate, complexity, evaluate, meta_train, prepare, report  # noqa: F401
 
     try:
         with stopping_at_once():

@@ -1,0 +1,1 @@
+"""Pages of results: from run folders, without training, to one self-contained HTML file."""

@@ -1,0 +1,185 @@
+"""An ablation as sections of a page: made from ``ablation.json`` and what lies beside it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pamela_cli.cli import Context
+from pamela_cli.config import SETTINGS, Config
+from pamela_cli.errors import PamelaError
+from pamela_cli.reporting import again
+from pamela_cli.reporting.comparing import labels_of
+from pamela_cli.reporting.drawing import figures_there
+from pamela_cli.reporting.page import Block, Code, Note, Section, Table
+from pamela_cli.reporting.reading import Document, ReadRun, number, read_json, read_run
+from pamela_cli.reporting.run_sections import result_text
+from pamela_cli.runs import RunFolder
+
+FILE = "ablation.json"
+
+_VARIED = ("method", "steps", "skip_interval", "seed")
+_MOST_ROWS = 500
+
+
+def is_ablation(folder: Path) -> bool:
+    """Whether `pamela ablate` made the folder."""
+    return (folder / FILE).is_file()
+
+
+def ablation_title(document: Document) -> str:
+    """What was ablated."""
+    way = f"{document['way']}-way " if document.get("way") else ""
+    return f"Ablation on {document.get('dataset', '?')}, {way}{document.get('shot', '?')}-shot"
+
+
+def read_ablation(folder: Path) -> Document:
+    """The document of an ablation; :class:`PamelaError` where it is none."""
+    document: Any = read_json(folder / FILE)
+    rows = document.get("rows") if isinstance(document, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise PamelaError(f"{folder / FILE} is damaged; the `pamela ablate` that wrote it writes it again.")
+    return {**document, "rows": rows[:_MOST_ROWS]}
+
+
+def ablation_sections(context: Context, folder: Path, document: Document) -> list[Section]:
+    """Table, figures, the settings of its cells, and the commands that give it again."""
+    cells = _cells(folder, document)
+    figures = figures_there(folder / "figures", set()) or [Note("There are no figures in its folder.")]
+    return [
+        Section("Results", _results(document)),
+        Section("Figures", figures),
+        Section("Cells", _settings(cells)),
+        Section("How to get it again", _again(context, document, cells)),
+    ]
+
+
+def _results(document: Document) -> list[Block]:
+    rows = document["rows"]
+    sine = document.get("way") is None
+    name, scale, digits = ("mse", 1, 4) if sine else ("accuracy", 100, 2)
+    unit = "" if sine else " [%]"
+
+    def measured(key: str, spread: str = "", sign: str = "") -> Callable[[Document], str]:
+        def text(row: Document) -> str:
+            value, width = number(row.get(key)), number(row.get(spread))
+            if value is None:
+                return ""
+            return f"{scale * value:{sign}.{digits}f}" + (
+                "" if width is None else f" ± {scale * width:.{digits}f}"
+            )
+
+        return text
+
+    def plain(key: str) -> Callable[[Document], str]:
+        return lambda row: "" if row.get(key) is None else str(row[key])
+
+    columns = [
+        ("variant", lambda row: str(row.get("label") or row.get("variant", ""))),
+        ("w", plain("skip_interval")),
+        ("updates", plain("steps")),
+        ("outer steps", plain("iterations")),
+        ("status", plain("status")),
+        (("MSE" if sine else name) + unit, measured(name, "ci95")),
+        ("spread of seeds" + unit, measured("seed_spread")),
+        ("gain over MAML" + unit, measured("gain", "gain_ci95", "+")),
+        ("gain over +Q" + unit, measured("gain_over_q", "gain_over_q_ci95", "+")),
+        ("paper's gain" + unit, measured("paper_gain", "", "+")),
+    ]
+    filled = [(head, [cell(row) for row in rows]) for head, cell in columns]
+    filled = [(head, cells) for head, cells in filled if head == "variant" or any(cells)]
+    lines = list(zip(*(cells for _, cells in filled), strict=True))
+    words = frozenset(i for i, (head, _) in enumerate(filled) if head in ("variant", "status"))
+    table = Table(_caption(document), [head for head, _ in filled], lines, words)
+    return [table, *_failures(rows)]
+
+
+def _caption(document: Document) -> str:
+    seeds = document.get("seeds")
+    said = f"seeds {', '.join(map(str, seeds))}; " if isinstance(seeds, list) and seeds else ""
+    tasks = f"{document['tasks']:,} test tasks" if isinstance(document.get("tasks"), int) else "test tasks"
+    stats = (
+        " Queries are normalised among themselves (transductive)."
+        if document.get("norm_stats") == "query"
+        else ""
+    )
+    return f"Every row on the same {tasks}; {said}95 % intervals; gains are task by task.{stats}"
+
+
+def _failures(rows: list[Document]) -> list[Block]:
+    notes: list[Block] = []
+    for row in rows:
+        failures = row.get("failures")
+        for seed, reason in failures.items() if isinstance(failures, dict) else ():
+            name = row.get("label") or row.get("variant", "")
+            notes.append(Note(f"{name}, seed {seed}, failed: {reason}", pressing=True))
+    return notes[:20]
+
+
+def _cells(folder: Path, document: Document) -> list[ReadRun]:
+    """The runs of the cells that can be read, each once."""
+    runs = []
+    names = [name for row in document["rows"] for name in _texts(row.get("runs"))]
+    for name in dict.fromkeys(names):
+        # A name leads to a folder beside that of the ablation, and nowhere else.
+        if Path(name).name != name or name in (".", ".."):
+            continue
+        try:
+            runs.append(read_run(RunFolder(folder.parent / name)))
+        except PamelaError:
+            continue
+    return runs[:_MOST_ROWS]
+
+
+def _texts(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _settings(cells: list[ReadRun]) -> list[Block]:
+    if not cells:
+        return [
+            Note("The runs of the cells do not lie beside the ablation's folder: their settings are unknown.")
+        ]
+    documents = [
+        {key: value for entries in run.config.to_toml().values() for key, value in entries.items()}
+        for run in cells
+    ]
+    differing = [key for key in SETTINGS if len({str(d.get(key)) for d in documents}) > 1]
+    shared = [
+        [key, again.value_text(value), SETTINGS[key].metadata["help"]]
+        for key, value in documents[0].items()
+        if key not in differing
+    ]
+    own = [
+        [label, *(again.value_text(d[key]) if key in d else "" for key in differing), result_text(run)]
+        for label, run, d in zip(labels_of(cells), cells, documents, strict=True)
+    ]
+    return [
+        Table("The runs, and the settings in which they differ.", ["run", *differing, "test"], own),
+        Table("The settings that all share.", ["setting", "value", "meaning"], shared, frozenset((0, 2))),
+    ]
+
+
+def _again(context: Context, document: Document, cells: list[ReadRun]) -> list[Block]:
+    if not cells:
+        return [Note("The settings of the cells, which the commands are made of, are unknown.")]
+    config, vary = _base(document, cells)
+    seeds = [seed for seed in document.get("seeds") or [] if isinstance(seed, int)]
+    prepare = again.prepare_command(config)
+    start = [prepare] if prepare else []
+    command = again.ablate_command(config, vary, seeds, context.data_dir)
+    each = [again.config_command(run.folder) for run in cells]
+    return [Code("All of it:", [*start, command]), Code("A single cell:", each)]
+
+
+def _base(document: Document, cells: list[ReadRun]) -> tuple[Config, str]:
+    """The settings that the cells share, as those of MAML, and what was varied."""
+    first = next((run.config for run in cells if run.config.method != "meta-sgd"), cells[0].config)
+    variants = {(row.get("variant"), row.get("steps")) for row in document["rows"]}
+    steps = {n for variant, n in variants if variant != "meta-sgd" and isinstance(n, int)}
+    methods = {variant for variant, _ in variants}
+    vary = "steps" if len(steps) > 1 else "variant" if methods & {"meta-sgd", "q-shared"} else "skip-interval"
+    most = max(steps, default=first.steps or 1)
+    return replace(first, method="maml", skip_interval=None, seed=0, steps=most), vary

@@ -1,0 +1,140 @@
+"""The commands that give a run again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from data_prep import DataError, Store, canonical_name
+from data_prep.listing import listed_datasets
+from pamela_cli.config import FLAGS, SINE, Config, Layer, flag, resolve
+from pamela_cli.datasets import EMBEDDED, recipe
+from pamela_cli.errors import UsageError
+from pamela_cli.runs import RunFolder
+
+
+def shown_path(path: Path) -> str:
+    """A path as a page names it: below the working directory, or its last two parts, never from the root.
+
+    Pages are passed on, and where somebody's files lie is nobody's business.
+    """
+    if path.is_absolute():
+        here = Path.cwd()
+        path = path.relative_to(here) if path.is_relative_to(here) else Path(*path.parts[-2:])
+    return str(path)
+
+
+def resume_command(folder: RunFolder) -> str:
+    """What to type to go on with a run."""
+    return shlex.join(["pamela", "meta-train", "--run", shown_path(folder.path), "--resume"])
+
+
+def config_command(folder: RunFolder) -> str:
+    """Train the run again from its own settings."""
+    return shlex.join(["pamela", "meta-train", "--config", shown_path(folder.config_file)])
+
+
+def evaluate_command(folder: RunFolder) -> str:
+    """Test the run's best checkpoint again."""
+    return shlex.join(["pamela", "evaluate", shown_path(folder.path)])
+
+
+def prepare_command(config: Config) -> str | None:
+    """Make the run's dataset; None where there is nothing to do."""
+    dataset = config.dataset or ""
+    if dataset in (SINE, EMBEDDED):
+        return None
+    try:
+        name = canonical_name(dataset)
+    except DataError:
+        words = ["pamela", "prepare", "folder", "SOURCE", "--name", dataset]
+        return shlex.join([*words, "--image-size", str(config.image_size)])
+    words = ["pamela", "prepare", name, "SOURCE"]
+    usual = next((entry.image_size for entry in listed_datasets() if entry.info.name == name), None)
+    if config.image_size not in (None, usual):
+        words += ["--image-size", str(config.image_size)]
+    return shlex.join(words)
+
+
+def flags_command(config: Config, data_dir: Path) -> str:
+    """Train the run again without its folder: the dataset, and each flag that differs from its recipe."""
+    kind = _recipe_name(config, data_dir)
+    changed = _explicit(config) if kind is None else _changed(config, [recipe(kind)])
+    return shlex.join(["pamela", "meta-train", "--dataset", config.dataset or "", *_flags(changed)])
+
+
+def ablate_command(config: Config, vary: str, seeds: list[int], data_dir: Path) -> str:
+    """Ablate again: ``config`` has the settings that the cells share, as those of MAML."""
+    kind = _recipe_name(config, data_dir)
+    recipes = [recipe(kind), recipe(kind, "ablation"), Layer({"method": config.method})] if kind else []
+    changed = _changed(config, recipes) if recipes else _explicit(config)
+    changed = {name: value for name, value in changed.items() if name not in ("method", "seed")}
+    words = ["pamela", "ablate", "--dataset", config.dataset or ""]
+    words += ["--vary", vary] if vary != "variant" else []
+    words += ["--seeds", ",".join(map(str, seeds))] if seeds and seeds != [0] else []
+    return shlex.join([*words, *_flags(changed)])
+
+
+def changed_settings(config: Config, data_dir: Path) -> set[str]:
+    """The settings in which a run differs from its dataset's recipe, or from the usual ones without one."""
+    kind = _recipe_name(config, data_dir) or config.dataset or ""
+    return set(_changed(config, [recipe(kind)]))
+
+
+def _recipe_name(config: Config, data_dir: Path) -> str | None:
+    """Whose recipe the run's dataset takes; None where only its store, which is not there, would tell."""
+    dataset = config.dataset or ""
+    if dataset == SINE:
+        return SINE
+    path = data_dir / f"{dataset}.h5"
+    if "/" not in dataset and path.is_file():
+        try:
+            with Store.open(path) as store:
+                if store.sha256 == config.store_sha256:
+                    return store.dataset
+        except DataError:
+            pass
+    return dataset if recipe(dataset).values else None
+
+
+def _changed(config: Config, recipes: list[Layer]) -> dict[str, Any]:
+    """The flags that make ``config`` of the recipes; all of them, if fewer would not do."""
+    found = {k: getattr(config, k) for k in ("dataset", "store_sha256", "image_size", "channels")}
+    facts = Layer({key: value for key, value in found.items() if value is not None})
+    changed: dict[str, Any] = {}
+    try:
+        # A method brings its usual updates along, and these the usual interval: they are told first.
+        for names in (["method"], ["steps"], FLAGS):
+            usual = resolve([*recipes, Layer(changed), facts])
+            for name in names:
+                value = getattr(config, name)
+                if value is not None and value != getattr(usual, name):
+                    changed[name] = value
+        if resolve([*recipes, Layer(changed), facts]) == config:
+            return changed
+    except UsageError:
+        pass
+    return _explicit(config)
+
+
+def _explicit(config: Config) -> dict[str, Any]:
+    values = {name: getattr(config, name) for name in FLAGS if name != "dataset"}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _flags(values: dict[str, Any]) -> list[str]:
+    words = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            words.append(flag(name) if value else "--no-" + name.replace("_", "-"))
+        else:
+            words += [flag(name), value_text(value)]
+    return words
+
+
+def value_text(value: Any) -> str:
+    """A setting's value as short as it can be written and is still the same."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

@@ -1,0 +1,155 @@
+"""The figures of a report: rebuilt from run folders, without training."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pamela_cli.console import Console
+from pamela_cli.engine.checkpoint import CheckpointError
+from pamela_cli.report.ablation_figures import convergence
+from pamela_cli.report.figures import loss_by_update, run_title, training_curves
+from pamela_cli.report.trends import Trends, draw_trends
+from pamela_cli.reporting.page import Block, Note, Picture, shortened
+from pamela_cli.reporting.reading import Document, ReadRun
+
+_MOST_PICTURES = 24
+_MOST_BYTES = 8 << 20
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+KNOWN = {
+    "fitted-waves": "Test waves, with the curve fitted after each inner update.",
+    "loss-by-update-test": "Query loss after each inner update on test tasks, as last evaluated.",
+    "loss-by-update-val": "Query loss after each inner update on validation tasks, as last evaluated.",
+    "loss-by-update-train": "Query loss after each inner update on training tasks, as last evaluated.",
+    "dissection": "Score of each variant, and its gain over MAML on the same tasks, with 95 % intervals.",
+    "by-updates": "Test score by the number of inner updates that a method was trained with.",
+    "by-shot": "Test score by the number of support examples.",
+    "convergence": "Training and validation score by outer step.",
+    "loss-by-update": "Query loss after each inner update: mean and standard deviation over test tasks.",
+    "fits-of-methods": "Test waves, with the curve that each method fitted after its last update.",
+    "fits-by-update": "Test waves, with the curve fitted after each inner update.",
+}
+"""Captions of the figures that other commands draw, by their names."""
+
+
+class Drawer:
+    """Draws figures into a folder, or, where that may not be written to, into one that is thrown away."""
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        self._folder, self._console = folder, console
+
+    def draw(self, name: str, caption: str, alt: str, drawing: Callable[[Path], Path | None]) -> list[Block]:
+        """What ``drawing`` makes of a path without suffix, as a block; none where it draws nothing."""
+        try:
+            with warnings.catch_warnings():
+                # A name in letters that the font lacks, or a curve of one task, is no news for the user.
+                warnings.simplefilter("ignore")
+                return self._drawn(name, caption, alt, drawing)
+        except (CheckpointError, ValueError, ArithmeticError) as error:
+            return [Note(f"The figure “{name}” could not be drawn: {error}.", pressing=True)]
+
+    def _drawn(
+        self, name: str, caption: str, alt: str, drawing: Callable[[Path], Path | None]
+    ) -> list[Block]:
+        try:
+            path = drawing(self._folder / name)
+            return [Picture.read(path, caption, alt)] if path else []
+        except OSError as error:
+            self._console.detail(f"{self._folder} cannot be written to: {error.strerror}")
+        with tempfile.TemporaryDirectory() as elsewhere:
+            path = drawing(Path(elsewhere) / name)
+            return [Picture.read(path, caption, alt)] if path else []
+
+
+def run_figures(run: ReadRun, console: Console) -> list[Block]:
+    """All figures of a run: those that its folder has the numbers for, then others that lie in it."""
+    drawer = Drawer(run.folder.figures, console)
+    config = replace(run.config, dataset=shortened(run.config.dataset or ""))
+    title, score = run_title(config), "MSE" if config.way is None else "accuracy"
+    blocks: list[Block] = []
+    if run.metrics:
+        blocks += drawer.draw(
+            "training",
+            f"Query {score} after adaptation by outer step: training tasks and validation tasks.",
+            f"Two lines: {score} on training tasks and on validation tasks, by outer step.",
+            lambda stem: training_curves(run.metrics, stem, config),
+        )
+    else:
+        blocks.append(Note("No curve of training: there are no metrics yet."))
+    blocks += _loss_figure(run, drawer, title)
+    blocks += _trends_figure(run, drawer, title)
+    return blocks + figures_there(run.folder.figures, {"training", "loss-by-update", "trends"})
+
+
+def convergence_figure(runs: dict[str, ReadRun], name: str, drawer: Drawer) -> list[Block]:
+    """Training and validation by outer step, for runs with the same kind of score, by their labels."""
+    if not any(run.metrics for run in runs.values()):
+        return []
+    first = next(iter(runs.values()))
+    metrics: dict[str, list[Document]] = {}
+    for i, (label, run) in enumerate(runs.items()):
+        short = shortened(label)
+        metrics[short if short not in metrics else f"{short} ({i + 1})"] = run.metrics
+    return drawer.draw(
+        name,
+        "Convergence: validation (solid) and training (broken, moving median) by outer step.",
+        f"Lines of {len(runs)} runs: {first.score_name} on training and validation tasks, by outer step.",
+        lambda stem: convergence(metrics, stem, {"way": first.config.way}, "Convergence"),
+    )
+
+
+def figures_there(folder: Path, besides: set[str]) -> list[Block]:
+    """The PNG files of a folder, but those called as in ``besides``.
+
+    What is none or huge is passed over, and links are: they might lead to what is not the run's.
+    """
+    if not folder.is_dir() or folder.is_symlink():
+        return []
+    blocks: list[Block] = []
+    for path in sorted(folder.glob("*.png"))[: _MOST_PICTURES + len(besides)]:
+        files = (path, path.with_suffix(".csv"))
+        if path.stem in besides or any(
+            _passed_over(file) for file in files if file.is_symlink() or file.exists()
+        ):
+            continue
+        caption = KNOWN.get(path.stem, f"{path.stem}.")
+        picture = Picture.read(path, caption, caption)
+        if picture.png.startswith(_PNG):
+            blocks.append(picture)
+    return blocks
+
+
+def _passed_over(path: Path) -> bool:
+    return path.is_symlink() or not path.is_file() or path.stat().st_size > _MOST_BYTES
+
+
+def _loss_figure(run: ReadRun, drawer: Drawer, title: str) -> list[Block]:
+    if not run.scores:
+        return (
+            [] if run.summary is None else [Note("No loss by update: the run keeps no score of each task.")]
+        )
+    unit = "squared error" if run.config.way is None else "cross-entropy, nats"
+    labelled = [(shortened(split), stored.scores) for split, stored in run.scores.items()]
+    return drawer.draw(
+        "loss-by-update",
+        "Query loss after each inner update: mean and standard deviation over the tasks.",
+        "Lines with error bars: loss of the query sets by inner update, beginning before adaptation.",
+        lambda stem: loss_by_update(labelled, stem, title, [run.config.steps or 0] * len(labelled), unit),
+    )
+
+
+def _trends_figure(run: ReadRun, drawer: Drawer, title: str) -> list[Block]:
+    if not run.folder.best.is_file():
+        return [Note("No learned trends yet: the run was not validated.")]
+    drawn = drawer.draw(
+        "trends",
+        "What was learned besides θ, at the best validation. Q: the preconditioner, by layer and inner "
+        "update; the mark on its scale is where it started. P: the gradient-skip connections, by layer.",
+        "Heat maps and lines: learned Q by layer and inner update, and learned P by layer and connection.",
+        lambda stem: draw_trends(Trends.read(run.config, run.folder.best), stem, title),
+    )
+    return drawn or [Note("No learned trends: the method learns θ alone.")]

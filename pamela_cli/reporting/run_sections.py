@@ -1,0 +1,231 @@
+"""One run as sections of a page."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from pamela_cli.cli import Context
+from pamela_cli.config import SETTINGS
+from pamela_cli.errors import PamelaError
+from pamela_cli.methods import METHODS
+from pamela_cli.problem import network, update_rule
+from pamela_cli.reporting import again
+from pamela_cli.reporting.drawing import run_figures
+from pamela_cli.reporting.page import Block, Code, Note, Section, Table
+from pamela_cli.reporting.reading import Document, ReadRun, number
+from pamela_cli.results import norm_stats_text, score_text
+
+_MOST_ENTRIES = 12
+
+ENVIRONMENT = {
+    "from_step": "from outer step",
+    "started": "started (UTC)",
+    "pamela": "pamela",
+    "python": "Python",
+    "torch": "PyTorch",
+    "numpy": "NumPy",
+    "cuda": "CUDA",
+    "cudnn": "cuDNN",
+    "platform": "platform",
+    "cpu": "CPU",
+    "cores": "cores usable",
+    "gpu": "GPU",
+}
+
+
+def headline(run: ReadRun) -> str:
+    """What a run is and came to, in one sentence."""
+    config = run.config
+    way = f"{config.way}-way " if config.way else ""
+    what = (
+        f"{METHODS[config.method].title} on {config.dataset}, {way}{config.shot}-shot, {config.steps} inner "
+        f"update{'s' * (config.steps != 1)}, seed {config.seed}"
+    )
+    return f"{what}: {result_text(run)}."
+
+
+def result_text(run: ReadRun) -> str:
+    """The test result, or how far the run is."""
+    if run.summary is None:
+        return f"not finished, at outer step {run.step:,} of {run.config.iterations:,}"
+    test = run.summary["test"]
+    return f"{score_text(test)} on {test['tasks']:,} test tasks"
+
+
+def run_sections(context: Context, run: ReadRun) -> list[Section]:
+    """Results, figures, settings, environment, and the commands that give the run again."""
+    return [
+        Section("Results", _results(run)),
+        Section("Figures", run_figures(run, context.console)),
+        Section("Settings", _settings(context, run)),
+        Section("Environment", _environment(run)),
+        Section("How to get it again", _again(context, run)),
+    ]
+
+
+def _results(run: ReadRun) -> list[Block]:
+    blocks: list[Block] = [Note(fault, pressing=True) for fault in run.faults]
+    if run.summary is None:
+        blocks.append(
+            Note(
+                f"This run is not finished: its last checkpoint is at outer step {run.step:,} of "
+                f"{run.config.iterations:,}.",
+                pressing=True,
+            )
+        )
+        blocks.append(Code("To go on with it:", [again.resume_command(run.folder)]))
+        blocks += _last_validation(run)
+    else:
+        blocks += [_scores(run.summary), _training(run, run.summary), _by_update(run.summary)]
+    return [*blocks, *_learned_numbers(run)]
+
+
+def _scores(summary: Document) -> Table:
+    header = ["split", "result", "tasks", "before adaptation", "updates", "batch norm"]
+    rows = []
+    for split in ("val", "test"):
+        record = summary[split]
+        before = _curve(record)[0]
+        rows.append(
+            [
+                split,
+                score_text(record),
+                f"{record['tasks']:,}",
+                before,
+                str(record["steps"]),
+                norm_stats_text(record),
+            ]
+        )
+    return Table(
+        "The checkpoint with the best validation, with 95 % intervals.", header, rows, frozenset((0, 5))
+    )
+
+
+def _training(run: ReadRun, summary: Document) -> Table:
+    rows = [
+        ["outer steps", f"{summary['iterations']:,}"],
+        ["tasks in each", f"{run.config.meta_batch:,}"],
+        ["skipped steps (meta-gradient not finite)", f"{summary['skipped_steps']:,}"],
+        ["training time", f"{summary['seconds']:,.0f} s"],
+        ["speed", f"{summary['tasks_per_second']:,.1f} tasks/s"],
+    ]
+    if run.validations:
+        pick = min if run.score_name == "mse" else max
+        best = pick(run.validations, key=lambda m: m[f"val_{run.score_name}"])
+        rows.append(["best validation", f"at outer step {best['step']:,}"])
+    return Table(
+        "Training. The time is that of the outer steps, without validation and test.", ["", ""], rows
+    )
+
+
+def _by_update(summary: Document) -> Table:
+    name = "MSE" if "mse" in summary["test"] else "accuracy"
+    columns = [_curve(summary[split]) for split in ("val", "test")]
+    count = min(len(column) for column in columns)
+    rows = [[str(j), columns[0][j], columns[1][j]] for j in range(min(count, 51))]
+    return Table(
+        f"Mean {name} on the query sets after each inner update; 0 is before.",
+        ["update", "val", "test"],
+        rows,
+    )
+
+
+def _curve(record: Document) -> list[str]:
+    """The scores after each update, the first before adaptation, for people."""
+    if "mse" in record:
+        return [_text(value, "{:.4f}") for value in record["mse_per_step"]]
+    return [_text(value, "{:.2f} %", 100) for value in record["accuracy_per_step"]]
+
+
+def _text(value: Any, form: str, scale: float = 1) -> str:
+    known = number(value)
+    return "not finite" if known is None else form.format(scale * known)
+
+
+def _last_validation(run: ReadRun) -> list[Block]:
+    if not run.validations:
+        return [Note("It was not validated yet.")]
+    name = run.score_name
+    rows = [
+        [f"{m['step']:,}", score_text({name: m[f"val_{name}"], "ci95": m["val_ci95"]})]
+        for m in run.validations[-5:]
+    ]
+    return [Table("The last validations, with 95 % intervals.", ["outer step", "result"], rows)]
+
+
+def _learned_numbers(run: ReadRun) -> list[Block]:
+    try:
+        rule = update_rule(run.config, network(run.config))
+    except PamelaError:
+        return []
+    theta, q, p = rule.layout.size, rule.q_shape[0] * rule.q_shape[1], rule.p_shape[0] * rule.p_shape[1]
+    rows = [["θ", f"{theta:,}"], ["Q", f"{q:,}"], ["P", f"{p:,}"], ["sum", f"{theta + q + p:,}"]]
+    return [Table("Learned numbers.", ["part", "numbers"], rows)]
+
+
+def _settings(context: Context, run: ReadRun) -> list[Block]:
+    changed = again.changed_settings(run.config, context.data_dir)
+    rows = [
+        [
+            key,
+            again.value_text(value),
+            section,
+            "yes" if key in changed else "",
+            SETTINGS[key].metadata["help"],
+        ]
+        for section, entries in run.config.to_toml().items()
+        for key, value in entries.items()
+    ]
+    header = ["setting", "value", "section", "not the recipe's", "meaning"]
+    return [Table("All settings, as in config.toml.", header, rows, frozenset((0, 2, 3, 4)))]
+
+
+def _environment(run: ReadRun) -> list[Block]:
+    entries = run.folder.environment()
+    blocks: list[Block] = []
+    if entries:
+        groups = [list(group) for _, group in groupby(entries, _same_machine)]
+        shown = groups[-_MOST_ENTRIES:]
+        if len(shown) < len(groups):
+            blocks.append(Note(f"The last {len(shown)} of {len(groups)} environments."))
+        rows = [[name, *(_joined(group, key) for group in shown)] for key, name in ENVIRONMENT.items()]
+        caption = "What the run was computed on; a column for each change."
+        header = ["what", *(str(i + 1) for i in range(len(shown)))]
+        blocks.append(Table(caption, header, rows, frozenset(range(len(header)))))
+    else:
+        blocks.append(Note("It is not recorded what this run was computed on."))
+    if run.plan:
+        rows = [[str(key), str(value)] for key, value in list(run.plan.items())[:20]]
+        blocks.append(Table("How it was computed: [plan] in config.toml.", ["what", "value"], rows))
+    return blocks
+
+
+def _same_machine(entry: Document) -> list[str]:
+    return [str(entry.get(key)) for key in ENVIRONMENT if key not in ("from_step", "started")]
+
+
+def _joined(group: list[Document], key: str) -> str:
+    """The values of one row, each once: a run that was resumed on the same machine has many starts."""
+    values = list(dict.fromkeys("–" if e.get(key) is None else str(e[key])[:200] for e in group))
+    return ", ".join(values[:6]) + (f" … {values[-1]}" if len(values) > 6 else "")
+
+
+def _again(context: Context, run: ReadRun) -> list[Block]:
+    config = run.config
+    prepare = again.prepare_command(config)
+    start = [prepare] if prepare else []
+    blocks: list[Block] = [
+        Code("From this run folder:", [*start, again.config_command(run.folder)]),
+        Code("Without it:", [*start, again.flags_command(config, context.data_dir)]),
+        Code("The test again, and figures:", [again.evaluate_command(run.folder)]),
+    ]
+    if config.store_sha256 is not None:
+        blocks.append(Note(f"The store, {config.dataset}.h5, has the checksum {config.store_sha256}."))
+    blocks.append(
+        Note(
+            "The same settings give the same bits on the same machine and versions; others round otherwise, "
+            "and the results differ within what seeds do."
+        )
+    )
+    return blocks

@@ -1,0 +1,73 @@
+"""Writing a report: which folders are meant, what the page holds, and where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pamela_cli.cli import Context
+from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.files import write_atomically
+from pamela_cli.reporting.ablations import ablation_sections, ablation_title, is_ablation, read_ablation
+from pamela_cli.reporting.comparing import comparison, labels_of
+from pamela_cli.reporting.drawing import Drawer
+from pamela_cli.reporting.page import Page, Section, to_html
+from pamela_cli.reporting.reading import Document, ReadRun, read_run
+from pamela_cli.reporting.run_sections import headline, run_sections
+from pamela_cli.runs import find_run
+
+
+@dataclass(frozen=True)
+class _Ablation:
+    folder: Path
+    document: Document
+
+
+def write_report(context: Context, names: Sequence[str], out: Path | None) -> dict[str, Any]:
+    """Write the page of runs and ablations; returns the document of the command.
+
+    ``out`` None: into the folder, or, of several, into the runs folder.
+    """
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out {out} must end in .html: the report is a page.")
+    folders = [find_run(context.runs_dir, name) for name in dict.fromkeys(names)]
+    runs = [read_run(folder) for folder in folders if not is_ablation(folder.path)]
+    ablations = [_Ablation(f.path, read_ablation(f.path)) for f in folders if is_ablation(f.path)]
+    for run in runs:
+        for fault in run.faults:
+            context.console.warn(f"{run.folder.path}: {fault}")
+    alone = folders[0].path if len(folders) == 1 else None
+    target = out or (alone or context.runs_dir) / "report.html"
+    page = _page(context, runs, ablations, target)
+    try:
+        write_atomically(target, to_html(page).encode())
+    except PamelaError as error:
+        if out is not None:
+            raise
+        raise PamelaError(f"{str(error).rstrip('.')}, or name another file with --out.") from error
+    return {"report": str(target), "runs": [run.summary for run in runs]}
+
+
+def _page(context: Context, runs: list[ReadRun], ablations: list[_Ablation], target: Path) -> Page:
+    if len(runs) == 1 and not ablations:
+        return Page(runs[0].name, headline(runs[0]), run_sections(context, runs[0]))
+    if not runs and len(ablations) == 1:
+        document = ablations[0].document
+        lead = "What each part of the method adds: variants trained alike, compared task by task."
+        return Page(ablation_title(document), lead, ablation_sections(context, ablations[0].folder, document))
+    sections = []
+    if len(runs) > 1:
+        drawer = Drawer(target.parent / f"{target.stem}-figures", context.console)
+        sections.append(comparison(runs, drawer))
+    for each in ablations:
+        parts = ablation_sections(context, each.folder, each.document)
+        sections.append(Section(ablation_title(each.document), [], parts))
+    sections += [
+        Section(label, [], run_sections(context, run))
+        for label, run in zip(labels_of(runs), runs, strict=True)
+    ]
+    count = len(runs) + len(ablations)
+    what = "runs" if not ablations else "runs and ablations" if runs else "ablations"
+    return Page(f"{count} {what}", "Compared on the same tasks where they were tested on the same.", sections)
