@@ -76,11 +76,10 @@ class Work:
     def tasks(self, count: int) -> Tasks:
         """``count`` tasks of random images: what is in an image does not change its cost."""
         c = self.config
-        generator = torch.Generator().manual_seed(c.seed)
         parts = []
         for each in (c.shot, c.query):
             shape = (count, (c.way or 0) * each, c.channels or 0, c.image_size or 0, c.image_size or 0)
-            images = torch.randn(shape, generator=generator).to(self.device, self.dtype)
+            images = torch.randn(shape, device=self.device, dtype=self.dtype)
             labels = torch.arange(c.way or 0, device=self.device).repeat_interleave(each)
             parts.append((images, labels.expand(count, -1)))
         (support_x, support_y), (query_x, query_y) = parts

@@ -18,7 +18,7 @@ HEAVY = ("torch", "h5py", "matplotlib", "numpy", "safetensors", "tensorboard", "
 
 def test_help_names_every_command(here: Path) -> None:
     result = fresh(here, "--help").ok()
-    for name in ("prepare", "meta-train", "evaluate"):
+    for name in ("prepare", "meta-train", "evaluate", "complexity"):
         assert name in result.out
     assert result.err == ""
 
@@ -40,6 +40,7 @@ def test_help_without_a_command(pamela) -> None:
             "pamela meta-train --way 5 --shot 1",
         ),
         ("evaluate", ["--split", "--norm-stats", "--seed", "--tasks"], "pamela evaluate"),
+        ("complexity", ["--methods", "--image-size", "--way", "--repetitions"], "pamela complexity"),
     ],
 )
 def test_help_of_a_command_shows_examples(pamela, command: str, options: list[str], example: str) -> None:
