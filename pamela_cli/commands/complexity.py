@@ -36,7 +36,7 @@ def complexity(
     """Measure what a task costs: learned numbers, FLOPs, time and peak memory, by method.
 
     The meta-gradient is taken to second and to first order, and the paper's Table 1 stands beside it
-    where its setting is the same. Needs no dataset. Table, document and figure go to RUNS_DIR/complexity.
+    where its setting is the same. Needs no dataset. Document and figure go to RUNS_DIR/complexity.
     """
     from pamela_cli.complexity.session import compare_costs
     from pamela_cli.report.complexity import complexity_tables
