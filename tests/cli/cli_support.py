@@ -25,6 +25,8 @@ TINY = [
     *("--dataset", "tiny", "--width", "4", "--steps", "2", "--meta-batch", "2", "--query", "15"),
     *("--inner-lr", "0.3", "--val-tasks", "4", "--test-tasks", "4"),
 ]
+QUICK_SINE = ["meta-train", *SINE, "--iterations", "10", "--val-every", "5"]
+QUICK_TINY = ["meta-train", *TINY, "--iterations", "4", "--val-every", "2"]
 TIMING = ("seconds", "tasks_per_second")
 """What differs between two runs of the same bits."""
 

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
 import shutil
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cli_support import (
-    SINE,
-    TINY,
-    Job,
-    Result,
-    fresh,
-    metrics,
-    nameless_summary,
-    snapshot,
-    tensors,
-    write_tiny_store,
-)
+from cli_support import QUICK_SINE, QUICK_TINY, SINE, TINY, fresh, metrics, nameless_summary, tensors
 from PIL import Image
 
 from pamela_cli.config import SETTINGS
@@ -42,8 +27,6 @@ SUMMARY = {
     "test": dict,
 }
 METHOD = {"sine-a": "pamela", "sine-b": "maml", "tiny-a": "pamela", "tiny-b": "q"}
-QUICK_SINE = ["meta-train", *SINE, "--iterations", "10", "--val-every", "5"]
-QUICK_TINY = ["meta-train", *TINY, "--iterations", "4", "--val-every", "2"]
 
 
 # What is printed -------------------------------------------------------------------------------------
@@ -108,70 +91,6 @@ def test_plain_lines_where_there_is_no_terminal(pamela) -> None:
     for stream in (result.out, result.err):
         assert "\x1b" not in stream
         assert "\r" not in stream
-
-
-def on_terminal(warm, cwd: Path, *arguments: str, press: bytes = b"", **options: Any) -> Result:
-    """Run a command on a terminal; ``press`` is typed when training is under way."""
-    ours, theirs = pty.openpty()
-    try:
-        job: Job = warm.start(cwd, *arguments, terminal=os.ttyname(theirs), **options)
-        seen = b""
-        while job.poll() is None or select.select([ours], [], [], 0.05)[0]:
-            if select.select([ours], [], [], 0.01)[0]:
-                seen += os.read(ours, 65536)
-            if press and b"loss" in seen:
-                os.write(ours, press)
-                press = b""
-        return Result(job.wait().code, "", seen.decode())
-    finally:
-        os.close(ours)
-        os.close(theirs)
-
-
-def test_live_bar_on_a_terminal(warm, here: Path) -> None:
-    run = ["meta-train", *SINE, "--iterations", "100", "--val-every", "50"]
-    result = on_terminal(warm, here, *run, env={"COLUMNS": "200"})
-    assert result.code == 0, result.err
-    assert "\x1b[" in result.err
-    assert "training" in result.err
-    assert re.search(r"\d+/100", result.err), "no count of the steps"
-    assert re.search(r"loss \d+\.\d+", result.err), "no loss"
-    assert re.search(r"[\d.]+ tasks/s", result.err), "no rate"
-    assert re.search(r"\d:\d\d:\d\d", result.err), "no time left"
-    assert "step 50: validation MSE" in result.err
-    assert "best MSE" in result.err
-
-
-def test_bar_shows_accuracy_for_images(warm, own_world: Path) -> None:
-    run = ["meta-train", *TINY, "--iterations", "12", "--val-every", "12"]
-    result = on_terminal(warm, own_world, *run, env={"COLUMNS": "200"})
-    assert result.code == 0, result.err
-    assert re.search(r"loss \d\.\d+ \S* ?\w* ?\d+\.\d %", result.err), result.err
-
-
-def test_quiet_on_a_terminal_draws_nothing(warm, here: Path) -> None:
-    result = on_terminal(warm, here, *QUICK_SINE, "-q", "--json")
-    assert json.loads(result.err)["iterations"] == 10
-
-
-def test_ctrl_c_on_a_terminal(warm, here: Path) -> None:
-    run = ["meta-train", *SINE, "--iterations", "100000", "--run", "long"]
-    result = on_terminal(warm, here, *run, press=b"\x03", env={"COLUMNS": "200"})
-    assert result.code == 130
-    assert "pamela meta-train --run runs/long --resume" in result.err
-    assert (here / "runs" / "long" / "last.safetensors").exists()
-    assert "\x1b[?25h" in result.err.split("\x1b[?25l")[-1], "the cursor stays hidden"
-
-
-COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
-
-
-def test_no_color(warm, here: Path) -> None:
-    assert COLOUR.search(on_terminal(warm, here, "evaluate", "none").err)
-    assert not COLOUR.search(on_terminal(warm, here, "evaluate", "none", env={"NO_COLOR": "1"}).err)
-    bar = on_terminal(warm, here, *QUICK_SINE, env={"NO_COLOR": "1"})
-    assert "\x1b[" in bar.err
-    assert not COLOUR.search(bar.err)
 
 
 # What is written -------------------------------------------------------------------------------------
@@ -290,72 +209,6 @@ def test_seed_decides_the_bits_of_images(pamela, own_world: Path) -> None:
     one, again, two = (own_world / "runs" / n / "best.safetensors" for n in ("one", "again", "two"))
     assert one.read_bytes() == again.read_bytes()
     assert one.read_bytes() != two.read_bytes()
-
-
-# Names and places ------------------------------------------------------------------------------------
-
-
-def test_default_name_and_what_follows_it(pamela, here: Path) -> None:
-    for taken in ("maml-sine-10s-s3", "maml-sine-10s-s3-2"):
-        (here / "runs" / taken).mkdir(parents=True)
-    result = pamela(*QUICK_SINE, "--method", "maml", "--seed", "3", "--json").ok()
-    assert result.document["run"] == "maml-sine-10s-s3-3"
-    assert sorted(p.name for p in (here / "runs").iterdir()) == [
-        "maml-sine-10s-s3",
-        "maml-sine-10s-s3-2",
-        "maml-sine-10s-s3-3",
-    ]
-    assert pamela(*QUICK_SINE, "--json").ok().document["run"] == "pamela-sine-10s-s0"
-
-
-def test_default_name_for_images(pamela, own_world: Path) -> None:
-    result = pamela(*QUICK_TINY, "--method", "q", "--way", 3, "--shot", 2, "--json").ok()
-    assert result.document["run"] == "q-tiny-3w2s-s0"
-
-
-def test_run_that_is_there(pamela, own_world: Path) -> None:
-    before = snapshot(own_world)
-    pamela(*QUICK_SINE, "--run", "sine-a").error(2, "runs/sine-a", "--resume")
-    assert snapshot(own_world) == before
-
-
-def test_run_as_a_path(pamela, here: Path) -> None:
-    pamela(*QUICK_SINE, "--run", "deep/down/mine").ok()
-    assert (here / "deep/down/mine/summary.json").exists()
-    assert not (here / "runs").exists()
-    by_path = pamela("evaluate", "deep/down/mine", "--tasks", 4, "--no-figures", "--json").ok().document
-    by_name = pamela(
-        "evaluate", "mine", "--runs-dir", "deep/down", "--tasks", 4, "--no-figures", "--json"
-    ).ok()
-    assert by_name.document == by_path
-    assert by_path["run"] == "mine"
-
-
-def test_folders_from_the_environment(pamela, world: Path, here: Path, monkeypatch) -> None:
-    monkeypatch.setenv("PAMELA_DATA_DIR", str(world / "data"))
-    monkeypatch.setenv("PAMELA_RUNS_DIR", str(here / "elsewhere"))
-    pamela(*QUICK_TINY, "--run", "x").ok()
-    assert (here / "elsewhere/x/summary.json").exists()
-    pamela(*QUICK_SINE, "--run", "x", "--runs-dir", "flagged").ok()  # the flag wins
-    assert (here / "flagged/x/summary.json").exists()
-    assert sorted(p.name for p in here.iterdir()) == ["elsewhere", "flagged"]
-
-
-def test_miniimagenet_is_preferred_where_it_is(pamela, world: Path, here: Path) -> None:
-    (here / "data").mkdir()
-    shutil.copy(world / "data/tiny.h5", here / "data/miniimagenet.h5")
-    quick = [a for a in QUICK_TINY if a not in ("--dataset", "tiny")]
-    result = pamela(*quick, "--way", 5, "--shot", 1, "--json").ok()
-    assert result.document["dataset"] == "miniimagenet"
-    assert result.document["run"] == "pamela-miniimagenet-5w1s-s0"
-    assert "miniimagenet" in result.err.splitlines()[0]
-
-
-def test_classes_left_out_are_said(pamela, here: Path) -> None:
-    """The contract of the store: classes with too few images are left out, which is said."""
-    write_tiny_store(here / "data" / "tiny.h5", counts=(20, 20, 20, 20, 20, 20, 9))
-    result = pamela(*QUICK_TINY).ok()
-    assert re.search(r"1 class\S* of .* left out", result.err)
 
 
 # Divergence ------------------------------------------------------------------------------------------

@@ -1,14 +1,18 @@
 """Fixtures of the tests of data preparation."""
 
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import forms_support as forms
 import pytest
 from data_prep_support import write_small_store
 from known_forms import FEW, FORMS, AllPictures, few, write
+from loopback import DATA, Script, serving
 
 from data_prep import prepare
+from data_prep.download import DownloadOptions
 from data_prep.sources import cifar100, find_source, mini_imagenet, tiered_imagenet
 
 
@@ -60,3 +64,31 @@ def written(tmp_path_factory: pytest.TempPathFactory, pictures: AllPictures) -> 
         return path if path.exists() else write(path, dataset, form, pictures)
 
     return get
+
+
+@pytest.fixture
+def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing but 127.0.0.1 be reached, and no proxy or setting of the user's matter."""
+    real = socket.getaddrinfo
+
+    def checked(host: str, *arguments: object, **options: object) -> object:
+        assert host == "127.0.0.1", f"{host} was asked for"
+        return real(host, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", checked)
+    for name in (*os.environ,):
+        if name.lower().endswith("_proxy") or name.startswith("PAMELA_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def server() -> Iterator[Script]:
+    """Serve a file on 127.0.0.1."""
+    with serving(Script({"/data.bin": DATA})) as script:
+        yield script
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> DownloadOptions:
+    """Options with a cache of the test's own, and short pauses."""
+    return DownloadOptions(tmp_path / "cache", attempts=3, wait=0.01)

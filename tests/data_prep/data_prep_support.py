@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep.sources import omniglot
 from data_prep.store import SPLITS, Origin, SplitContent, write_store
 from data_prep.store.format import Images
 
@@ -75,6 +76,16 @@ def huge_png(side: int) -> bytes:
         for kind, body in ((b"IHDR", header), (b"IDAT", b""))
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def omniglot_files(part: str) -> dict[str, bytes]:
+    """Return one drawing of each character of a part of Omniglot, by name."""
+    page = Image.new("1", (105, 105), 1)
+    page.paste(0, (20, 20, 30, 90))
+    buffer = io.BytesIO()
+    page.save(buffer, "PNG")
+    names = [name for own, _, name in omniglot._characters() if own == part]
+    return {f"{name}/0001_01.png": buffer.getvalue() for name in names}
 
 
 def write_folder(root: Path, files: dict[str, bytes]) -> Path:

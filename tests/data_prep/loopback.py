@@ -1,11 +1,19 @@
 """A server on 127.0.0.1 that misbehaves as it is told."""
 
+import hashlib
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+
+from data_prep.sources.remote import RemoteFiles
+
+DATA = np.random.default_rng(0).bytes(1_000_000)
+MD5 = "md5:" + hashlib.md5(DATA).hexdigest()
 
 
 @dataclass
@@ -110,3 +118,8 @@ def send(handler: BaseHTTPRequestHandler, status: int, body: bytes, headers: dic
     handler.end_headers()
     handler.wfile.write(body)
     handler.wfile.flush()
+
+
+def files_of(server: Script, checksum: str | None = MD5) -> RemoteFiles:
+    """Return what a server has, with the published checksum or none."""
+    return RemoteFiles("some", server.address, {"data.bin": checksum})

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from data_prep_support import png, shared_data, write_folder, write_zip
+from data_prep_support import omniglot_files, png, shared_data, write_folder, write_zip
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -38,15 +38,6 @@ def cifar_files(classes: Iterable[str] = CIFAR_CLASSES) -> dict[str, bytes]:
 
 def seed_of(name: str) -> int:
     return int.from_bytes(name.encode()[:6])
-
-
-def omniglot_files(part: str) -> dict[str, bytes]:
-    page = Image.new("1", (105, 105), 1)
-    page.paste(0, (20, 20, 30, 90))
-    buffer = io.BytesIO()
-    page.save(buffer, "PNG")
-    names = [name for own, _, name in omniglot._characters() if own == part]
-    return {f"{name}/0001_01.png": buffer.getvalue() for name in names}
 
 
 @pytest.mark.usefixtures("few_images")

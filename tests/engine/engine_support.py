@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pamela_cli.engine.episodes import SineEpisodes
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.layout import Layer, Layout
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Tasks
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.methods import METHODS
+
+CPU = torch.device("cpu")
 
 # --- the plain implementation -------------------------------------------------------------------
 
@@ -245,3 +248,11 @@ def parabola(support: float, query: float, count: int = 1) -> Tasks:
     """Tasks of :class:`Points`: support loss (θ − support)², query loss (θ − query)²."""
     one = torch.ones(count, 1, 1, dtype=torch.float64)
     return Tasks(one, support * one, one, query * one)
+
+
+def chi_square(counts: Tensor, expected: float) -> float:
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def sines(split: str = "train", shot: int = 5, query: int = 10, **options) -> SineEpisodes:
+    return SineEpisodes(split, shot, query, CPU, torch.float64, **options)

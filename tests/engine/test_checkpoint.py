@@ -1,50 +1,25 @@
-"""Checkpoints: whole, the same bits again, and never anything else taken for one."""
+"""Checkpoints: whole, and the same bits again."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from checkpoint_support import PROGRESS, conv_learner
 from engine_support import cpu_runner, make_learner
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from pamela_cli.engine.backbones import MLP, Conv4
-from pamela_cli.engine.checkpoint import FORMAT, Checkpoint, CheckpointError
+from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.episodes import SineEpisodes
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.tasks import Regression
 
 METHODS = [("maml", None), ("meta-sgd", None), ("q-shared", None), ("q", None), ("pamela", 1), ("pamela", 2)]
-PROGRESS = {
-    "step": 120,
-    "best": {"accuracy": 0.4375, "step": 100},
-    "history": [1, 2.5, None],
-    "name": "θ ∘ Q",
-}
-FILE_SETTINGS = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-
-
-def conv_learner(
-    method: str = "pamela", w: int | None = 2, seed: int = 1, way: int = 3, steps: int = 5
-) -> Learner:
-    return make_learner(method, Conv4(way, 1, 16, 4), steps, w, seed=seed)
 
 
 def tensors_of(learner: Learner) -> list[torch.Tensor]:
     return [learner.theta, learner.q, learner.p]
-
-
-@pytest.fixture
-def written(tmp_path: Path) -> Path:
-    """A checkpoint with Adam's state in it."""
-    path = tmp_path / "last.safetensors"
-    Checkpoint.of(conv_learner(), PROGRESS, {"adam.theta.exp_avg": torch.arange(5.0)}).write(path)
-    return path
 
 
 # --- there and back -----------------------------------------------------------------------------------
@@ -173,112 +148,6 @@ def test_only_image_sizes_that_leave_as_many_features_fit(written):
     checkpoint.restore(make_learner("pamela", Conv4(3, 1, 31, 4), 5, 2))
     with pytest.raises(CheckpointError, match=r"'theta\.classifier\.weight' is .*\(3, 4\), not .*\(3, 16\)"):
         checkpoint.restore(make_learner("pamela", Conv4(3, 1, 32, 4), 5, 2))
-
-
-# --- files that are no checkpoint ---------------------------------------------------------------------
-
-
-def read_and_restore(path: Path) -> bool:
-    """Whether the file is used; any other error than CheckpointError is one of the test."""
-    try:
-        Checkpoint.read(path).restore(conv_learner())
-    except CheckpointError:
-        return False
-    return True
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{}",
-        b"not a checkpoint",
-        b"\x00" * 100,
-        b"\xff" * 100,
-        b"PK\x03\x04 a zip file",
-        b"\x80\x04\x95.",
-    ],
-)
-def test_another_kind_of_file_is_refused_by_name(tmp_path, content):
-    path = tmp_path / "odd.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"odd\.safetensors is not a readable checkpoint"):
-        Checkpoint.read(path)
-
-
-@given(st.binary(max_size=200))
-@FILE_SETTINGS
-def test_random_bytes_are_refused(tmp_path, content):
-    path = tmp_path / "odd.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError):
-        Checkpoint.read(path)
-
-
-def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path):
-    with pytest.raises(CheckpointError, match=r"none\.safetensors"):
-        Checkpoint.read(tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointError):
-        Checkpoint.read(tmp_path)
-
-
-def test_a_file_cut_short_anywhere_is_refused(written):
-    whole = written.read_bytes()
-    header = 8 + int.from_bytes(whole[:8], "little")
-    for length in [*range(0, header, 97), header - 1, header, header + 1, len(whole) // 2, len(whole) - 1]:
-        written.write_bytes(whole[:length])
-        assert not read_and_restore(written), f"cut to {length} of {len(whole)} bytes"
-
-
-def test_a_file_with_bytes_behind_it_is_refused(written):
-    written.write_bytes(written.read_bytes() + b"\x00")
-    assert not read_and_restore(written)
-
-
-def test_a_flipped_bit_in_the_header_raises_nothing_but_checkpoint_errors(written):
-    whole = written.read_bytes()
-    header = 8 + int.from_bytes(whole[:8], "little")
-    used = 0
-    for place in range(header):
-        bit = place % 8
-        written.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
-        used += read_and_restore(written)
-    # A digit or letter of the progress may change unseen; of the tensors' part nothing may.
-    assert used <= len(json.dumps(json.dumps(PROGRESS)))
-
-
-def safetensors_with(metadata: dict[str, str] | None, path: Path, written: Path) -> Path:
-    save_file(load_file(written), path, metadata)
-    return path
-
-
-@pytest.mark.parametrize(
-    "metadata",
-    [
-        None,
-        {},
-        {"other": "tool"},
-        {"pamela": "no JSON"},
-        {"pamela": "[]"},
-        {"pamela": "null"},
-        {"pamela": "3"},
-        {"pamela": "{}"},
-        {"pamela": json.dumps({"format": FORMAT})},
-        {"pamela": json.dumps({"format": "pamela checkpoint 2", "progress": {}})},
-        {"pamela": json.dumps({"format": 1, "progress": {}})},
-    ],
-    ids=str,
-)
-def test_safetensors_of_other_tools_and_versions_are_refused(tmp_path, written, metadata):
-    with pytest.raises(CheckpointError, match=r"odd\.safetensors is not"):
-        Checkpoint.read(safetensors_with(metadata, tmp_path / "odd.safetensors", written))
-
-
-def test_another_version_is_named_as_such(tmp_path, written):
-    metadata = {"pamela": json.dumps({"format": "pamela checkpoint 2", "progress": {}})}
-    path = safetensors_with(metadata, tmp_path / "odd.safetensors", written)
-    with pytest.raises(CheckpointError, match="not a checkpoint of this version"):
-        Checkpoint.read(path)
 
 
 # --- whole or not there -------------------------------------------------------------------------------

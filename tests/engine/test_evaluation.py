@@ -160,14 +160,6 @@ def test_squared_error_is_loss_and_score():
     assert found.score.tolist() == found.loss.tolist()
 
 
-def test_chunks_are_the_tasks_in_order():
-    tasks = image_tasks(5, 3, 1, 2)
-    chunks = list(tasks.chunks(2))
-    assert [len(chunk) for chunk in chunks] == [2, 2, 1]
-    for name in ("support_x", "support_y", "query_x", "query_y"):
-        assert torch.equal(torch.cat([getattr(chunk, name) for chunk in chunks]), getattr(tasks, name))
-
-
 # --- intervals ----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,77 @@
+"""What `pamela` draws on a terminal, and Ctrl-C on one."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+from pathlib import Path
+from typing import Any
+
+from cli_support import QUICK_SINE, SINE, TINY, Job, Result
+
+
+def on_terminal(warm, cwd: Path, *arguments: str, press: bytes = b"", **options: Any) -> Result:
+    """Run a command on a terminal; ``press`` is typed when training is under way."""
+    ours, theirs = pty.openpty()
+    try:
+        job: Job = warm.start(cwd, *arguments, terminal=os.ttyname(theirs), **options)
+        seen = b""
+        while job.poll() is None or select.select([ours], [], [], 0.05)[0]:
+            if select.select([ours], [], [], 0.01)[0]:
+                seen += os.read(ours, 65536)
+            if press and b"loss" in seen:
+                os.write(ours, press)
+                press = b""
+        return Result(job.wait().code, "", seen.decode())
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_live_bar_on_a_terminal(warm, here: Path) -> None:
+    run = ["meta-train", *SINE, "--iterations", "100", "--val-every", "50"]
+    result = on_terminal(warm, here, *run, env={"COLUMNS": "200"})
+    assert result.code == 0, result.err
+    assert "\x1b[" in result.err
+    assert "training" in result.err
+    assert re.search(r"\d+/100", result.err), "no count of the steps"
+    assert re.search(r"loss \d+\.\d+", result.err), "no loss"
+    assert re.search(r"[\d.]+ tasks/s", result.err), "no rate"
+    assert re.search(r"\d:\d\d:\d\d", result.err), "no time left"
+    assert "step 50: validation MSE" in result.err
+    assert "best MSE" in result.err
+
+
+def test_bar_shows_accuracy_for_images(warm, own_world: Path) -> None:
+    run = ["meta-train", *TINY, "--iterations", "12", "--val-every", "12"]
+    result = on_terminal(warm, own_world, *run, env={"COLUMNS": "200"})
+    assert result.code == 0, result.err
+    assert re.search(r"loss \d\.\d+ \S* ?\w* ?\d+\.\d %", result.err), result.err
+
+
+def test_quiet_on_a_terminal_draws_nothing(warm, here: Path) -> None:
+    result = on_terminal(warm, here, *QUICK_SINE, "-q", "--json")
+    assert json.loads(result.err)["iterations"] == 10
+
+
+def test_ctrl_c_on_a_terminal(warm, here: Path) -> None:
+    run = ["meta-train", *SINE, "--iterations", "100000", "--run", "long"]
+    result = on_terminal(warm, here, *run, press=b"\x03", env={"COLUMNS": "200"})
+    assert result.code == 130
+    assert "pamela meta-train --run runs/long --resume" in result.err
+    assert (here / "runs" / "long" / "last.safetensors").exists()
+    assert "\x1b[?25h" in result.err.split("\x1b[?25l")[-1], "the cursor stays hidden"
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
+
+
+def test_no_color(warm, here: Path) -> None:
+    assert COLOUR.search(on_terminal(warm, here, "evaluate", "none").err)
+    assert not COLOUR.search(on_terminal(warm, here, "evaluate", "none", env={"NO_COLOR": "1"}).err)
+    bar = on_terminal(warm, here, *QUICK_SINE, env={"NO_COLOR": "1"})
+    assert "\x1b[" in bar.err
+    assert not COLOUR.search(bar.err)
