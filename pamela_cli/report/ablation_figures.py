@@ -112,7 +112,7 @@ def convergence(
     measure = Measure.of(document)
     rows: list[list[Any]] = []
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5, 3.2))
+        figure = Figure(figsize=(5, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for i, (label, lines) in enumerate(metrics.items()):
             train = [(m["step"], m[measure.key]) for m in lines if m.get(measure.key) is not None]
@@ -123,7 +123,8 @@ def convergence(
             if train:
                 x, y = np.array(train, float).T
                 smooth = measure.scale * moving_median(y, max(1, len(y) // 20))
-                axes.plot(x, smooth, color=colour, linestyle=(0, (3, 2)), linewidth=0.8)
+                unnamed = None if val else label  # else its validation is named
+                axes.plot(x, smooth, color=colour, linestyle=(0, (3, 2)), linewidth=0.8, label=unnamed)
             if val:
                 x, y = np.array(val, float).T
                 axes.plot(
@@ -139,7 +140,7 @@ def convergence(
         axes.set_xlabel("outer step")
         axes.set_ylabel("MSE" if measure.key == "mse" else "accuracy [%]")
         axes.set_title(f"{title}\nvalidation (solid) and training (broken, moving median)", fontsize=9)
-        axes.legend(ncols=2)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=7)
         return save(figure, stem, ["variant", "tasks", "outer step", measure.key], rows)
 
 

@@ -163,11 +163,18 @@ def fitted_waves(
         return save(figure, stem, header, rows)
 
 
+class _PlainLog(LogFormatter):
+    """Labels the ticks that LogFormatter would, without its exponents: 0.6, not 6e-01."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def plain_log_axis(axes: Axes) -> None:
     """Make the y axis logarithmic, with numbers as people write them."""
     axes.set_yscale("log")
     for axis_format in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        axis_format(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+        axis_format(_PlainLog(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
 
 
 def moving_median(values: Floats, width: int) -> Floats:
