@@ -10,7 +10,6 @@ from pamela_cli.methods import METHODS
 from pamela_cli.reporting.drawing import Drawer, convergence_figure
 from pamela_cli.reporting.page import Block, Note, Section, Table
 from pamela_cli.reporting.reading import ReadRun
-from pamela_cli.reporting.run_sections import result_text
 from pamela_cli.results import score_text
 
 
@@ -38,42 +37,37 @@ def labels_of(runs: Sequence[ReadRun]) -> list[str]:
 
 
 def _results(labels: Sequence[str], runs: Sequence[ReadRun]) -> Table:
-    header = ["run", "method", "dataset", "task", "updates", "validation", "test", "outer steps", "tasks/s"]
+    header = ["run", "method", "tasks of", "updates", "validation", "test", "outer steps"]
     rows = []
     for label, run in zip(labels, runs, strict=True):
         config, summary = run.config, run.summary
         way = f"{config.way}-way " if config.way else ""
-        row = [label, METHODS[config.method].title, config.dataset or "", f"{way}{config.shot}-shot"]
-        row.append(str(config.steps))
+        task = f"{config.dataset}, {way}{config.shot}-shot"
+        row = [label, METHODS[config.method].title, task, str(config.steps)]
         if summary is None:
-            rows.append([*row, "", result_text(run), f"{run.step:,}", ""])
+            rows.append([*row, "", "not finished", f"{run.step:,} of {config.iterations:,}"])
         else:
             scores = [score_text(summary[split]) for split in ("val", "test")]
-            rate = f"{summary['tasks_per_second']:,.1f}"
-            rows.append([*row, *scores, f"{summary['iterations']:,}", rate])
+            rows.append([*row, *scores, f"{summary['iterations']:,}"])
     caption = (
         "Results with 95 % intervals: on validation tasks, which chose the checkpoint, and on test tasks."
     )
-    return Table(caption, header, rows, frozenset((0, 1, 2, 3)))
+    return Table(caption, header, rows, frozenset((0, 1, 2)))
 
 
 def _pairs(labels: Sequence[str], runs: Sequence[ReadRun]) -> list[Block]:
     """How much better one run is than another, task by task, where both were tested on the same tasks."""
-    rows, without = [], []
-    for (a, one), (b, other) in combinations(zip(labels, runs, strict=True), 2):
-        first, second = one.scores.get("test"), other.scores.get("test")
-        if first is None or second is None or first.tasks != second.tasks:
-            without.append(f"{a} and {b}")
-            continue
+    tested = {label: run for label, run in zip(labels, runs, strict=True) if "test" in run.scores}
+    rows = []
+    for (a, one), (b, other) in combinations(tested.items(), 2):
+        first, second = one.scores["test"], other.scores["test"]
         x, y = first.scores.final, second.scores.final
-        if len(x) != len(y):
-            without.append(f"{a} and {b}")
-            continue
-        higher = one.score_name == "accuracy"
-        gain, ci95 = paired_advantage(x, y, higher)
-        scale, unit = (100, " points") if higher else (1, "")
-        text = f"{scale * gain:+.4g} ± {scale * ci95:.2g}{unit}"
-        rows.append([a, b, text, f"{len(x):,}", "no" if abs(gain) <= ci95 else "yes"])
+        if first.tasks == second.tasks and len(x) == len(y):
+            higher = one.score_name == "accuracy"
+            gain, ci95 = paired_advantage(x, y, higher)
+            rows.append(
+                [a, b, _gain_text(gain, ci95, higher), f"{len(x):,}", "yes" if abs(gain) > ci95 else "no"]
+            )
     blocks: list[Block] = []
     if rows:
         header = ["run", "is better than", "by", "tasks", "interval leaves out 0"]
@@ -82,9 +76,19 @@ def _pairs(labels: Sequence[str], runs: Sequence[ReadRun]) -> list[Block]:
             "other way round, so that positive is better."
         )
         blocks.append(Table(caption, header, rows, frozenset((0, 1))))
-    if without:
-        shown = "; ".join(without[:6]) + (" …" if len(without) > 6 else "")
-        blocks.append(
-            Note(f"Not compared in pairs, for want of stored scores on the same test tasks: {shown}.")
-        )
+    if len(rows) < len(tested) * (len(tested) - 1) // 2:
+        blocks.append(Note("Runs that were tested on different tasks are not compared in pairs."))
+    if untested := [label for label in labels if label not in tested]:
+        names = ", ".join(untested[:8]) + (" …" if len(untested) > 8 else "")
+        blocks.append(Note(f"No paired differences for want of the score of each test task: {names}."))
     return blocks
+
+
+def _gain_text(gain: float, ci95: float, higher: bool) -> str:
+    """A difference with its interval: percentage points, or squared error."""
+    if higher:
+        text = f"{100 * gain:+.2f} ± {100 * ci95:.2f} points"
+    else:
+        digits = ".4f" if abs(gain) < 1000 else ".3g"
+        text = f"{gain:+{digits}} ± {ci95:{digits}}"
+    return text.replace("-", "−")

@@ -117,14 +117,19 @@ def figures_there(folder: Path, besides: set[str]) -> list[Block]:
         ):
             continue
         caption = KNOWN.get(path.stem, f"{path.stem}.")
-        picture = Picture.read(path, caption, caption)
-        if picture.png.startswith(_PNG):
-            blocks.append(picture)
+        if _is_png(path):
+            blocks.append(Picture.read(path, caption, caption))
     return blocks
 
 
 def _passed_over(path: Path) -> bool:
     return path.is_symlink() or not path.is_file() or path.stat().st_size > _MOST_BYTES
+
+
+def _is_png(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(24)  # with width and height
+    return head.startswith(_PNG) and len(head) == 24
 
 
 def _loss_figure(run: ReadRun, drawer: Drawer, title: str) -> list[Block]:

@@ -7,14 +7,18 @@ everything, and the page's own policy forbids scripts and requests besides.
 from __future__ import annotations
 
 import base64
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pamela_cli import __version__
+
+_SCALE = 0.62
+"""A page's pixels for each of a figure, which has 200 to the inch."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,12 @@ class Picture:
     png: bytes
     file_name: str = ""
     numbers: bytes = b""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in a page's pixels: text in all figures is as large."""
+        width, height = struct.unpack(">II", self.png[16:24])
+        return round(width * _SCALE), round(height * _SCALE)
 
     @property
     def source(self) -> str:
@@ -90,11 +100,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A title, one sentence that says the most, and sections."""
+    """A title, what it is about, what came out where that can be said in a word, and sections."""
 
     title: str
     lead: str
-    sections: Sequence[Section] = field(default_factory=tuple)
+    sections: Sequence[Section]
+    result: str = ""
 
 
 def to_html(page: Page) -> str:

@@ -35,14 +35,13 @@ ENVIRONMENT = {
 
 
 def headline(run: ReadRun) -> str:
-    """What a run is and came to, in one sentence."""
+    """What a run is, in one sentence."""
     config = run.config
     way = f"{config.way}-way " if config.way else ""
-    what = (
+    return (
         f"{METHODS[config.method].title} on {config.dataset}, {way}{config.shot}-shot, {config.steps} inner "
-        f"update{'s' * (config.steps != 1)}, seed {config.seed}"
+        f"update{'s' * (config.steps != 1)}, seed {config.seed}."
     )
-    return f"{what}: {result_text(run)}."
 
 
 def result_text(run: ReadRun) -> str:
@@ -82,31 +81,23 @@ def _results(run: ReadRun) -> list[Block]:
 
 
 def _scores(summary: Document) -> Table:
-    header = ["split", "result", "tasks", "before adaptation", "updates", "batch norm"]
+    header = ["split", "result", "tasks", "before adaptation", "updates"]
     rows = []
     for split in ("val", "test"):
         record = summary[split]
-        before = _curve(record)[0]
-        rows.append(
-            [
-                split,
-                score_text(record),
-                f"{record['tasks']:,}",
-                before,
-                str(record["steps"]),
-                norm_stats_text(record),
-            ]
-        )
-    return Table(
-        "The checkpoint with the best validation, with 95 % intervals.", header, rows, frozenset((0, 5))
+        row = [split, score_text(record), f"{record['tasks']:,}", _curve(record)[0], str(record["steps"])]
+        rows.append(row)
+    caption = (
+        f"The checkpoint with the best validation, and 95 % intervals; {norm_stats_text(summary['test'])}."
     )
+    return Table(caption, header, rows)
 
 
 def _training(run: ReadRun, summary: Document) -> Table:
     rows = [
         ["outer steps", f"{summary['iterations']:,}"],
         ["tasks in each", f"{run.config.meta_batch:,}"],
-        ["skipped steps (meta-gradient not finite)", f"{summary['skipped_steps']:,}"],
+        ["skipped (gradient not finite)", f"{summary['skipped_steps']:,}"],
         ["training time", f"{summary['seconds']:,.0f} s"],
         ["speed", f"{summary['tasks_per_second']:,.1f} tasks/s"],
     ]
@@ -114,9 +105,7 @@ def _training(run: ReadRun, summary: Document) -> Table:
         pick = min if run.score_name == "mse" else max
         best = pick(run.validations, key=lambda m: m[f"val_{run.score_name}"])
         rows.append(["best validation", f"at outer step {best['step']:,}"])
-    return Table(
-        "Training. The time is that of the outer steps, without validation and test.", ["", ""], rows
-    )
+    return Table("Training; its time is without validation and test.", ["what", "value"], rows)
 
 
 def _by_update(summary: Document) -> Table:
@@ -125,7 +114,7 @@ def _by_update(summary: Document) -> Table:
     count = min(len(column) for column in columns)
     rows = [[str(j), columns[0][j], columns[1][j]] for j in range(min(count, 51))]
     return Table(
-        f"Mean {name} on the query sets after each inner update; 0 is before.",
+        f"Mean {name} after each inner update.",
         ["update", "val", "test"],
         rows,
     )
@@ -167,18 +156,13 @@ def _learned_numbers(run: ReadRun) -> list[Block]:
 def _settings(context: Context, run: ReadRun) -> list[Block]:
     changed = again.changed_settings(run.config, context.data_dir)
     rows = [
-        [
-            key,
-            again.value_text(value),
-            section,
-            "yes" if key in changed else "",
-            SETTINGS[key].metadata["help"],
-        ]
-        for section, entries in run.config.to_toml().items()
+        [key, again.value_text(value), "yes" if key in changed else "", SETTINGS[key].metadata["help"]]
+        for entries in run.config.to_toml().values()
         for key, value in entries.items()
     ]
-    header = ["setting", "value", "section", "not the recipe's", "meaning"]
-    return [Table("All settings, as in config.toml.", header, rows, frozenset((0, 2, 3, 4)))]
+    caption = "All settings, as in config.toml. Changed ones differ from the dataset's recipe."
+    header = ["setting", "value", "changed", "meaning"]
+    return [Table(caption, header, rows, frozenset((0, 1, 2, 3)))]
 
 
 def _environment(run: ReadRun) -> list[Block]:

@@ -15,7 +15,7 @@ from pamela_cli.reporting.comparing import comparison, labels_of
 from pamela_cli.reporting.drawing import Drawer
 from pamela_cli.reporting.page import Page, Section, to_html
 from pamela_cli.reporting.reading import Document, ReadRun, read_run
-from pamela_cli.reporting.run_sections import headline, run_sections
+from pamela_cli.reporting.run_sections import headline, result_text, run_sections
 from pamela_cli.runs import find_run
 
 
@@ -52,12 +52,13 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
 
 def _page(context: Context, runs: list[ReadRun], ablations: list[_Ablation], target: Path) -> Page:
     if len(runs) == 1 and not ablations:
-        return Page(runs[0].name, headline(runs[0]), run_sections(context, runs[0]))
+        run = runs[0]
+        return Page(run.name, headline(run), run_sections(context, run), result_text(run))
     if not runs and len(ablations) == 1:
         document = ablations[0].document
         lead = "What each part of the method adds: variants trained alike, compared task by task."
         return Page(ablation_title(document), lead, ablation_sections(context, ablations[0].folder, document))
-    sections = []
+    sections: list[Section] = []
     if len(runs) > 1:
         drawer = Drawer(target.parent / f"{target.stem}-figures", context.console)
         sections.append(comparison(runs, drawer))
@@ -68,6 +69,8 @@ def _page(context: Context, runs: list[ReadRun], ablations: list[_Ablation], tar
         Section(label, [], run_sections(context, run))
         for label, run in zip(labels_of(runs), runs, strict=True)
     ]
-    count = len(runs) + len(ablations)
-    what = "runs" if not ablations else "runs and ablations" if runs else "ablations"
-    return Page(f"{count} {what}", "Compared on the same tasks where they were tested on the same.", sections)
+    counts = ((len(runs), "run"), (len(ablations), "ablation"))
+    title = " and ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts if count)
+    return Page(
+        title, "Side by side, and compared task by task where they were tested on the same tasks.", sections
+    )
