@@ -12,11 +12,14 @@ import torch
 from data_prep import Store
 from pamela_cli.cli import Context
 from pamela_cli.config import Config, Layer, flag, read_config_file, resolve
+from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
 from pamela_cli.engine.device import NoSuchDeviceError, choose_device
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.problem import Problem
+from pamela_cli.report.figures import run_title, training_curves
+from pamela_cli.report.trends import Trends, draw_trends
 from pamela_cli.runs import RunFolder, create_run, find_run
 from pamela_cli.signals import StopRequest
 from pamela_cli.training import Training
@@ -28,6 +31,7 @@ def train(
     config_file: Path | None,
     device_name: str,
     cores: int | None = None,
+    figures: bool = True,
 ) -> dict[str, Any]:
     """Start a run and take it to its end, on so many CPU cores (None: all); returns its summary."""
     console = context.console
@@ -48,13 +52,14 @@ def train(
     folder = create_run(context.runs_dir, run, config, asdict(plan))
     console.say(f"run {folder.path} on {describe(device)}: {_headline(config)}")
     with StopRequest() as stop:
-        training = Training(
-            folder, problem, Runner(plan), console, stop, _resume_command(context, folder, store)
-        )
-        return training.run()
+        command = _resume_command(context, folder, store)
+        summary = Training(folder, problem, Runner(plan), console, stop, command).run()
+        if figures:
+            _draw(folder, config, console)
+        return summary
 
 
-def resume(context: Context, run: str, device_name: str) -> dict[str, Any]:
+def resume(context: Context, run: str, device_name: str, figures: bool = True) -> dict[str, Any]:
     """Go on with a run from its last checkpoint; returns its summary."""
     folder = find_run(context.runs_dir, run)
     config, recorded = folder.read_config()
@@ -85,7 +90,19 @@ def resume(context: Context, run: str, device_name: str) -> dict[str, Any]:
         context.console.say(
             f"run {folder.path} goes on from step {training.progress.step:,} on {describe(device)}"
         )
-        return training.run()
+        summary = training.run()
+        if figures:
+            _draw(folder, config, context.console)
+        return summary
+
+
+def _draw(folder: RunFolder, config: Config, console: Console) -> None:
+    """The figures of a finished run; that they cannot be written costs the figures only."""
+    try:
+        training_curves(folder.metrics(), folder.figures / "training", config)
+        draw_trends(Trends.read(config, folder.best), folder.figures / "trends", run_title(config))
+    except OSError as error:
+        console.warn(f"no figures: {error.filename}: {error.strerror}")
 
 
 def device_of(name: str) -> torch.device:

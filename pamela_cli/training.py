@@ -23,8 +23,6 @@ from pamela_cli.environment import record_environment
 from pamela_cli.errors import PamelaError
 from pamela_cli.judging import judge, load_learner
 from pamela_cli.problem import Problem, TaskSet
-from pamela_cli.report.figures import run_title, training_curves
-from pamela_cli.report.trends import Trends, draw_trends
 from pamela_cli.results import Protocol, result_record, score_text
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, task_set_name, write_scores
@@ -231,7 +229,7 @@ class Training:
         self.stop.check(f"all is saved at step {self.loop.step:,}: go on with `{self.resume_command}`")
 
     def _finish(self, validation: TaskSet) -> dict[str, Any]:
-        """Test the best checkpoint, draw the curves, and write the summary."""
+        """Test the best checkpoint, and write the scores and the summary."""
         best = load_learner(self.folder, self.problem)
         records, stored = {}, {}
         test = self.problem.fixed_tasks("test", self.config.test_tasks)
@@ -253,8 +251,6 @@ class Training:
             "skipped_steps": self.progress.skipped,
             **records,
         }
-        training_curves(self.folder.metrics(), self.folder.figures / "training", config)
-        draw_trends(Trends.of(best), self.folder.figures / "trends", run_title(config))
         write_scores(self.folder.scores, stored)
         self.folder.write_summary(summary)
         return summary

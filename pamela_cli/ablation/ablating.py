@@ -46,6 +46,7 @@ class Wanted:
     jobs: int | None = None
     devices: str = "auto"
     slurm: dict[str, Any] | None = None
+    figures: bool = True
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _train(
         return {}
     slots = _slots(wanted, devices, cells[0].config)
     shared = len(slots) if devices[0].type == "cpu" else 1
-    jobs = _jobs(context, todo, origin, max(1, available_cores() // shared))
+    jobs = _jobs(context, todo, origin, max(1, available_cores() // shared), wanted.figures)
     console = context.console
     console.say(
         f"{len(todo)} of {len(cells)} cells to train, {todo[0].config.iterations:,} iterations each, "
@@ -191,13 +192,14 @@ def _slots(wanted: Wanted, devices: Sequence[torch.device], config: Config) -> l
     return [str(devices[i % len(devices)]) for i in range(count)]
 
 
-def _jobs(context: Context, cells: Sequence[Cell], origin: str, cores: int) -> list[Job]:
+def _jobs(context: Context, cells: Sequence[Cell], origin: str, cores: int, figures: bool) -> list[Job]:
     names = free_names([cell for cell in cells if cell.folder is None], context.runs_dir)
     jobs = []
     for cell in cells:
         values = {k: v for part in cell.config.to_toml().values() for k, v in part.items()}
         run = cell.folder.path if cell.folder else context.runs_dir / next(names)
-        jobs.append(Job(values | {"dataset": origin}, run, "", cores, context.data_dir, context.runs_dir))
+        settings = values | {"dataset": origin}
+        jobs.append(Job(settings, run, "", cores, figures, context.data_dir, context.runs_dir))
     return jobs
 
 

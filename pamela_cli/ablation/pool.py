@@ -19,6 +19,13 @@ OnNews = Callable[[int, News], None]
 
 _POLL_SECONDS = 0.2
 
+_PRELOAD = [
+    "pamela_cli.session",
+    "torch._dynamo",  # the optimizer imports the compiler at its first step: longer than everything else
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf",
+]
+
 
 @dataclass
 class _Running:
@@ -62,8 +69,7 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # The optimizer imports the compiler at its first step, which takes longer than everything else.
-    context.set_forkserver_preload(["pamela_cli.session", "torch._dynamo"])
+    context.set_forkserver_preload(_PRELOAD)
     return context
 
 

@@ -28,6 +28,7 @@ class Job:
     run: Path
     device: str
     cores: int | None
+    figures: bool
     data_dir: Path
     runs_dir: Path
 
@@ -100,9 +101,9 @@ def train_cell(job: Job, listener: Listener) -> News:
     context = Context(CellConsole(listener), job.data_dir, job.runs_dir, Layer(job.values, "this ablation"))
     try:
         if job.run.exists():
-            session.resume(context, str(job.run), job.device)
+            session.resume(context, str(job.run), job.device, job.figures)
         else:
-            session.train(context, str(job.run), None, job.device, job.cores)
+            session.train(context, str(job.run), None, job.device, job.cores, job.figures)
     except Stopped as stop:
         return News("stopped", str(stop))
     except (PamelaError, DataError) as error:

@@ -25,7 +25,7 @@ from pamela_cli.report.figures import fitted_waves, loss_by_update
 _SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
 
-def write_ablation(found: Ablation) -> Iterator[Path]:
+def write_ablation(found: Ablation, figures: bool) -> Iterator[Path]:
     """Write all that an ablation has to show; yields the paths of what is worth looking at."""
     folder = found.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def write_ablation(found: Ablation) -> Iterator[Path]:
     for name, render in FORMATS.items():
         write_atomically(folder / f"table.{_SUFFIXES[name]}", render(found.document))
     yield folder / "ablation.json"
-    if any(row.scores for row in found.rows):
+    if figures and any(row.scores for row in found.rows):
         yield from _figures(found, folder / "figures")
 
 

@@ -57,6 +57,7 @@ def ablate(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, or several with commas: cuda:0,cuda:1.")
     ] = "auto",
+    figures: Annotated[bool, typer.Option(help="Draw figures, of the cells and of the ablation.")] = True,
 ) -> None:
     """Train the variants of the method alike, and compare them task by task.
 
@@ -84,10 +85,11 @@ def ablate(
         whole_number("jobs", jobs, 1, 1024),
         device,
         None if slurm is None else parse_parameters(slurm),
+        figures,
     )
     context = Context(context.console, context.data_dir, context.runs_dir, Layer(flags))
     found = ablating.ablate(context, wanted, config)
-    for path in write_ablation(found):
+    for path in write_ablation(found, figures):
         context.console.say(f"written: {path}")
     if output in FORMATS and not context.console.as_json:
         print(FORMATS[output](found.document), end="")

@@ -35,17 +35,18 @@ def meta_train(
         Path | None, typer.Option(help="Settings in a TOML file; flags win over it, it wins over the recipe.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    figures: Annotated[bool, typer.Option(help="Draw figures into the run's folder.")] = True,
 ) -> None:
     """Train PAMELA or one of its relatives, then test the best checkpoint."""
     from pamela_cli import session
     from pamela_cli.report.tables import summary_table
 
     if not resume:
-        summary = session.train(context, run, config, device)
+        summary = session.train(context, run, config, device, figures=figures)
     elif run is None:
         raise UsageError("--resume needs --run, the name or path of the run to go on with.")
     elif config is not None:
         raise UsageError("--resume takes its settings from the run; leave out --config.")
     else:
-        summary = session.resume(context, run, device)
+        summary = session.resume(context, run, device, figures)
     context.console.result(summary_table(summary), summary)

@@ -20,10 +20,10 @@ from safetensors import safe_open
 
 from data_prep.store import SPLITS, Origin, SplitContent, write_store
 
-SINE = ["--dataset", "sine", "--width", "8", "--val-tasks", "4", "--test-tasks", "4"]
+SINE = ["--dataset", "sine", "--width", "8", "--val-tasks", "4", "--test-tasks", "4", "--no-figures"]
 TINY = [
     *("--dataset", "tiny", "--width", "4", "--steps", "2", "--meta-batch", "2", "--query", "15"),
-    *("--inner-lr", "0.3", "--val-tasks", "4", "--test-tasks", "4"),
+    *("--inner-lr", "0.3", "--val-tasks", "4", "--test-tasks", "4", "--no-figures"),
 ]
 QUICK_SINE = ["meta-train", *SINE, "--iterations", "10", "--val-every", "5"]
 QUICK_TINY = ["meta-train", *TINY, "--iterations", "4", "--val-every", "2"]

@@ -77,7 +77,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, warm: WarmProcesses) -> Path
         (tiny, "pamela", "tiny-a"),
         ([*tiny, "--seed", "5"], "q", "tiny-b"),
     ):
-        result = warm(folder, *base, "--method", method, "--run", name).ok()
+        result = warm(folder, *base, "--figures", "--method", method, "--run", name).ok()
         (folder / f"{name}.json").write_text(result.out)
     return folder
 

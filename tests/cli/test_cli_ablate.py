@@ -21,7 +21,7 @@ LABELS = ["MAML", "+Q", "+Q+P¹", "+Q+P²"]
 def ablated(warm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished ablation, and what it printed, in ``out.json``; not to be changed."""
     folder = tmp_path_factory.mktemp("ablated")
-    (folder / "out.json").write_text(warm(folder, *GRID, "--json").ok().out)
+    (folder / "out.json").write_text(warm(folder, *GRID, "--figures", "--json").ok().out)
     return folder
 
 
@@ -85,7 +85,7 @@ def test_what_is_there_is_not_trained_again(pamela, mine: Path) -> None:
 def test_nothing_is_trained_with_iterations_0(pamela, mine: Path) -> None:
     shutil.rmtree(mine / "runs" / "ablation-sine-10s-skip-interval")
     show = ["ablate", *SINE, "--table", "--iterations", "0"]
-    document = pamela(*show, "--json", "-q").ok().document
+    document = pamela(*show, "--figures", "--json", "-q").ok().document
     assert table_of(document) == table_of(json.loads((mine / "out.json").read_text()))
     assert (mine / "runs" / "ablation-sine-10s" / "figures" / "dissection.png").exists()
     as_json = pamela(*show, "--format", "json", "-q").ok()
@@ -136,7 +136,10 @@ def test_a_cell_that_fails_is_marked_and_the_rest_goes_on(pamela, mine: Path) ->
     assert by_label["+Q+P²"]["gain"] == expected["gain"] and by_label["+Q+P²"]["gain_over_q"] is None
 
 
-LONG = [*GRID[:-4], "--iterations", "3000", "--val-every", "1500", "--jobs", "2"]
+LONG = [
+    *("ablate", *SINE, "--vary", "skip-interval", "--steps", "2", "--iterations", "300"),
+    *("--val-every", "150", "--jobs", "2"),
+]
 
 
 @pytest.fixture(scope="session")
@@ -145,33 +148,23 @@ def undisturbed(warm, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     return warm(folder, *LONG, "--json").ok().document
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_its_table_is_the_same_after_a_stop(warm, here: Path, undisturbed, number: signal.Signals) -> None:
     job = warm.start(here, *LONG)
-    job.when(lambda: any(lines_in(p) > 20 for p in here.glob("runs/*/metrics.jsonl"))).send(number)
+    job.when(lambda: any(lines_in(p) > 3 for p in here.glob("runs/*/metrics.jsonl"))).send(number)
     result = job.wait()
-    if number == signal.SIGKILL:
-        assert result.code == 137
-    else:
-        assert result.code == 128 + number
+    assert result.code == 128 + number
+    if number == signal.SIGINT:
         last = result.err.splitlines()[-1]
-        assert "0 of 4 cells are done and the others saved; the same command goes on" in last, result.err
+        assert "of 3 cells are done and the others saved; the same command goes on" in last, result.err
         assert any(here.glob("runs/*/last.safetensors"))
-    assert not (here / "runs" / "ablation-sine-10s-skip-interval").exists()
-    document = warm(here, *LONG, "--json").ok().document
-    assert document == undisturbed
-
-
-def test_no_cell_outlives_a_killed_ablation(warm, here: Path) -> None:
-    endless = [*GRID[:-4], "--iterations", "1000000", "--val-every", "1000000", "--jobs", "1"]
-    job = warm.start(here, *endless)
-    job.when(lambda: any(lines_in(p) > 5 for p in here.glob("runs/*/metrics.jsonl"))).send(signal.SIGKILL)
-    job.wait()
-    (metrics,) = here.glob("runs/*/metrics.jsonl")
-    time.sleep(0.5)
-    before = metrics.stat().st_size
-    time.sleep(0.5)
-    assert metrics.stat().st_size == before
+    else:  # no cell outlives it: nobody may write to a run that the next ablation goes on with
+        time.sleep(0.3)
+        before = snapshot(here)
+        time.sleep(0.7)
+        assert snapshot(here) == before
+    assert len([*here.glob("runs/*/summary.json")]) < 3
+    assert warm(here, *LONG, "--json").ok().document == undisturbed
 
 
 def test_images(pamela, here: Path) -> None:
