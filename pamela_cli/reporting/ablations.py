@@ -14,8 +14,9 @@ from pamela_cli.reporting import again
 from pamela_cli.reporting.comparing import labels_of
 from pamela_cli.reporting.drawing import figures_there
 from pamela_cli.reporting.page import Block, Code, Note, Section, Table
-from pamela_cli.reporting.reading import Document, ReadRun, number, read_json, read_run
+from pamela_cli.reporting.reading import Document, ReadRun, read_json, read_run
 from pamela_cli.reporting.run_sections import result_text
+from pamela_cli.reporting.texts import with_interval
 from pamela_cli.runs import RunFolder
 
 FILE = "ablation.json"
@@ -58,54 +59,45 @@ def ablation_sections(context: Context, folder: Path, document: Document) -> lis
 
 def _results(document: Document) -> list[Block]:
     rows = document["rows"]
-    sine = document.get("way") is None
-    name, scale, digits = ("mse", 1, 4) if sine else ("accuracy", 100, 2)
-    unit = "" if sine else " [%]"
+    name, unit = ("mse", "") if document.get("way") is None else ("accuracy", " [%]")
 
-    def measured(key: str, spread: str = "", sign: str = "") -> Callable[[Document], str]:
-        def text(row: Document) -> str:
-            value, width = number(row.get(key)), number(row.get(spread))
-            if value is None:
-                return ""
-            return f"{scale * value:{sign}.{digits}f}" + (
-                "" if width is None else f" ± {scale * width:.{digits}f}"
-            )
+    def score(key: str, ci95: str = "", sign: str = "") -> Callable[[Document], str]:
+        return lambda row: with_interval(row.get(key), row.get(ci95), name, sign)
 
-        return text
-
-    def plain(key: str) -> Callable[[Document], str]:
-        return lambda row: "" if row.get(key) is None else str(row[key])
+    def plain(key: str, usual: Any = None) -> Callable[[Document], str]:
+        return lambda row: "" if row.get(key) in (None, usual) else str(row[key])
 
     columns = [
         ("variant", lambda row: str(row.get("label") or row.get("variant", ""))),
         ("w", plain("skip_interval")),
         ("updates", plain("steps")),
-        ("outer steps", plain("iterations")),
-        ("status", plain("status")),
-        (("MSE" if sine else name) + unit, measured(name, "ci95")),
-        ("spread of seeds" + unit, measured("seed_spread")),
-        ("gain over MAML" + unit, measured("gain", "gain_ci95", "+")),
-        ("gain over +Q" + unit, measured("gain_over_q", "gain_over_q_ci95", "+")),
-        ("paper's gain" + unit, measured("paper_gain", "", "+")),
+        ("outer steps", plain("iterations", document.get("iterations"))),
+        ("status", plain("status", "done")),
+        (("MSE" if name == "mse" else name) + unit, score(name, "ci95")),
+        ("spread of seeds" + unit, score("seed_spread")),
+        ("gain over MAML" + unit, score("gain", "gain_ci95", "+")),
+        ("gain over +Q" + unit, score("gain_over_q", "gain_over_q_ci95", "+")),
+        ("paper's gain" + unit, score("paper_gain", "", "+")),
     ]
     filled = [(head, [cell(row) for row in rows]) for head, cell in columns]
     filled = [(head, cells) for head, cells in filled if head == "variant" or any(cells)]
     lines = list(zip(*(cells for _, cells in filled), strict=True))
     words = frozenset(i for i, (head, _) in enumerate(filled) if head in ("variant", "status"))
-    table = Table(_caption(document), [head for head, _ in filled], lines, words)
-    return [table, *_failures(rows)]
+    return [Table(_caption(document), [head for head, _ in filled], lines, words), *_failures(rows)]
 
 
 def _caption(document: Document) -> str:
-    seeds = document.get("seeds")
-    said = f"seeds {', '.join(map(str, seeds))}; " if isinstance(seeds, list) and seeds else ""
-    tasks = f"{document['tasks']:,} test tasks" if isinstance(document.get("tasks"), int) else "test tasks"
-    stats = (
-        " Queries are normalised among themselves (transductive)."
-        if document.get("norm_stats") == "query"
-        else ""
-    )
-    return f"Every row on the same {tasks}; {said}95 % intervals; gains are task by task.{stats}"
+    parts = ["Every row on the same test tasks"]
+    if isinstance(document.get("tasks"), int):
+        parts = [f"Every row on the same {document['tasks']:,} test tasks"]
+    if isinstance(document.get("iterations"), int):
+        parts.append(f"after {document['iterations']:,} outer steps")
+    if isinstance(document.get("seeds"), list):
+        parts.append("seeds " + ", ".join(map(str, document["seeds"][:20])))
+    text = ", ".join(parts) + "; 95 % intervals; gains are task by task."
+    if document.get("norm_stats") == "query":
+        text += " Queries are normalised among themselves (transductive)."
+    return text
 
 
 def _failures(rows: list[Document]) -> list[Block]:

@@ -10,6 +10,7 @@ from pamela_cli.methods import METHODS
 from pamela_cli.reporting.drawing import Drawer, convergence_figure
 from pamela_cli.reporting.page import Block, Note, Section, Table
 from pamela_cli.reporting.reading import ReadRun
+from pamela_cli.reporting.texts import with_interval
 from pamela_cli.results import score_text
 
 
@@ -45,7 +46,7 @@ def _results(labels: Sequence[str], runs: Sequence[ReadRun]) -> Table:
         task = f"{config.dataset}, {way}{config.shot}-shot"
         row = [label, METHODS[config.method].title, task, str(config.steps)]
         if summary is None:
-            rows.append([*row, "", "not finished", f"{run.step:,} of {config.iterations:,}"])
+            rows.append([*row, "", "Not finished", f"{run.step:,} of {config.iterations:,}"])
         else:
             scores = [score_text(summary[split]) for split in ("val", "test")]
             rows.append([*row, *scores, f"{summary['iterations']:,}"])
@@ -63,11 +64,10 @@ def _pairs(labels: Sequence[str], runs: Sequence[ReadRun]) -> list[Block]:
         first, second = one.scores["test"], other.scores["test"]
         x, y = first.scores.final, second.scores.final
         if first.tasks == second.tasks and len(x) == len(y):
-            higher = one.score_name == "accuracy"
-            gain, ci95 = paired_advantage(x, y, higher)
-            rows.append(
-                [a, b, _gain_text(gain, ci95, higher), f"{len(x):,}", "yes" if abs(gain) > ci95 else "no"]
-            )
+            name = one.score_name
+            gain, ci95 = paired_advantage(x, y, higher_is_better=name == "accuracy")
+            by = with_interval(gain, ci95, name, "+") + (" points" if name == "accuracy" else "")
+            rows.append([a, b, by, f"{len(x):,}", "yes" if abs(gain) > ci95 else "no"])
     blocks: list[Block] = []
     if rows:
         header = ["run", "is better than", "by", "tasks", "interval leaves out 0"]
@@ -82,13 +82,3 @@ def _pairs(labels: Sequence[str], runs: Sequence[ReadRun]) -> list[Block]:
         names = ", ".join(untested[:8]) + (" …" if len(untested) > 8 else "")
         blocks.append(Note(f"No paired differences for want of the score of each test task: {names}."))
     return blocks
-
-
-def _gain_text(gain: float, ci95: float, higher: bool) -> str:
-    """A difference with its interval: percentage points, or squared error."""
-    if higher:
-        text = f"{100 * gain:+.2f} ± {100 * ci95:.2f} points"
-    else:
-        digits = ".4f" if abs(gain) < 1000 else ".3g"
-        text = f"{gain:+{digits}} ± {ci95:{digits}}"
-    return text.replace("-", "−")

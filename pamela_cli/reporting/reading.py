@@ -14,12 +14,12 @@ from pamela_cli.config import Config
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.errors import PamelaError
 from pamela_cli.methods import METHODS
+from pamela_cli.reporting.texts import number
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, read_scores
 
 Document = dict[str, Any]
 
-_LARGEST = 1e100
 _MOST_STEPS = 10**12
 _SUMMARY: dict[str, type] = {
     "run": str,
@@ -90,13 +90,6 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def number(value: Any) -> float | None:
-    """A number that can be drawn and written out, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) <= _LARGEST else None  # NaN fails this, too
 
 
 def _summary(folder: RunFolder, faults: list[str]) -> Document | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any
 
 from pamela_cli.cli import Context
 from pamela_cli.config import SETTINGS
@@ -13,7 +12,8 @@ from pamela_cli.problem import network, update_rule
 from pamela_cli.reporting import again
 from pamela_cli.reporting.drawing import run_figures
 from pamela_cli.reporting.page import Block, Code, Note, Section, Table
-from pamela_cli.reporting.reading import Document, ReadRun, number
+from pamela_cli.reporting.reading import Document, ReadRun
+from pamela_cli.reporting.texts import number, score_number
 from pamela_cli.results import norm_stats_text, score_text
 
 _MOST_ENTRIES = 12
@@ -47,7 +47,7 @@ def headline(run: ReadRun) -> str:
 def result_text(run: ReadRun) -> str:
     """The test result, or how far the run is."""
     if run.summary is None:
-        return f"not finished, at outer step {run.step:,} of {run.config.iterations:,}"
+        return f"Not finished, at outer step {run.step:,} of {run.config.iterations:,}"
     test = run.summary["test"]
     return f"{score_text(test)} on {test['tasks']:,} test tasks"
 
@@ -122,14 +122,10 @@ def _by_update(summary: Document) -> Table:
 
 def _curve(record: Document) -> list[str]:
     """The scores after each update, the first before adaptation, for people."""
-    if "mse" in record:
-        return [_text(value, "{:.4f}") for value in record["mse_per_step"]]
-    return [_text(value, "{:.2f} %", 100) for value in record["accuracy_per_step"]]
-
-
-def _text(value: Any, form: str, scale: float = 1) -> str:
-    known = number(value)
-    return "not finite" if known is None else form.format(scale * known)
+    name = "mse" if "mse" in record else "accuracy"
+    unit = "" if name == "mse" else " %"
+    values = [number(value) for value in record[f"{name}_per_step"]]
+    return ["not finite" if v is None else score_number(v, name) + unit for v in values]
 
 
 def _last_validation(run: ReadRun) -> list[Block]:
@@ -154,15 +150,12 @@ def _learned_numbers(run: ReadRun) -> list[Block]:
 
 
 def _settings(context: Context, run: ReadRun) -> list[Block]:
+    entries = [entry for part in run.config.to_toml().values() for entry in part.items()]
+    rows = [[key, again.value_text(value), SETTINGS[key].metadata["help"]] for key, value in entries]
     changed = again.changed_settings(run.config, context.data_dir)
-    rows = [
-        [key, again.value_text(value), "yes" if key in changed else "", SETTINGS[key].metadata["help"]]
-        for entries in run.config.to_toml().values()
-        for key, value in entries.items()
-    ]
-    caption = "All settings, as in config.toml. Changed ones differ from the dataset's recipe."
-    header = ["setting", "value", "changed", "meaning"]
-    return [Table(caption, header, rows, frozenset((0, 1, 2, 3)))]
+    names = ", ".join(key for key, _ in entries if key in changed) or "none"
+    caption = f"All settings, as in config.toml. Other than the dataset's recipe has them: {names}."
+    return [Table(caption, ["setting", "value", "meaning"], rows, frozenset((0, 1, 2)))]
 
 
 def _environment(run: ReadRun) -> list[Block]:

@@ -1,0 +1,32 @@
+"""Scores in words and figures, as tables of a page have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LARGEST = 1e100
+
+
+def number(value: Any) -> float | None:
+    """A number that can be drawn and written out, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= _LARGEST else None  # NaN fails this, too
+
+
+def score_number(value: float, name: str, sign: str = "") -> str:
+    """An "accuracy", or a difference of two, in percent; an "mse" as it is. ``sign``: "+" shows it."""
+    if name == "accuracy":
+        text = f"{100 * value:{sign}.2f}"
+    else:
+        text = f"{value:{sign}.4f}" if abs(value) < 1000 else f"{value:{sign}.3g}"
+    return text.replace("-", "−")
+
+
+def with_interval(value: Any, ci95: Any, name: str, sign: str = "") -> str:
+    """A score with the half-width of its interval where it has one; empty where there is no score."""
+    mean, width = number(value), number(ci95)
+    if mean is None:
+        return ""
+    text = score_number(mean, name, sign)
+    return text if width is None else f"{text} ± {score_number(width, name)}"
