@@ -14,7 +14,7 @@ from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, free_names,
 from pamela_cli.ablation.grid import MOST_STEPS, Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.pool import run_jobs
-from pamela_cli.ablation.slurm import submit_jobs
+from pamela_cli.ablation.slurm import open_executor, submit_jobs
 from pamela_cli.ablation.worker import Job, News
 from pamela_cli.cli import Context
 from pamela_cli.config import SINE, Config, Layer, read_config_file, resolve
@@ -71,8 +71,11 @@ class Ablation:
 
 def ablate(context: Context, wanted: Wanted, config_file: Path | None) -> Ablation:
     """Train the cells that are missing and compare them; :class:`Stopped` after a signal, all saved."""
-    devices = [device_of(name) for name in wanted.devices.split(",")]
-    base, store, origin = _base(context, wanted, config_file, devices[0])
+    slots = _slots(wanted, context.flags.values.get("dataset"))
+    executor = None
+    if wanted.slurm is not None:
+        executor = open_executor(wanted.slurm, context.runs_dir / "slurm", len(slots))
+    base, store, origin = _base(context, config_file)
     variants = _variants(wanted, base, context.flags)
     if wanted.vary == "steps":
         base = replace(base, steps=METHODS["maml"].default_steps)
@@ -80,7 +83,7 @@ def ablate(context: Context, wanted: Wanted, config_file: Path | None) -> Ablati
     cells = make_cells(variants, seeds, base, all_runs(context.runs_dir))
     failures: dict[Cell, str] = {}
     if wanted.train:
-        failures = _train(context, wanted, cells, devices, origin)
+        failures = _train(context, wanted, cells, origin, slots, executor)
     runs = all_runs(context.runs_dir)
     cells = make_cells(variants, seeds, base, runs) if wanted.train else []
     if wanted.table:
@@ -100,9 +103,7 @@ def ablate(context: Context, wanted: Wanted, config_file: Path | None) -> Ablati
     return Ablation(base, store, rows, table, folder, _by_shot(base, rows, runs))
 
 
-def _base(
-    context: Context, wanted: Wanted, config_file: Path | None, device: torch.device
-) -> tuple[Config, Store | None, str]:
+def _base(context: Context, config_file: Path | None) -> tuple[Config, Store | None, str]:
     """The settings that all cells share (those of MAML), the store, and how to name it to a cell."""
     layers = [_shared(read_config_file(config_file))] if config_file else []
     layers += [_shared(context.flags), Layer({"method": "maml"})]
@@ -111,7 +112,7 @@ def _base(
     found = Layer({"dataset": name} | store_facts(store))
     check_store(layers, found, store)
     base = resolve([recipe(kind), recipe(kind, "ablation"), *layers, found])
-    for note in Problem(base, store, device).check():
+    for note in Problem(base, store, torch.device("cpu")).check():
         context.console.warn(note)
     return base, store, str(store.path) if store is not None else SINE
 
@@ -155,15 +156,19 @@ def _folder_name(base: Config, vary: str) -> str:
 
 
 def _train(
-    context: Context, wanted: Wanted, cells: Sequence[Cell], devices: Sequence[torch.device], origin: str
+    context: Context,
+    wanted: Wanted,
+    cells: Sequence[Cell],
+    origin: str,
+    slots: Sequence[str],
+    executor: Any,
 ) -> dict[Cell, str]:
     """Train the cells that are not finished; returns why some failed."""
     todo = [cell for cell in cells if not cell.finished]
     if not todo:
         return {}
-    slots = _slots(wanted, devices, cells[0].config)
-    shared = len(slots) if devices[0].type == "cpu" else 1
-    jobs = _jobs(context, todo, origin, max(1, available_cores() // shared), wanted.figures)
+    sharing = len(slots) if slots[0] == "cpu" else 1
+    jobs = _jobs(context, todo, origin, max(1, available_cores() // sharing), wanted.figures)
     console = context.console
     console.say(
         f"{len(todo)} of {len(cells)} cells to train, {todo[0].config.iterations:,} iterations each, "
@@ -173,21 +178,26 @@ def _train(
     failures: dict[Cell, str] = {}
     with StopRequest() as stop, console.progress("ablating", total) as bar:
         following = _Following(todo, jobs, context.runs_dir, bar, failures)
-        if wanted.slurm is None:
+        if executor is None:
             run_jobs(jobs, slots, following.hear, stop)
         else:
-            submit_jobs(jobs, slots, wanted.slurm, following.hear, stop)
+            submit_jobs(jobs, slots, executor, following.hear, stop)
         done = len(cells) - len(todo) + following.finished
         stop.check(f"{done} of {len(cells)} cells are done and the others saved; the same command goes on")
     return failures
 
 
-def _slots(wanted: Wanted, devices: Sequence[torch.device], config: Config) -> list[str]:
+def _slots(wanted: Wanted, dataset: str | None) -> list[str]:
     """The device of each cell that is trained at a time."""
+    names = wanted.devices.split(",")
+    if wanted.slurm is not None:
+        # Which devices there are is for the nodes to say.
+        return [names[i % len(names)] for i in range(wanted.jobs or len(names))]
+    devices = [device_of(name) for name in names]
     count = wanted.jobs
     if count is None:
         # Images use all cores, or a whole GPU; sine waves one core.
-        alone = config.dataset != SINE or devices[0].type != "cpu"
+        alone = dataset != SINE or devices[0].type != "cpu"
         count = len(devices) if alone else available_cores()
     return [str(devices[i % len(devices)]) for i in range(count)]
 

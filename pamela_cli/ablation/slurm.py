@@ -49,16 +49,32 @@ def parse_parameters(text: str) -> dict[str, Any]:
     return parameters
 
 
-def submit_jobs(
-    jobs: Sequence[Job], slots: Sequence[str], parameters: dict[str, Any], on_news: OnNews, stop: StopRequest
-) -> None:
-    """Submit the jobs as one array, as many at a time as there are slots, and wait for all of them.
+def open_executor(parameters: dict[str, Any], logs: Path, at_a_time: int) -> Any:
+    """submitit's executor for Slurm, or for another ``cluster`` among the parameters (local, debug)."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise UsageError('--slurm needs submitit: `pip install "pamela-cli[slurm]"`.') from error
+    usual = {"timeout_min": 24 * 60, "slurm_array_parallelism": at_a_time}
+    given = usual | {key: value for key, value in parameters.items() if key != "cluster"}
+    try:
+        executor = submitit.AutoExecutor(folder=logs, cluster=parameters.get("cluster", "slurm"))
+        executor.update_parameters(**given)
+    except (RuntimeError, NameError, TypeError, ValueError) as error:
+        raise UsageError(f"--slurm: {str(error).splitlines()[0].rstrip('.')}.") from error
+    return executor
 
-    ``parameters`` are submitit's. A request to stop cancels what is left.
+
+def submit_jobs(
+    jobs: Sequence[Job], slots: Sequence[str], executor: Any, on_news: OnNews, stop: StopRequest
+) -> None:
+    """Submit the jobs as one array to a submitit executor, and wait for all of them.
+
+    A request to stop cancels what is left.
     """
-    executor = _executor(parameters, jobs[0].runs_dir / "slurm", len(slots))
     with executor.batch():
         submitted = [
+            # A job has the cores that Slurm gives it, and no others.
             executor.submit(CellTask(replace(job, device=slots[i % len(slots)], cores=None)))
             for i, job in enumerate(jobs)
         ]
@@ -73,21 +89,6 @@ def submit_jobs(
                 one.cancel()
             return
         time.sleep(_POLL_SECONDS)
-
-
-def _executor(parameters: dict[str, Any], logs: Path, at_a_time: int) -> Any:
-    try:
-        import submitit
-    except ImportError as error:
-        raise UsageError('--slurm needs submitit: `pip install "pamela-cli[slurm]"`.') from error
-    usual = {"timeout_min": 24 * 60, "slurm_array_parallelism": at_a_time}
-    given = usual | {key: value for key, value in parameters.items() if key != "cluster"}
-    try:
-        executor = submitit.AutoExecutor(folder=logs, cluster=parameters.get("cluster", "slurm"))
-        executor.update_parameters(**given)
-    except (RuntimeError, NameError, TypeError, ValueError) as error:
-        raise UsageError(f"--slurm: {' '.join(str(error).split()).rstrip('.')}.") from error
-    return executor
 
 
 def _end(one: Any) -> News:
