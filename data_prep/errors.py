@@ -1,5 +1,34 @@
-"""The one exception that data preparation raises on purpose."""
+"""The exceptions that data preparation raises on purpose, and how they say what strangers have named."""
+
+# Longer than any sentence with two sensible paths in it.
+_LONGEST_SENTENCE = 3_000
 
 
 class DataError(Exception):
-    """One clear sentence: what is wrong, where, and what to do about it."""
+    """One clear sentence: what is wrong, where, and what to do about it.
+
+    Names in it may come from strangers' files: what is not printable is escaped, and a sentence without end
+    loses its middle.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(one_line(sentence))
+
+
+class WrongUsage(DataError):
+    """The request makes no sense, whatever the data: commands end with the exit code of wrong usage."""
+
+
+def one_line(sentence: str) -> str:
+    """Escape line feeds, control characters and lone surrogates, and bound the length."""
+    if not sentence.isprintable():
+        sentence = "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in sentence
+        )
+    return shortened(sentence, _LONGEST_SENTENCE)
+
+
+def shortened(name: str, most: int = 120) -> str:
+    """Return a name to be said to people; one that is too long loses its middle."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"

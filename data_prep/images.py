@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from data_prep.archives import where
 from data_prep.errors import DataError
 from data_prep.fitting import Fit, fit_image
 from data_prep.store.format import Images
@@ -134,7 +135,7 @@ def decode_files(
 
     def decode_batch(batch: _Batch) -> tuple[int, Images]:
         decoded = [
-            usable(name, partial(decode, data, f"{tree.path}: {name}", how))
+            usable(name, partial(decode, data, where(tree.path, name), how))
             for name, data in batch.files
             if not over.is_set()
         ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_prep.collecting import find_images
 from data_prep.contact_sheet import write_contact_sheet
-from data_prep.errors import DataError
+from data_prep.errors import DataError, one_line, shortened
 from data_prep.forms import Collection
 from data_prep.images import strict_pillow
 from data_prep.sources import canonical_name, dataset_names, find_source, is_dataset
@@ -84,7 +84,7 @@ def prepare(
     except DataError as error:  # the store is made all the same
         sheet = None
         notes.append(str(error))
-    return Prepared(**vars(made), notes=notes, contact_sheet=sheet)
+    return Prepared(**vars(made), notes=list(map(one_line, notes)), contact_sheet=sheet)
 
 
 def _checked_size(size: int) -> int:
@@ -178,6 +178,6 @@ def _notes(counts: Mapping[str, int], classes: dict[str, list[str]]) -> list[str
         if small:
             notes.append(
                 f"{len(small)} classes of {split} have fewer than {QUERY + 1} images and are left out of "
-                f"tasks, among them {small[0]}."
+                f"tasks, among them {shortened(small[0])}."
             )
     return notes

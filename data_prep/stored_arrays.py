@@ -117,18 +117,13 @@ class StoredArray:
 def open_npy(source: OpenFile) -> StoredArray:
     """Read the header of a .npy file; DataError where it is none, or one of Python objects."""
     file = source.file
-    try:
-        with readable(source.path, source.name):
-            file.seek(0)
-            version = npy.read_magic(file)
-            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, fortran, dtype = read_header(file, max_header_size=_MAX_NPY_HEADER)
-            start = file.tell()
-            size = file.seek(0, 2) - start
-    except DataError:
-        raise
-    except Exception as error:  # NumPy evaluates the header as a literal, and raises what that raises
-        raise DataError(f"{source.where} has no header of an array; get it again.") from error
+    with readable(source.path, source.name):  # NumPy evaluates the header as a literal
+        file.seek(0)
+        version = npy.read_magic(file)
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read_header(file, max_header_size=_MAX_NPY_HEADER)
+        start = file.tell()
+        size = file.seek(0, 2) - start
     array = StoredArray(source, start, dtype, shape, fortran)
     if dtype.hasobject or array.nbytes != size:
         raise DataError(f"{source.where} is no array of {shape} {dtype} that is all there; get it again.")

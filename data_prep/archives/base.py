@@ -1,30 +1,22 @@
 """The view itself, its limits, and what its kinds share."""
 
+import errno
 import hashlib
 import re
-import tarfile
-import zipfile
-import zlib
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, shortened
 
 # Far above any image file, far below what would hurt.
 MAX_MEMBER_BYTES = 64 << 20
 
-_ARCHIVE_ERRORS = (
-    OSError,
-    EOFError,
-    RuntimeError,  # zipfile: a password is needed; NotImplementedError: an unknown compression
-    ValueError,
-    zlib.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-)
+# What the system says where a file cannot grow. Of all files here only the temporary ones are written to.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Tree(ABC):
@@ -80,7 +72,9 @@ class Tree(ABC):
 
 def where(path: Path, name: str = "") -> str:
     """Return what to call a file of the tree at `path`: that itself where it is the file."""
-    return f"{path}: {name}" if name not in ("", path.name) else f"{path}"
+    if not name or (name == path.name and not path.is_dir()):
+        return f"{path}"
+    return f"{path}: {shortened(name)}"
 
 
 def lacking(tree: Tree, what: str, missing: Sequence[str]) -> DataError:
@@ -100,7 +94,9 @@ def check_names(path: Path, names: Iterable[str]) -> None:
     """Refuse an archive with a member that would leave its folder."""
     for name in names:
         if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
-            raise DataError(f"{path} has a member {name!r} that points out of it; do not trust this archive.")
+            raise DataError(
+                f"{path} has a member {shortened(name)!r} that points out of it; do not trust this archive."
+            )
 
 
 def check_size(size: int, path: Path, name: str) -> None:
@@ -131,13 +127,30 @@ def list_sha256(digests: Mapping[str, str]) -> str:
 
 @contextmanager
 def readable(path: Path, name: str = "") -> Iterator[None]:
-    """Turn what reading raises into one sentence that names the file."""
+    """Turn whatever reading or parsing a file raises into one sentence that names it.
+
+    What is parsed may be hostile, and parsers raise nearly anything then, from IndexError to MemoryError.
+    """
     try:
         yield
-    except _ARCHIVE_ERRORS as error:
-        reason = (
-            error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "cut short"
-        )
+    except DataError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise DataError(
+                f"{where(path, name)} could not be unpacked to the temporary folder {tempfile.gettempdir()} "
+                f"({error.strerror}); free some space there, or name another folder by TMPDIR."
+            ) from error
         raise DataError(
-            f"{where(path, name)} cannot be read ({reason}); check it or get it again."
+            f"{where(path, name)} cannot be read ({_reason(error)}); check it or get it again."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, MemoryError | RecursionError):
+        return "it asks for more memory than there is"
+    return (
+        str(error).splitlines() or ["cut short" if isinstance(error, EOFError) else type(error).__name__]
+    )[0]

@@ -4,7 +4,7 @@ from collections.abc import Collection as Names
 from collections.abc import Mapping
 
 from data_prep.archives import Tree
-from data_prep.errors import DataError
+from data_prep.errors import DataError, shortened
 
 Files = dict[str, list[str]]
 """Names of the images of each class, in order."""
@@ -54,10 +54,8 @@ def find_class_folders(
             roots.setdefault(parts[0], {}).setdefault(label, []).append(name)
     complete = [root for root, files in roots.items() if len(files) == len(wanted)]
     if len(complete) > 1:
-        raise DataError(
-            f"{tree.path} holds {what} more than once ({', '.join(map(repr, complete))}); "
-            "pass one of these folders."
-        )
+        folders = ", ".join(repr(shortened(root)) for root in complete[:3])
+        raise DataError(f"{tree.path} holds {what} more than once ({folders}); pass one of these folders.")
     best = complete[0] if complete else max(roots, key=lambda root: len(roots[root]), default=None)
     if best is None or len(roots[best]) < _SHARE_TO_COMPLAIN * len(wanted):
         return None

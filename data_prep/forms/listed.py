@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from data_prep.archives import Tree, where
-from data_prep.errors import DataError
+from data_prep.errors import DataError, shortened
 from data_prep.forms.class_folders import Files
 
 VINYALS = "Vinyals et al."
@@ -120,10 +120,12 @@ def _resolved(
         if len(found) != 1:
             fault = "is there more than once" if found else "is not there"
             raise DataError(
-                f"{tree.path}: the image {name} that {csv_name} lists {fault}; "
+                f"{tree.path}: the image {shortened(name)} that {shortened(csv_name)} lists {fault}; "
                 "pass a folder with the CSV files and all images."
             )
         files += found
     if len(set(files)) < len(files):
-        raise DataError(f"{tree.path}: {csv_name} lists an image of {label} twice; get it again.")
+        raise DataError(
+            f"{tree.path}: {shortened(csv_name)} lists an image of {shortened(label)} twice; get it again."
+        )
     return files

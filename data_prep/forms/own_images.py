@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from data_prep.archives import Tree
-from data_prep.errors import DataError
+from data_prep.errors import DataError, shortened
 from data_prep.fitting import FORMATS, SUFFIXES, Fit
 from data_prep.forms.class_folders import Files
 from data_prep.images import Decoding, decode_files
@@ -174,8 +174,8 @@ def _divided(tree: Tree, folders: Mapping[Path, list[str]], root: Path) -> tuple
         label = _class_name(tree, folder[len(root) + 1 :])
         if label in files:
             raise DataError(
-                f"{tree.path} has the class {label!r} in two splits, but those of val and test must be new; "
-                "pass one of the splits to have its classes divided, or separate them."
+                f"{tree.path} has the class {shortened(label)!r} in two splits, but those of val and test "
+                "must be new; pass one of the splits to have its classes divided, or separate them."
             )
         parts[_SPLIT_OF[folder[len(root)].lower()]].append(label)
         files[label] = names
@@ -193,7 +193,9 @@ def _class_name(tree: Tree, folder: Path) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{tree.path}: the name of the folder {name!r} is not UTF-8; rename it.") from None
+        raise DataError(
+            f"{tree.path}: the name of the folder {shortened(name)!r} is not UTF-8; rename it."
+        ) from None
     return name
 
 
@@ -202,4 +204,4 @@ def _number(names: Sequence[str], one: str, many: str) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+    return ", ".join(map(shortened, names[:3])) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")

@@ -3,12 +3,11 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_prep.archives import Tree, lacking, where
-from data_prep.archives.base import MAX_MEMBER_BYTES
+from data_prep.archives.base import MAX_MEMBER_BYTES, readable
 from data_prep.errors import DataError
 from data_prep.forms.class_folders import Files
 
@@ -41,7 +40,7 @@ class Tables:
 
     def add(self, name: str, table: Any, label: str) -> None:
         """Take in one file, an open ParquetFile."""
-        with _table_errors(self._tree, name):
+        with readable(self.path, name):
             metadata = table.metadata
             for group in range(metadata.num_row_groups):
                 if metadata.row_group(group).total_byte_size > _MAX_GROUP_BYTES:
@@ -92,7 +91,7 @@ class Tables:
         self._copy = tempfile.TemporaryFile()  # noqa: SIM115  closed with the tree
         self._tree.keep(self._copy)
         for name, table in self._tables:
-            with _table_errors(self._tree, name):
+            with readable(self.path, name):
                 row = 0
                 for batch in table.iter_batches(_BATCH_ROWS, columns=[f"{self._image}.bytes"]):
                     for image in batch.column(self._image):
@@ -102,7 +101,9 @@ class Tables:
     def _copy_image(self, name: str, image: Any) -> None:
         data = image.as_buffer() if image.is_valid else b""
         if len(data) > MAX_MEMBER_BYTES:
-            raise DataError(f"{self.path}: {name} has {len(data):,} bytes, which no image has; get it again.")
+            raise DataError(
+                f"{where(self.path, name)} has {len(data):,} bytes, which no image has; get it again."
+            )
         self._places[name] = (self._copy.tell(), len(data))
         self._copy.write(data)
 
@@ -125,26 +126,12 @@ def read_tables(tree: Tree, image: str, label: str) -> Tables | None:
         ) from error
     tables = Tables(tree, image)
     for name in found:
-        with _table_errors(tree, name):
+        with readable(tree.path, name):
             table = ParquetFile(tree.open(name), page_checksum_verification=True)
             columns = set(table.schema.names) | set(table.schema_arrow.names)
         if {image, label} <= columns:
             tables.add(name, table, label)
     return tables if tables.labels else None
-
-
-@contextmanager
-def _table_errors(tree: Tree, name: str) -> Iterator[None]:
-    """Turn what pyarrow raises on a damaged table into one sentence."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:  # ArrowException, OSError, KeyError, ValueError, and more
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"{where(tree.path, name)} cannot be read ({reason}); check it or get it again."
-        ) from error
 
 
 def _missing_files(found: Sequence[str], parts: Sequence[str]) -> list[str]:

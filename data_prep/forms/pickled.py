@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.archives import Tree, lacking, where
-from data_prep.errors import DataError
+from data_prep.errors import DataError, shortened
 from data_prep.forms.arrays import ArrayImages, is_images, places_in, rows_by_label, whole_numbers
 from data_prep.pickles import looks_like_pickle, read_pickle
 from data_prep.stored_arrays import StoredArray
@@ -76,7 +76,7 @@ def one_part_each(tree: Tree, found: Mapping[str, list[Part]], what: str) -> dic
     """Return the one part of each split; None where no split has one, DataError where some have not one."""
     for split, parts in found.items():
         if len(parts) > 1:
-            names = " and ".join(part.name for part in parts[:2])
+            names = " and ".join(shortened(part.name) for part in parts[:2])
             raise DataError(f"{tree.path} holds {split} of {what} more than once ({names}); remove one.")
     missing = [split for split, parts in found.items() if not parts]
     if len(missing) == len(found):
@@ -126,4 +126,6 @@ def check_class_counts(tree: Tree, counts: Mapping[str, int], expected: int) -> 
     """Check that each class has as many images as it should; DataError names the first that has not."""
     for name, count in sorted(counts.items()):
         if count != expected:
-            raise DataError(f"{tree.path}: {name} has {count} images, not {expected}; get it again.")
+            raise DataError(
+                f"{tree.path}: {shortened(name)} has {count} images, not {expected}; get it again."
+            )

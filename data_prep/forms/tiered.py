@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_prep.archives import Tree, lacking, where
 from data_prep.archives.base import readable
 from data_prep.archives.packed import open_zip_member
-from data_prep.errors import DataError
+from data_prep.errors import DataError, shortened
 from data_prep.forms import Collection
 from data_prep.forms.arrays import ArrayImages, is_images, places_in, rows_by_label, whole_numbers
 from data_prep.forms.class_folders import Files
@@ -167,7 +167,7 @@ def _labelled(
             continue
         if split in found:
             raise DataError(
-                f"{tree.path} holds labels of {split} more than once ({labels.name}); remove one."
+                f"{tree.path} holds labels of {split} more than once ({shortened(labels.name)}); remove one."
             )
         # Of files with as many images, those belong together that are called alike.
         found[split] = max(fitting, key=partial(_alike, labels.name)), labels

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from data_prep.archives import Tree
 from data_prep.archives.base import readable
-from data_prep.errors import DataError
 from data_prep.pickles.calls import Builder, Refused, find_name, put
 from data_prep.pickles.scanner import Scanner
 from data_prep.pickles.spans import Spool
@@ -38,13 +37,11 @@ class Machine:
 
     def run(self) -> object:
         """Return what the pickle holds; DataError where it is none, or not one of plain data."""
-        try:
-            with readable(self._source.path, self._source.name):  # Refused is a ValueError, too
+        with readable(self._source.path, self._source.name):
+            try:
                 return self._run()
-        except (LookupError, TypeError, struct.error, OverflowError, MemoryError) as error:
-            raise DataError(
-                f"{self._source.where} is no pickle, or a damaged one; check it or get it again."
-            ) from error
+            except (LookupError, TypeError, struct.error, OverflowError) as error:
+                raise Refused("it is no pickle, or a damaged one") from error
 
     def _run(self) -> object:
         read, handlers, stop = self._scanner.read, self._handlers, codes.STOP

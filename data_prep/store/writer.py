@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, shortened
 from data_prep.store.atomic import atomic_path, cannot_write
 from data_prep.store.episodes import draw_episodes, settings
 from data_prep.store.format import (
@@ -169,7 +169,9 @@ def _write_images(
         progress(split, done, max(content.images, done))
     if not counts.all():
         empty = content.class_names[int(np.argmin(counts))]
-        raise DataError(f"The class {empty!r} of {split} has no images; leave it out or give it some.")
+        raise DataError(
+            f"The class {shortened(empty)!r} of {split} has no images; leave it out or give it some."
+        )
     images.resize(done, axis=0)
     group.attrs["images_sha256"] = digest.hexdigest()
     return counts
