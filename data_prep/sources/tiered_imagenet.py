@@ -43,8 +43,9 @@ def find_folders(tree: Tree) -> Collection | None:
 def _checked(tree: Tree, images: Collection | None) -> Collection | None:
     """Check that each split has as many images as it should."""
     if images is not None:
+        counts = images.counts
         for split, names in _splits(images).items():
-            count, expected = sum(images.counts[name] for name in names), COUNTS[split][1]
+            count, expected = sum(counts[name] for name in names), COUNTS[split][1]
             if count != expected:
                 raise DataError(f"{tree.path}: {split} has {count:,} images, not {expected:,}; get it again.")
     return images

@@ -3,6 +3,8 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import forms_support as forms
@@ -30,7 +32,9 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the datasets have a few images a class."""
+    """Let the datasets have a few images a class, and no contact sheet, which takes as long as the store."""
+    # By import_module: the package has a function of this module's name.
+    monkeypatch.setattr(import_module("data_prep.prepare"), "write_contact_sheet", lambda out: None)
     monkeypatch.setattr(cifar100, "IMAGES_PER_CLASS", FEW)
     monkeypatch.setattr(mini_imagenet, "IMAGES_PER_CLASS", FEW)
     monkeypatch.setattr(mini_imagenet, "IN_PARQUET", FEW)
@@ -59,9 +63,20 @@ def written(tmp_path_factory: pytest.TempPathFactory, pictures: AllPictures) -> 
     """Return what writes a form once, for tests that only read it."""
     folder = tmp_path_factory.mktemp("forms")
 
+    @cache
     def get(dataset: str, form: str) -> Path:
-        path = folder / dataset / form
-        return path if path.exists() else write(path, dataset, form, pictures)
+        return write(folder / f"{len(list(folder.iterdir()))}", dataset, form, pictures)
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def expected(pictures: AllPictures) -> Callable[[str, str], forms.Array]:
+    """Return what gives the images of a dataset's split as an array, decoded once."""
+
+    @cache
+    def get(dataset: str, split: str) -> forms.Array:
+        return forms.stacked(pictures[dataset][split])[0]
 
     return get
 

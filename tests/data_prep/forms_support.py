@@ -101,7 +101,7 @@ def write_parquet(
 
 
 def pack_zip(folder: Path, path: Path) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for file in sorted(folder.rglob("*")):
             if file.is_file():
                 archive.write(file, file.relative_to(folder))
@@ -109,7 +109,7 @@ def pack_zip(folder: Path, path: Path) -> Path:
 
 
 def pack_tar(folder: Path, path: Path) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
         archive.add(folder, "top")
     return path
 

@@ -91,9 +91,11 @@ WRONG: dict[str, tuple[str, str, Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_with_a_form_is_said(tmp_path: Path, pictures: AllPictures, case: str) -> None:
+def test_what_is_wrong_with_a_form_is_said(
+    tmp_path: Path, written: Callable[[str, str], Path], case: str
+) -> None:
     dataset, form, change, sentence = WRONG[case]
-    source = write(tmp_path / "x", dataset, form, pictures)
+    source = shutil.copytree(written(dataset, form), tmp_path / "x")
     change(source)
     with pytest.raises(DataError, match=sentence) as error:
         prepare(dataset, source, tmp_path / "store.h5")
