@@ -32,6 +32,7 @@ def complexity(
     channels: Annotated[str | None, int_option("Channels of the images (default: 3).")] = None,
     repetitions: Annotated[str | None, int_option("Timed repetitions, after a warm-up (default: 5).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    figures: Annotated[bool, typer.Option(help="Draw the figure.")] = True,
 ) -> None:
     """Measure what a task costs: learned numbers, FLOPs, time and peak memory, by method.
 
@@ -48,5 +49,6 @@ def complexity(
         whole_number("channels", channels, 1, 3) or 3,
         whole_number("repetitions", repetitions, 2, 1000) or 5,
         device,
+        figures,
     )
     context.console.result(complexity_tables(document), document)

@@ -87,9 +87,8 @@ def child(order: str) -> None:
     case, plan = Case(Config(**given["config"]), given["order"]), Plan(**given["plan"])
     runner = Runner(replace(plan, workers=1))
     # A tiny task first, so that the code which is loaded on first use is not counted.
-    tiny = Work(
-        replace(case, config=replace(case.config, image_size=16, width=4, shot=1, query=1)), runner.device
-    )
+    small = replace(case.config, image_size=16, width=4, shot=1, query=1)
+    tiny = Work(replace(case, config=small), runner.device)
     tiny.train(tiny.tasks(1), runner)
     work = Work(case, runner.device)
     task = work.tasks(1)

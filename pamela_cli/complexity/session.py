@@ -11,7 +11,7 @@ from pamela_cli.cli import Context
 from pamela_cli.complexity.cases import Case, make_cases
 from pamela_cli.complexity.measure import measure
 from pamela_cli.config import flag
-from pamela_cli.console import finite
+from pamela_cli.console import Console, finite
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import COMPARED, METHODS
@@ -21,11 +21,17 @@ from pamela_cli.signals import StopRequest
 
 
 def compare_costs(
-    context: Context, methods: str, image_size: int, channels: int, repetitions: int, device_name: str
+    context: Context,
+    methods: str,
+    image_size: int,
+    channels: int,
+    repetitions: int,
+    device_name: str,
+    figures: bool,
 ) -> dict[str, Any]:
     """Measure the methods under the flags, and write document and figure; returns the document.
 
-    ``methods`` are names with commas between them. :class:`UsageError` names the wrong flag.
+    ``methods`` are names with commas between them. :class:`UsageError` names a wrong flag.
     """
     names = _method_names(methods)
     given = dict(context.flags.values)
@@ -37,15 +43,24 @@ def compare_costs(
     console = context.console
     console.say(f"{', '.join(names)}: second and first order, on {describe(device)}")
     document = measure(cases, device, repetitions, console)
-    stem = folder / _name(cases[0], given, channels, document["device"])
-    # A signal waits until the files are whole.
+    _write(document, folder / _name(cases[0], given, channels, document["device"]), figures, console)
+    return document
+
+
+def _write(document: dict[str, Any], stem: Path, figures: bool, console: Console) -> None:
+    """Write the document and its figure; that they cannot be written does not cost the result."""
+    # A signal waits until the files belong together again.
     with StopRequest() as stop:
-        write_atomically(stem.with_suffix(".json"), json.dumps(finite(document), indent=2) + "\n")
-        complexity_figure(document, stem)
-    written = f"{stem}.json is written, and the figure as .png, .pdf and .csv"
+        try:
+            write_atomically(stem.with_suffix(".json"), json.dumps(finite(document), indent=2) + "\n")
+            if figures:
+                complexity_figure(document, stem)
+        except (PamelaError, OSError) as error:
+            console.warn(str(error))
+            return
+    written = f"{stem}.json is written" + ", and the figure as .png, .pdf and .csv" * figures
     stop.check(written)
     console.say(written)
-    return document
 
 
 def _method_names(text: str) -> list[str]:
@@ -72,7 +87,9 @@ def _check_writable(folder: Path) -> None:
     """Say now, and not after minutes of measuring, that nothing can be written."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise PamelaError(f"{folder} cannot be written: {there} is no folder with access; see --runs-dir.")
+        raise PamelaError(
+            f"{folder} cannot be made: {there} is not a folder to write in; choose another --runs-dir."
+        )
 
 
 def _name(case: Case, given: dict[str, Any], channels: int, device: str) -> str:

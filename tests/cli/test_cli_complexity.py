@@ -11,6 +11,7 @@ import pytest
 from cli_support import Result, snapshot
 from rich.console import Console
 
+from pamela_cli.complexity import session
 from pamela_cli.report.complexity import complexity_tables
 
 TINY = [
@@ -151,8 +152,29 @@ def test_wrong_flags(pamela, here: Path, arguments: list[str], parts: list[str])
 
 def test_a_folder_that_cannot_be_written_is_told_before_measuring(pamela, here: Path) -> None:
     (here / "runs").touch()
-    pamela("complexity", *TINY).error(1, "runs/complexity cannot be written")
+    pamela("complexity", *TINY).error(1, "runs/complexity cannot be made", "--runs-dir")
     assert snapshot(here).keys() == {"runs"}
+
+
+def test_files_that_cannot_be_written_do_not_cost_the_result(
+    pamela, here: Path, measured, monkeypatch
+) -> None:
+    document = measured[1].document
+    monkeypatch.setattr(session, "measure", lambda *_: document)
+    monkeypatch.setattr(session, "_check_writable", lambda folder: None)
+    (here / "runs").touch()
+    result = pamela("complexity", *TINY, "--json").ok()
+    assert result.document == document
+    assert "warning: " in result.err
+
+
+def test_without_figures_the_document_is_written(pamela, here: Path, measured, monkeypatch) -> None:
+    document = measured[1].document
+    monkeypatch.setattr(session, "measure", lambda *_: document)
+    result = pamela("complexity", "--no-figures", "--json", "--runs-dir", "elsewhere").ok()
+    (written,) = (here / "elsewhere/complexity").iterdir()
+    assert written.name == "complexity-84x84-5w1s-cpu.json"
+    assert json.loads(written.read_text()) == result.document == document
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
