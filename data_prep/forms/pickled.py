@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ class Pickles:
                 yield name, value
 
 
+_known: WeakKeyDictionary[Tree, Pickles] = WeakKeyDictionary()
+
+
 @dataclass(frozen=True)
 class Part:
     """Images of one file: an array, and the rows of each class."""
@@ -39,14 +43,24 @@ class Part:
 
 
 def read_pickles(tree: Tree) -> Pickles:
-    """Read all pickles of a tree; one that cannot be read may be a stranger, and is only remembered."""
+    """Read all pickles of a tree; one that cannot be read may be a stranger, and is only remembered.
+
+    They are read once, though several forms ask for them.
+    """
+    if tree not in _known:
+        _known[tree] = _read_all(tree)
+    return _known[tree]
+
+
+def _read_all(tree: Tree) -> Pickles:
     values: dict[str, object] = {}
     fault: DataError | None = None
     for name in tree.names():
-        if name.lower().endswith(_IMAGE_SUFFIXES) or not looks_like_pickle(tree.head(name, 4)):
+        if name.lower().endswith(_IMAGE_SUFFIXES):
             continue
         try:
-            values[name] = read_pickle(tree, name)
+            if looks_like_pickle(tree.head(name, 4)):
+                values[name] = read_pickle(tree, name)
         except DataError as error:
             fault = fault or error
     return Pickles(values, fault)
@@ -65,7 +79,11 @@ def labelled_part(tree: Tree, name: str, value: Mapping[object, object], side: i
     if labels is None or len(labels) != images.shape[0]:
         raise DataError(f"{where(tree.path, name)} does not have one label for each image; get it again.")
     known = value.get("catname2label")
-    names = {label: text for text, label in known.items()} if isinstance(known, dict) else {}
+    known = known if isinstance(known, dict) else {}
+    # Nothing else has a hash that is safe to ask for: that of nested tuples could exhaust the stack of C.
+    if not all(type(label) is int for label in known.values()):
+        raise DataError(f"{where(tree.path, name)} has no whole numbers in catname2label; get it again.")
+    names = {label: text for text, label in known.items()}
     rows = rows_by_label(labels)
     if names and not all(isinstance(names.get(label), str) for label in rows):
         raise DataError(f"{where(tree.path, name)} has labels without a name in catname2label; get it again.")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.archives import Tree, lacking, where
-from data_prep.archives.base import readable
+from data_prep.archives.base import check_size, readable
 from data_prep.archives.packed import open_zip_member
 from data_prep.errors import DataError, shortened
 from data_prep.forms import Collection
@@ -20,12 +20,13 @@ from data_prep.forms.class_folders import Files
 from data_prep.forms.encoded import EncodedImages
 from data_prep.forms.pickled import Pickles, read_pickles
 from data_prep.images import Decoding
-from data_prep.pickles import text_of
+from data_prep.pickles import names_of
 from data_prep.store.format import Images
 from data_prep.stored_arrays import OpenFile, StoredArray, open_npy
 
 _MEMBER = "images.npy"  # of a .npz: the array `images`
 _ZIP = b"PK\3\4"
+_MAX_NAMES_BYTES = 1 << 20
 
 Counts = Mapping[str, tuple[int, int]]
 """Numbers of classes and images of each split."""
@@ -62,7 +63,9 @@ class PickledFiles:
     def read(self, name: str) -> bytes:
         """Return an encoded image."""
         file, _, number = name.rpartition("#")
-        return self._lists[file][int(number)].tobytes()
+        image = self._lists[file][int(number)]
+        check_size(image.nbytes, self.path, name)
+        return image.tobytes()
 
     def sha256(self) -> str:
         """Return the checksum of the archive, or of the pickles."""
@@ -240,10 +243,10 @@ def _read_labels(tree: Tree, pickles: Pickles) -> list[_Labels]:
 
 def _texts(value: object) -> list[str]:
     """Return names of classes, [] where they are none."""
-    if isinstance(value, StoredArray) and value.dtype.kind in "SU" and len(value.shape) == 1:
-        value = value.load().tolist()
-    if not isinstance(value, list):
-        return []
-    texts = [text_of(text) if isinstance(text, bytes) else text for text in value]
-    usable = all(isinstance(text, str) and text and text.isprintable() for text in texts)
-    return [str(text) for text in texts] if usable else []
+    if isinstance(value, StoredArray):
+        if value.dtype.kind not in "SU" or len(value.shape) != 1 or value.nbytes > _MAX_NAMES_BYTES:
+            return []
+        with readable(value.source.path, value.source.name):  # there may be characters beyond Unicode
+            value = value.load().tolist()
+    names = names_of(value) or []
+    return names if all(name and name.isprintable() for name in names) else []

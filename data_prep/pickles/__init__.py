@@ -7,11 +7,11 @@ readable in little memory, and what a file promises is compared with what it has
 """
 
 from data_prep.archives import Tree
-from data_prep.pickles.calls import text_of
+from data_prep.pickles.calls import names_of
 from data_prep.pickles.machine import Machine
 from data_prep.stored_arrays import OpenFile
 
-__all__ = ["looks_like_pickle", "read_pickle", "text_of"]
+__all__ = ["looks_like_pickle", "names_of", "read_pickle"]
 
 
 def looks_like_pickle(head: bytes) -> bool:

@@ -8,15 +8,14 @@ from math import prod
 import numpy as np
 
 from data_prep.errors import shortened
+from data_prep.pickles.limits import Budget, Refused
 from data_prep.pickles.spans import Span, Spool
 from data_prep.stored_arrays import OpenFile, StoredArray
 
 _MAX_DIMENSIONS = 8
-_TYPE = re.compile(r"[<>|=]?([biufSU])([0-9]{1,5})")
-
-
-class Refused(ValueError):
-    """The reason why a pickle is not read, a part of a sentence."""
+_TYPE = re.compile(r"[<>|=]?([biufSU])([1-9][0-9]{0,4})")
+_ITEM_BYTES = 100  # of a dict
+_LONGEST_NAME = 1_000
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,9 @@ def find_name(module: object, name: object) -> Name:
 class Builder:
     """Answers the calls of one pickle."""
 
-    def __init__(self, source: OpenFile, spool: Callable[[], Spool]) -> None:
+    def __init__(self, source: OpenFile, spool: Callable[[], Spool], budget: Budget) -> None:
         self._source = source
+        self._budget = budget
         self._spool = spool
         self._calls: dict[str, Callable[..., object]] = {
             "_reconstruct": self._reconstruct,
@@ -135,6 +135,7 @@ class Builder:
         if coding not in ("latin1", b"latin1"):
             raise Refused("it has bytes in a coding that Python does not write")
         if isinstance(text, str):
+            self._budget.spend(len(text))
             return text.encode("latin-1")
         if isinstance(text, Span) and text.coding in ("utf-8", "text line"):
             return text
@@ -143,12 +144,23 @@ class Builder:
     def _ordered_dict(self, items: object = ()) -> dict[object, object]:
         if not isinstance(items, list | tuple):
             raise Refused("it has a dict made of what is no list")
+        self._budget.spend(_ITEM_BYTES * len(items))
         result: dict[object, object] = {}
         for item in items:
             if not isinstance(item, list | tuple) or len(item) != 2:
                 raise Refused("it has a dict made of what are no pairs")
-            put(result, item[0], item[1])
+            self.put(result, item[0], item[1])
         return result
+
+    def put(self, target: dict[object, object], key: object, value: object) -> None:
+        """Set an item of a dict; a key in bytes, as Python 2 has them, becomes str."""
+        if isinstance(key, str | bytes):
+            self._budget.spend(len(key))
+        if isinstance(key, bytes):
+            key = text_of(key)
+        if not isinstance(key, str | int):  # the hash of nested tuples could exhaust the stack of C
+            raise Refused("it has a dict whose keys are neither texts nor whole numbers")
+        target[key] = value
 
 
 def text_of(data: bytes) -> str:
@@ -159,13 +171,16 @@ def text_of(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def put(target: dict[object, object], key: object, value: object) -> None:
-    """Set an item; a key in bytes, as Python 2 has them, becomes str."""
-    if isinstance(key, bytes):
-        key = text_of(key)
-    if not isinstance(key, str | int):  # the hash of nested tuples could exhaust the stack of C
-        raise Refused("it has a dict whose keys are neither texts nor whole numbers")
-    target[key] = value
+def names_of(value: object) -> list[str] | None:
+    """Return a list of names as texts; None where it is no list, or has what is no name.
+
+    Long ones are none: a pickle may refer to one of them as often as it likes, and decoding makes each anew.
+    """
+    if not isinstance(value, list) or not all(
+        isinstance(name, str | bytes) and len(name) <= _LONGEST_NAME for name in value
+    ):
+        return None
+    return [text_of(name) if isinstance(name, bytes) else name for name in value]
 
 
 _ALLOWED = {

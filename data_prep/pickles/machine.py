@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 
 from data_prep.archives import Tree
 from data_prep.archives.base import readable
-from data_prep.pickles.calls import Builder, Refused, find_name, put
+from data_prep.pickles.calls import Builder, find_name
+from data_prep.pickles.limits import Budget, Refused
 from data_prep.pickles.scanner import Scanner
 from data_prep.pickles.spans import Spool
 from data_prep.stored_arrays import OpenFile
 
-# Each opcode makes at most some 150 bytes: a small container, and its place in the memo. An array of a real
-# dataset takes 25 opcodes and has 10,000 bytes; labels are far fewer than four million.
+# Besides what the budget counts, each opcode makes at most some 150 bytes: a small container, and its place
+# in the memo. An array of a real dataset takes 25 opcodes and has 10,000 bytes; labels are far fewer than four
+# million.
 _FREE_OPCODES, _BYTES_PER_OPCODE = 4_000_000, 256
 
 Container = TypeVar("Container", list[Any], dict[Any, Any])
@@ -26,9 +28,10 @@ class Machine:
     def __init__(self, tree: Tree, source: OpenFile) -> None:
         self._tree = tree
         self._source = source
+        budget = Budget()
         with readable(source.path, source.name):
-            self._scanner = Scanner(source)
-        self._builder = Builder(source, self._get_spool)
+            self._scanner = Scanner(source, budget)
+        self._builder = Builder(source, self._get_spool, budget)
         self._spool: Spool | None = None
         self._stack: list[Any] = []
         self._marks: list[int] = []
@@ -181,14 +184,14 @@ class Machine:
 
     def _set_item(self) -> None:
         key, value = self._pop_two()
-        put(self._top(dict), key, value)
+        self._builder.put(self._top(dict), key, value)
 
     def _fill(self, items: list[Any]) -> None:
         if len(items) % 2:
             raise Refused("it has a key without a value")
         target = self._top(dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            put(target, key, value)
+            self._builder.put(target, key, value)
 
     def _build(self) -> None:
         state = self._stack.pop()
@@ -196,6 +199,6 @@ class Machine:
 
     def _get_spool(self) -> Spool:
         if self._spool is None:
-            self._spool = Spool(self._source)
+            self._spool = Spool(self._source, self._scanner.size)
             self._tree.keep(self._spool.file.file)
         return self._spool

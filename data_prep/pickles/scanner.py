@@ -4,14 +4,13 @@ import re
 import struct
 from collections.abc import Callable
 
-from data_prep.pickles.calls import Refused
+from data_prep.pickles.limits import Budget, Refused
 from data_prep.pickles.spans import Span, unescape
 from data_prep.stored_arrays import OpenFile
 
 # Strings from these sizes on stay in the file.
 _LONG_BYTES, _LONG_TEXT = 256, 1 << 16
 
-_MAX_TEXT_BYTES = 256 << 20
 _LONGEST_NUMBER = 32
 
 
@@ -21,12 +20,12 @@ class Scanner:
     Attributes: `size` in bytes; `read`, that of the file.
     """
 
-    def __init__(self, source: OpenFile) -> None:
+    def __init__(self, source: OpenFile, budget: Budget) -> None:
         self._file = source.file
         self.size = self._file.seek(0, 2)
         self._file.seek(0)
         self.read = self._file.read
-        self._text_bytes = 0
+        self._spend = budget.spend
 
     def exactly(self, size: int) -> bytes:
         """Return the next bytes."""
@@ -126,13 +125,8 @@ class Scanner:
 
     def _short(self, size: int) -> bytes:
         """Read a string that is kept in memory."""
-        self._count(size)
+        self._spend(size)
         return self.exactly(size)
-
-    def _count(self, size: int) -> None:
-        self._text_bytes += size
-        if self._text_bytes > _MAX_TEXT_BYTES:
-            raise Refused(f"it has more than {_MAX_TEXT_BYTES >> 20} MiB of texts")
 
     def _pass_over(self, size: int) -> int:
         """Go on behind `size` bytes, and return where they started."""

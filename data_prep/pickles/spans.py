@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, cast
 
+from data_prep.pickles.limits import Refused
 from data_prep.stored_arrays import OpenFile
 
 _BLOCK = 1 << 20
@@ -32,21 +33,35 @@ class Span:
 
 
 class Spool:
-    """A temporary file without a name that decoded strings go to."""
+    """A temporary file without a name that decoded strings go to, which never grows larger than the pickle.
 
-    def __init__(self, source: OpenFile) -> None:
+    Decoding makes no string longer, so that only references to the same strings could fill more.
+    """
+
+    def __init__(self, source: OpenFile, source_size: int) -> None:
         self._source = source
+        self._limit = source_size
+        self._places: dict[Span, tuple[int, int]] = {}
         file = tempfile.TemporaryFile()  # noqa: SIM115  closed with the tree
         self.file = OpenFile(cast(BinaryIO, file), source.path, source.name)
 
     def add(self, span: Span | bytes) -> tuple[int, int]:
         """Write the bytes that a string stands for; return their start and size in the spool."""
+        if isinstance(span, bytes):
+            return self._write([span], len(span))
+        if span not in self._places:
+            here = self._source.file.tell()
+            self._places[span] = self._write(self._decoded(span), span.size)
+            self._source.file.seek(here)
+        return self._places[span]
+
+    def _write(self, blocks: Iterable[bytes], most: int) -> tuple[int, int]:
         file = self.file.file
         start = file.seek(0, 2)
-        here = self._source.file.tell()
-        for block in [span] if isinstance(span, bytes) else self._decoded(span):
+        if start + most > self._limit:
+            raise Refused("it makes more bytes of its strings than it has")
+        for block in blocks:
             file.write(block)
-        self._source.file.seek(here)
         return start, file.tell() - start
 
     def _decoded(self, span: Span) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from data_prep.forms.encoded import EncodedImages
 from data_prep.forms.parquet import read_tables
 from data_prep.forms.pickled import check_class_counts, read_pickles
 from data_prep.images import Decoding
-from data_prep.pickles import text_of
+from data_prep.pickles import names_of
 from data_prep.sources.base import read_list
 from data_prep.store.format import Images
 from data_prep.stored_arrays import StoredArray
@@ -55,7 +55,7 @@ def find_official_pickles(tree: Tree) -> Collection | None:
     images: list[tuple[int, str, int, int]] = []  # label, file name, array, row: as they are to be sorted
     for name, value in pickles.dicts("data", "fine_labels", "filenames"):
         data, labels = value["data"], whole_numbers(value["fine_labels"])
-        files = _file_names(value["filenames"])
+        files = names_of(value["filenames"])
         if not isinstance(data, StoredArray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
             raise DataError(
                 f"{where(tree.path, name)} has no images of 32 × 32 pixels in `data`; get it again."
@@ -96,13 +96,6 @@ def find_parquet(tree: Tree) -> Collection | None:
     files = tables.files_by_class(dict(enumerate(class_names())))
     check_counts(tree, files, IMAGES_PER_CLASS)
     return EncodedImages(f"parquet of uoft-cs/cifar100 ({tree.kind})", tables, files, _DECODING)
-
-
-def _file_names(value: object) -> list[str] | None:
-    if not isinstance(value, list):
-        return None
-    names = [text_of(name) if isinstance(name, bytes) else name for name in value]
-    return names if all(isinstance(name, str) for name in names) else None
 
 
 def _channels_last(rows: NDArray[Any]) -> Images:
