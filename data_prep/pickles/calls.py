@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from data_prep.errors import shortened
+from data_prep.errors import one_line, shortened
 from data_prep.pickles.limits import Budget, Refused
 from data_prep.pickles.spans import Span, Spool
 from data_prep.stored_arrays import OpenFile, StoredArray
@@ -43,7 +43,7 @@ def find_name(module: object, name: object) -> Name:
         raise Refused("it has a name that is no text")
     home = module.replace("numpy._core.", "numpy.core.")  # NumPy 2 has moved them
     if (home, name) not in _ALLOWED:
-        asked = f"{shortened(module)}.{shortened(name)}"
+        asked = one_line(f"{shortened(module)}.{shortened(name)}")
         raise Refused(f"it asks for {asked}, which no dataset needs and which could run code")
     return Name(name)
 

@@ -14,9 +14,9 @@ from data_prep.pickles.scanner import Scanner
 from data_prep.pickles.spans import Spool
 from data_prep.stored_arrays import OpenFile
 
-# Besides what the budget counts, each opcode makes at most some 150 bytes: a small container, and its place
-# in the memo. An array of a real dataset takes 25 opcodes and has 10,000 bytes; labels are far fewer than four
-# million.
+# Besides what the budget counts, each opcode makes at most some 150 bytes: a small container, and its
+# place in the memo. An array of a real dataset takes 25 opcodes and has 10,000 bytes; labels are far fewer
+# than four million.
 _FREE_OPCODES, _BYTES_PER_OPCODE = 4_000_000, 256
 
 Container = TypeVar("Container", list[Any], dict[Any, Any])
