@@ -62,7 +62,8 @@ class Console:
         if self.as_json:
             self.document(document)
         else:
-            self._out.print(renderable)
+            # A path alone, say, is one line however long: it may be for another command.
+            self._out.print(renderable, soft_wrap=isinstance(renderable, Text))
 
     def document(self, document: dict[str, Any]) -> None:
         """One JSON document on stdout."""

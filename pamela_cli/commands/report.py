@@ -42,4 +42,4 @@ def report(
     from pamela_cli.reporting.writing import write_report
 
     document = write_report(context, runs, out)
-    context.console.result(Text(document["report"], overflow="ignore", no_wrap=True), document)
+    context.console.result(Text(document["report"]), document)
