@@ -33,14 +33,16 @@ def cannot_write(out: Path, error: Exception) -> DataError:
 def atomic_path(out: Path, failed: Failure = cannot_write) -> Iterator[Path]:
     """Give the path of an empty temporary file beside `out`, which becomes `out` if the block succeeds.
 
-    On any exception, KeyboardInterrupt included, the temporary file is removed and `out` stays as it was.
-    What killed processes left behind for the same `out` is removed first. Where `out` cannot be written,
-    raises what `failed` makes of it: DataError unless told otherwise.
+    On any exception, KeyboardInterrupt included, the temporary file and folders made for it are removed, and
+    `out` stays as it was. What killed processes left behind for the same `out` is removed first. Where `out`
+    cannot be written, raises what `failed` makes of it: DataError unless told otherwise.
     """
     # The name is chosen before there is a file, so that no moment is left in which a signal leaves it behind.
     temporary = out.parent / f"{_prefix(out)}{os.getpid()}-{secrets.token_hex(4)}.partial"
+    new_folders: list[Path] = []
     try:
         try:
+            new_folders += [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
             out.parent.mkdir(parents=True, exist_ok=True)
             _remove_debris(out)
             temporary.open("xb").close()
@@ -54,6 +56,9 @@ def atomic_path(out: Path, failed: Failure = cannot_write) -> Iterator[Path]:
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
+        with suppress(OSError):  # somebody else may have put something there
+            for folder in new_folders:
+                folder.rmdir()
         raise
 
 

@@ -77,6 +77,12 @@ def test_an_exception_leaves_no_trace(tmp_path: Path, error: BaseException, befo
     assert not before or out.read_bytes() == old
 
 
+def test_folders_that_were_made_for_it_go_too(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        write_store(tmp_path / "a/b/store.h5", origin(), failing(DataError("no")), image_size=8, channels=1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_signal_right_after_the_temporary_file_is_made_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
