@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli_support import Job, Result, snapshot
+from cli_support import PATIENCE, Job, Result, environment, snapshot
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PROMPTLY = 4.0  # seconds: two, and two more for a machine that is busy
@@ -75,6 +76,26 @@ def test_stopped_while_a_download_stalls(warm, here: Path, number: int, answer: 
     if answer:  # what has come is for the next run to go on with
         kept |= {f"cache/.partial/{part.name}", f"cache/.partial/{part.name}.json"}
     assert snapshot(here).keys() == kept
+
+
+def test_stopped_in_a_process_of_its_own(here: Path, number: int) -> None:
+    """Nor does what still waits for bytes keep an interpreter from ending."""
+    with stalling(HALF_A_FILE) as (address, said):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pamela_cli", "prepare", "omniglot", "--mirror", address],
+            cwd=here,
+            env=environment({"PAMELA_CACHE_DIR": str(here / "cache"), "NO_PROXY": "*"}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert said.wait(PATIENCE)
+        process.send_signal(number)
+        start = time.monotonic()
+        out, err = process.communicate(timeout=PATIENCE)
+        assert time.monotonic() - start < PROMPTLY
+    Result(process.returncode, out, err).error(CODES[number], f"stopped by {signal.Signals(number).name}")
+    assert [path.name for path in here.iterdir()] == ["cache"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="files that a process has open are seen in /proc")
