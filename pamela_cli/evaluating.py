@@ -185,8 +185,7 @@ def fit_curves(
     """Sine waves: support x, y (T, K), true x, y (T, points), fits (updates + 1, T, points)."""
     with torch.no_grad():
         spread = learner.spread()
-    vectors = (learner.theta.detach().requires_grad_(), *spread)
-    trajectory = inner_loop(learner, problem.objective(), tasks, vectors, steps)
+    trajectory = inner_loop(learner, problem.objective(), tasks, spread, steps)
     with torch.no_grad():
         fits = torch.stack([learner.backbone(theta, tasks.query_x) for theta in trajectory])
     support_x, support_y, x, y, curves = (

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from pamela_cli.config import Config, Layer, resolve
 from pamela_cli.engine.backbones import Conv4
 from pamela_cli.engine.evaluation import adapt_and_judge, evaluate
-from pamela_cli.engine.inner_loop import Learner, mean_meta_gradient
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Classification, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
@@ -115,8 +116,7 @@ def count_flops(case: Case, plan: Plan) -> tuple[int, int]:
     task, runner = work.tasks(1), Runner(replace(plan, device="meta", workers=1))
     with FlopCounterMode(display=False) as training:
         work.train(task, runner)
-    theta = work.learner.theta.requires_grad_()
+    spread = work.learner.spread()
     with FlopCounterMode(display=False) as testing:
-        vectors = (theta, *work.learner.spread())
-        adapt_and_judge(work.learner, work.objective, task, vectors, work.steps, "query", every_step=False)
+        adapt_and_judge(work.learner, work.objective, task, spread, work.steps, "query", every_step=False)
     return training.get_total_flops(), testing.get_total_flops()

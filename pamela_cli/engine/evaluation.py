@@ -52,10 +52,9 @@ def evaluate(
     """
     with torch.no_grad():
         spread = learner.spread()
-    vectors = (learner.theta.detach().requires_grad_(), *spread)
 
     def judge(tasks: Tasks) -> tuple[Tensor, Tensor]:
-        return adapt_and_judge(learner, objective, tasks, vectors, steps, norm_stats, every_step)
+        return adapt_and_judge(learner, objective, tasks, spread, steps, norm_stats, every_step)
 
     for batch in batches:
         parts = runner.map(judge, batch, runner.plan.judged_at_a_time)
@@ -67,17 +66,16 @@ def adapt_and_judge(
     learner: Learner,
     objective: Objective,
     tasks: Tasks,
-    vectors: tuple[Tensor, Tensor, Tensor],
+    spread: tuple[Tensor, Tensor],
     steps: int,
     norm_stats: NormSource,
     every_step: bool,
 ) -> tuple[Tensor, Tensor]:
     """Loss and score of T tasks on their query sets, (T, updates + 1) each, or (T, 1) for the last update.
 
-    ``vectors`` are θ (N,), which requires its gradient, and Q and P spread over it; the others are as in
-    :func:`evaluate`.
+    ``spread`` are Q and P over θ; the others are as in :func:`evaluate`.
     """
-    trajectory = inner_loop(learner, objective, tasks, vectors, steps)
+    trajectory = inner_loop(learner, objective, tasks, spread, steps)
     losses, scores = [], []
     with torch.no_grad():
         for theta in trajectory if every_step else trajectory[-1:]:

@@ -1,4 +1,4 @@
-"""Adapting tasks, and the meta-gradient through the adaptation (paper sections 3.1.1 and 3.1.2)."""
+"""The learner, and how it adapts to tasks (paper section 3.1.1)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from pamela_cli.engine.backbones import Backbone
-from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.tasks import Objective, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
 
@@ -50,83 +49,23 @@ class Learner:
         return (q if self.q.numel() else self.theta.new_full((1, 1), self.inner_lr)), p
 
 
-@dataclass(frozen=True)
-class MetaGradient:
-    """Gradients towards θ (N,), Q and P, with the loss and score (T,) on the query sets of T tasks.
-
-    The gradients are sums over the tasks. Out of :func:`meta_gradient`, those towards Q and P are
-    spread over θ, (rows, N); :func:`mean_meta_gradient` has folded them into the learned numbers.
-    """
-
-    theta: Tensor
-    q: Tensor
-    p: Tensor
-    loss: Tensor
-    score: Tensor
-
-
 def inner_loop(
-    learner: Learner,
-    objective: Objective,
-    tasks: Tasks,
-    vectors: tuple[Tensor, Tensor, Tensor],
-    steps: int,
-    create_graph: bool = False,
+    learner: Learner, objective: Objective, tasks: Tasks, spread: tuple[Tensor, Tensor], steps: int
 ) -> list[Tensor]:
-    """The trajectory θ_0…θ_steps of T tasks, (T, N) each (paper eq. 5).
-
-    ``vectors`` are θ (N,), and Q and P spread over it. With ``create_graph`` the support gradients
-    are differentiable, and with them the trajectory to second order.
-    """
-    theta, q, p = vectors
-    trajectory = [theta.expand(len(tasks), -1)]
+    """The trajectory θ_0…θ_steps of T tasks, (T, N) each (paper eq. 5); ``spread`` are Q and P over θ."""
+    trajectory = [learner.theta.detach().expand(len(tasks), -1)]
     for j in range(steps):
-        outputs = learner.backbone(trajectory[j], tasks.support_x)
-        loss = objective.loss(outputs, tasks.support_y).sum()
-        (gradient,) = torch.autograd.grad(loss, trajectory[j], create_graph=create_graph)
-        trajectory.append(learner.rule.apply(j, trajectory, gradient, q, p))
+        _, gradient = support_gradient(learner, objective, tasks, trajectory[j])
+        trajectory.append(learner.rule.apply(j, trajectory, gradient, *spread))
     return trajectory
 
 
-def meta_gradient(
-    learner: Learner, objective: Objective, tasks: Tasks, spread: tuple[Tensor, Tensor]
-) -> MetaGradient:
-    """Gradient of the query loss at θ_n, summed over the tasks, towards θ, Q and P (paper eq. 6).
-
-    It is the exact, second-order one, unless the method is first-order: then the support gradients
-    count as constants.
-    """
-    rule = learner.rule
-    theta = learner.theta.detach().requires_grad_()
-    q = spread[0].detach().requires_grad_(learner.q.numel() > 0)
-    p = spread[1].detach().requires_grad_(learner.p.numel() > 0)
-    second_order = not rule.method.first_order
-    trajectory = inner_loop(learner, objective, tasks, (theta, q, p), rule.steps, create_graph=second_order)
-    outputs = learner.backbone(trajectory[-1], tasks.query_x)
-    loss = objective.loss(outputs, tasks.query_y)
-    learned = [vector for vector in (theta, q, p) if vector.requires_grad]
-    found = iter(torch.autograd.grad(loss.sum(), learned))
-    to_theta, to_q, to_p = (next(found) if v.requires_grad else torch.zeros_like(v) for v in (theta, q, p))
-    with torch.no_grad():
-        score = objective.score(outputs, tasks.query_y)
-    return MetaGradient(to_theta, to_q, to_p, loss.detach(), score)
-
-
-def mean_meta_gradient(learner: Learner, objective: Objective, tasks: Tasks, runner: Runner) -> MetaGradient:
-    """Meta-gradient of the mean query loss over the tasks, in the shapes of the learned θ, Q and P."""
-    with torch.no_grad():
-        spread = learner.spread()
-    size = runner.plan.tasks_at_a_time
-    parts = runner.map(lambda chunk: meta_gradient(learner, objective, chunk, spread), tasks, size)
-    theta, q, p = (sum_in_order([getattr(part, name) for part in parts]) for name in ("theta", "q", "p"))
-    q, p = learner.rule.fold(q, p)
-    loss, score = (torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "score"))
-    return MetaGradient(theta / len(tasks), q / len(tasks), p / len(tasks), loss, score)
-
-
-def sum_in_order(tensors: list[Tensor]) -> Tensor:
-    """Their sum, added first to last whatever thread made them, so that its bits are always the same."""
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total
+def support_gradient(
+    learner: Learner, objective: Objective, tasks: Tasks, theta: Tensor, differentiable: bool = False
+) -> tuple[Tensor, Tensor]:
+    """θ_j (T, N) as a leaf, and ∇L_support there, (T, N): a function of that leaf if ``differentiable``."""
+    leaf = theta.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = objective.loss(learner.backbone(leaf, tasks.support_x), tasks.support_y).sum()
+        (gradient,) = torch.autograd.grad(loss, leaf, create_graph=differentiable)
+    return leaf, gradient

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pamela_cli.engine.checkpoint import CheckpointError, check_tensor
 from pamela_cli.engine.episodes import EpisodeSource
-from pamela_cli.engine.inner_loop import Learner, mean_meta_gradient
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.tasks import Objective
 

@@ -21,7 +21,8 @@ class Plan:
 
     ``workers`` threads each take ``tasks_at_a_time`` tasks (``judged_at_a_time`` where there is no
     meta-gradient) and compute them with ``threads`` threads inside PyTorch's operators. Sums over tasks
-    are in order, so the number of workers leaves the bits alone.
+    are in order, so the number of workers leaves the bits alone. ``kept_updates`` is the number of updates
+    whose graph is kept for the way back (None: all).
     """
 
     device: str
@@ -29,6 +30,7 @@ class Plan:
     judged_at_a_time: int
     workers: int
     threads: int
+    kept_updates: int | None = None
 
     @classmethod
     def choose(

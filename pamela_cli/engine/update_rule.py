@@ -10,12 +10,27 @@ The methods, one line each, are in ``pamela_cli/methods.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pamela_cli.engine.layout import Layout
 from pamela_cli.methods import Method
+
+
+class UpdateAdjoint(NamedTuple):
+    """Where a cotangent of θ_{j+1} goes.
+
+    To θ_j (T, N) directly, to the support gradient (T, N), to Q_j (N,), summed over the tasks; and where
+    there is a connection to θ_{j−w} (T, N) and P_j (N,).
+    """
+
+    theta: Tensor
+    gradient: Tensor
+    q: Tensor
+    past: Tensor | None
+    p: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -89,3 +104,21 @@ class UpdateRule:
             return u
         row, past = skip
         return torch.lerp(u, trajectory[past], p[row])
+
+    def adjoint(
+        self, j: int, trajectory: list[Tensor], gradient: Tensor, q: Tensor, p: Tensor, cotangent: Tensor
+    ) -> UpdateAdjoint:
+        """Take ∂L/∂θ_{j+1} (T, N) back through :meth:`apply`, to all that went into it.
+
+        The gradient counts as an input of its own: that it depends on θ_j is for the caller to follow.
+        """
+        to_u, to_past, to_p = cotangent, None, None
+        q_row = q[self.q_row(j)]
+        skip = self.skip_at(j)
+        if skip is not None:
+            row, past = skip
+            u = trajectory[j] - q_row * gradient
+            to_past = p[row] * cotangent
+            to_p = ((trajectory[past] - u) * cotangent).sum(0)
+            to_u = cotangent - to_past
+        return UpdateAdjoint(to_u, -q_row * to_u, -(gradient * to_u).sum(0), to_past, to_p)

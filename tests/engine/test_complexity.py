@@ -13,7 +13,7 @@ from pamela_cli.complexity import memory, timing
 from pamela_cli.complexity.cases import Case, Work, count_flops, make_cases
 from pamela_cli.complexity.measure import measure
 from pamela_cli.console import Console
-from pamela_cli.engine.inner_loop import mean_meta_gradient
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.methods import COMPARED, METHODS

@@ -24,7 +24,13 @@ from pamela_cli.datasets import recipe
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import METHODS
 
-RECIPES = sorted(file.name.removesuffix(".toml") for file in (files("pamela_cli") / "recipes").iterdir())
+
+def toml_names(folder) -> list[str]:
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.is_file())
+
+
+RECIPES = toml_names(files("pamela_cli") / "recipes")
+ABLATIONS = toml_names(files("pamela_cli") / "recipes" / "ablation")
 BOUNDED = [name for name, item in SETTINGS.items() if {"low", "above", "high"} & set(item.metadata)]
 CHOICES = [name for name, item in SETTINGS.items() if "choices" in item.metadata]
 
@@ -259,8 +265,19 @@ def test_every_recipe_says_the_command_that_it_is_for(name):
     assert command in comment
 
 
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_takes_fewer_iterations_than_the_recipe(name):
+    usual = resolve([recipe(name), Layer({"dataset": name})])
+    config = resolve([recipe(name), recipe(name, "ablation"), Layer({"dataset": name})])
+    assert config.iterations < usual.iterations and config.val_every <= config.iterations
+    assert config.shot == usual.shot and config.inner_lr == usual.inner_lr
+    text = (files("pamela_cli") / "recipes" / "ablation" / f"{name}.toml").read_text(encoding="utf-8")
+    assert "pamela ablate" in text
+
+
 def test_a_dataset_without_a_recipe_has_the_defaults():
     assert recipe("of-my-own").values == {}
+    assert recipe("of-my-own", "ablation").values == recipe("sine", "ablation").values == {}
 
 
 @pytest.mark.parametrize("name", RECIPES)

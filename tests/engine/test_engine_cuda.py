@@ -7,7 +7,7 @@ from engine_support import image_tasks, make_learner
 from pamela_cli.engine.backbones import MLP, Conv4
 from pamela_cli.engine.episodes import ImageEpisodes, ImagePool, SineEpisodes
 from pamela_cli.engine.evaluation import concatenate, evaluate
-from pamela_cli.engine.inner_loop import mean_meta_gradient
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.random import random_bits
 from pamela_cli.engine.runner import Plan, Runner

@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pamela_cli.engine.backbones import MLP, Conv4
-from pamela_cli.engine.inner_loop import Learner, mean_meta_gradient
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.tasks import Classification, Regression, Tasks
 
 EXACT = [

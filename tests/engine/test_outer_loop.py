@@ -12,7 +12,8 @@ from torch import Tensor
 from pamela_cli.engine.backbones import MLP
 from pamela_cli.engine.checkpoint import CheckpointError
 from pamela_cli.engine.episodes import SineEpisodes
-from pamela_cli.engine.inner_loop import Learner, mean_meta_gradient
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.tasks import Regression, Tasks
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pamela_cli.engine.backbones import MLP, Conv4
-from pamela_cli.engine.inner_loop import Learner, inner_loop, mean_meta_gradient
+from pamela_cli.engine.inner_loop import Learner, inner_loop
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.tasks import Classification, Regression
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.methods import METHODS
@@ -23,9 +24,9 @@ def point_learner(method: str, steps: int, w: int | None, q=(), p=(), lr: float 
 
 
 def trajectory(learner: Learner, tasks=None, objective=None, steps: int | None = None) -> list[torch.Tensor]:
-    vectors = (learner.theta.clone().requires_grad_(), *learner.spread())
     tasks = parabola(0.0, 0.0) if tasks is None else tasks
-    thetas = inner_loop(learner, objective or Regression(), tasks, vectors, steps or learner.rule.steps)
+    count = steps or learner.rule.steps
+    thetas = inner_loop(learner, objective or Regression(), tasks, learner.spread(), count)
     return [theta.detach() for theta in thetas]
 
 
