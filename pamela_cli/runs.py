@@ -76,7 +76,8 @@ class RunFolder:
 
     def write_config(self, config: Config, plan: dict[str, Any]) -> None:
         """Record the settings and how they are computed."""
-        document = config.to_toml() | {"plan": plan}
+        known = {key: value for key, value in plan.items() if value is not None}  # TOML has no null
+        document = config.to_toml() | {"plan": known}
         write_atomically(self.config_file, _CONFIG_HEAD + tomli_w.dumps(document))
 
     def read_config(self) -> tuple[Config, dict[str, Any]]:
