@@ -2,13 +2,14 @@
 
 import errno
 import hashlib
+import posixpath
 import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Protocol, Self
 
 from data_prep.errors import DataError, shortened
 
@@ -17,6 +18,10 @@ MAX_MEMBER_BYTES = 64 << 20
 
 # What the system says where a file cannot grow. Of all files here only the temporary ones are written to.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
 
 
 class Tree(ABC):
@@ -29,7 +34,7 @@ class Tree(ABC):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._opened: list[BinaryIO] = []
+        self._opened: list[_Closable] = []
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -54,8 +59,8 @@ class Tree(ABC):
         That list has lines as `sha256sum` writes them, "<sha256>  <name>", sorted by name.
         """
 
-    def keep(self, file: BinaryIO) -> None:
-        """Close a file together with the tree."""
+    def keep(self, file: _Closable) -> None:
+        """Close a file, or what has files open, together with the tree."""
         self._opened.append(file)
 
     def close(self) -> None:
@@ -107,10 +112,19 @@ def check_size(size: int, path: Path, name: str) -> None:
         )
 
 
+def normalized(name: str) -> str:
+    """Return the name of an archive's member without dots and slashes that say nothing: ./a//b is a/b."""
+    return posixpath.normpath(name)
+
+
 def visible(names: Iterable[str]) -> list[str]:
-    """Sort names, and leave out hidden ones and those of macOS's shadow files."""
-    hidden = re.compile(r"(^|/)(\.|__MACOSX/)")
-    return sorted(name for name in names if not hidden.search(name.removeprefix("./")))
+    """Sort names, and leave out hidden ones."""
+    return sorted(name for name in names if not is_hidden(name))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file, or a folder with a slash behind it, is hidden or one of macOS's shadow files."""
+    return re.search(r"(^|/)(\.|__MACOSX/)", name) is not None
 
 
 def file_sha256(path: Path) -> str:

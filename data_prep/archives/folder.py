@@ -5,7 +5,11 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from data_prep.archives.base import Tree, check_size, file_sha256, list_sha256, readable, visible
+from data_prep.archives.base import Tree, check_size, file_sha256, is_hidden, list_sha256, readable, visible
+from data_prep.errors import DataError
+
+# Ten times ImageNet. Folders that link to each other can have any number of paths.
+_MAX_ENTRIES = 14_000_000
 
 
 class FolderTree(Tree):
@@ -20,19 +24,24 @@ class FolderTree(Tree):
     def names(self) -> list[str]:
         """Return the names of all regular files below the folder."""
         found: list[str] = []
-        pending, seen = [""], set[str]()
+        entries = 0
+        pending: list[tuple[str, tuple[str, ...]]] = [("", ())]
         while pending:
-            prefix = pending.pop()
+            prefix, above = pending.pop()
             with readable(self.path / prefix):
                 real = os.path.realpath(self.path / prefix)
-                if real in seen:  # links can make a circle
+                if real in above:  # links can make a circle
                     continue
-                seen.add(real)
                 for entry in os.scandir(real):
-                    if entry.is_dir():
-                        pending.append(f"{prefix}{entry.name}/")
+                    entries += 1
+                    if entry.is_dir() and not is_hidden(f"{entry.name}/"):
+                        pending.append((f"{prefix}{entry.name}/", (*above, real)))
                     elif entry.is_file():
                         found.append(prefix + entry.name)
+            if entries > _MAX_ENTRIES:
+                raise DataError(
+                    f"{self.path} has over {_MAX_ENTRIES:,} files; remove links that go in circles."
+                )
         return visible(found)
 
     def read(self, name: str) -> bytes:

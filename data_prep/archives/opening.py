@@ -5,8 +5,9 @@ from typing import BinaryIO
 
 from data_prep.archives.base import Tree, list_sha256, readable
 from data_prep.archives.folder import FolderTree
-from data_prep.archives.packed import TarTree, ZipTree
 from data_prep.archives.single import FileTree
+from data_prep.archives.tars import TarTree, is_tar
+from data_prep.archives.zips import ZipTree
 from data_prep.errors import DataError
 
 
@@ -93,6 +94,6 @@ def _open_archive(path: Path) -> Tree | None:
         if not names or not all(name.endswith(".npy") for name in names):
             return tree
         tree.close()
-    elif head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
+    elif is_tar(path, head):
         return TarTree(path)
     return None

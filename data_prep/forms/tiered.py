@@ -1,10 +1,10 @@
 """The forms that tieredImageNet is given away in: for each split images in one file, labels in another."""
 
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from data_prep.archives import Tree, lacking, where
 from data_prep.archives.base import check_size, readable
-from data_prep.archives.packed import open_zip_member
+from data_prep.archives.zips import ZipTree
 from data_prep.errors import DataError, shortened
 from data_prep.forms import Collection
 from data_prep.forms.arrays import ArrayImages, is_images, places_in, rows_by_label, whole_numbers
@@ -132,14 +132,11 @@ def _is_encoded(value: object) -> bool:
 
 def _open_npz(tree: Tree, name: str, side: int) -> StoredArray | None:
     """Open the array of a .npz, in place where it is not compressed; None for any other archive."""
-    with readable(tree.path, name):
-        file = tree.open(name)
-        with zipfile.ZipFile(file) as archive:
-            if _MEMBER not in archive.namelist():
-                return None
-            member = open_zip_member(archive, file, _MEMBER)
-    tree.keep(member)
-    array = open_npy(OpenFile(member, tree.path, f"{name}/{_MEMBER}"))
+    archive = ZipTree(Path(where(tree.path, name)), tree.open(name))
+    tree.keep(archive)
+    if _MEMBER not in archive.names():
+        return None
+    array = open_npy(OpenFile.of(archive, _MEMBER))
     if not is_images(array, side):
         raise DataError(f"{where(tree.path, name)} has no images of {side} × {side} pixels; get it again.")
     return array
