@@ -22,9 +22,11 @@ import torch.utils.tensorboard  # noqa: F401
 import pamela_cli.commands.evaluate
 import pamela_cli.commands.meta_train
 import pamela_cli.commands.prepare
+import pamela_cli.commands.report
 import pamela_cli.evaluating
 import pamela_cli.report.figures
 import pamela_cli.report.tables
+import pamela_cli.reporting.writing
 import pamela_cli.session  # noqa: F401
 from pamela_cli.__main__ import main
 
