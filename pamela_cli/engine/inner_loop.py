@@ -55,17 +55,8 @@ def inner_loop(
     """The trajectory θ_0…θ_steps of T tasks, (T, N) each (paper eq. 5); ``spread`` are Q and P over θ."""
     trajectory = [learner.theta.detach().expand(len(tasks), -1)]
     for j in range(steps):
-        _, gradient = support_gradient(learner, objective, tasks, trajectory[j])
-        trajectory.append(learner.rule.apply(j, trajectory, gradient, *spread))
+        at = learner.backbone.loss_gradient(
+            objective, trajectory[j], tasks.support_x, tasks.support_y, differentiable=False
+        )
+        trajectory.append(learner.rule.apply(j, trajectory, at.gradient, *spread))
     return trajectory
-
-
-def support_gradient(
-    learner: Learner, objective: Objective, tasks: Tasks, theta: Tensor, differentiable: bool = False
-) -> tuple[Tensor, Tensor]:
-    """θ_j (T, N) as a leaf, and ∇L_support there, (T, N): a function of that leaf if ``differentiable``."""
-    leaf = theta.detach().requires_grad_()
-    with torch.enable_grad():
-        loss = objective.loss(learner.backbone(leaf, tasks.support_x), tasks.support_y).sum()
-        (gradient,) = torch.autograd.grad(loss, leaf, create_graph=differentiable)
-    return leaf, gradient

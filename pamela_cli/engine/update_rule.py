@@ -82,19 +82,11 @@ class UpdateRule:
 
     def fold(self, q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """The adjoint of :meth:`spread`: gradients (rows, N) summed into ``q_shape`` and ``p_shape``."""
-        q_leaf = q.new_zeros(self.q_shape, requires_grad=True)
-        p_leaf = p.new_zeros(self.p_shape, requires_grad=True)
-        leaves, gradients = [q_leaf, p_leaf], [q, p]
-        learned = [i for i in range(2) if leaves[i].numel()]
-        if not learned:
-            return q_leaf.detach(), p_leaf.detach()
-        vectors = self.spread(q_leaf, p_leaf)
-        folded = torch.autograd.grad(
-            [vectors[i] for i in learned], [leaves[i] for i in learned], [gradients[i] for i in learned]
-        )
-        for i, gradient in zip(learned, folded, strict=True):
-            leaves[i] = gradient
-        return leaves[0].detach(), leaves[1].detach()
+        if self.method.preconditioner == "constant":
+            q = q.new_zeros(self.q_shape)
+        else:
+            q = self.layout.fold_q(q, self.method.granularity)
+        return q, self.layout.fold_p(p)
 
     def apply(self, j: int, trajectory: list[Tensor], gradient: Tensor, q: Tensor, p: Tensor) -> Tensor:
         """θ_{j+1} (T, N) from the trajectory θ_0…θ_j, ∇L_support(θ_j) and the spread Q and P."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pamela_cli.engine.backbones.base import AutogradGradient
 from pamela_cli.engine.episodes import SineEpisodes
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.layout import Layer, Layout
@@ -239,6 +240,9 @@ class Points:
 
     def __call__(self, theta: Tensor, x: Tensor, stats=None) -> Tensor:
         return theta[:, None].expand(-1, x.shape[1], -1)
+
+    def loss_gradient(self, objective, theta: Tensor, x: Tensor, y: Tensor, differentiable: bool):
+        return AutogradGradient(self, objective, theta, x, y, differentiable)
 
     def norm_stats(self, theta: Tensor, x: Tensor) -> list:
         return []

@@ -73,21 +73,21 @@ def test_so_many_graphs_are_alive_at_once(
     """Each graph of an update holds its activations: their number is the memory that grows."""
     alive, peak = 0, 0
 
-    def counted(*arguments, **options):
+    def counted(*arguments, keep: bool):
         nonlocal alive, peak
-        leaf, gradient = support_gradient(*arguments, **options)
-        if gradient.grad_fn is not None:
+        at = gradient_at(*arguments, keep=keep)
+        if keep:
             alive += 1
             peak = max(peak, alive)
-            weakref.finalize(gradient, gone)
-        return leaf, gradient
+            weakref.finalize(at, gone)
+        return at
 
     def gone() -> None:
         nonlocal alive
         alive -= 1
 
-    support_gradient = walk.support_gradient
-    monkeypatch.setattr(walk, "support_gradient", counted)
+    gradient_at = walk._gradient_at
+    monkeypatch.setattr(walk, "_gradient_at", counted)
     learner = make_learner("pamela", Conv4(3, 1, 16, 4), 9, 2)
     meta_gradient(learner, Classification(3), image_tasks(1, 3, 1, 2), learner.spread(), kept)
     assert peak == most

@@ -1,49 +1,17 @@
-"""Backbones as pure functions of (θ, input), for several tasks at once.
-
-Every tensor has the task as its first dimension: θ is (T, N) and images are (T, B, C, H, W); the
-network of a task sees that task's images only. Batch norm uses the statistics of the batch at hand
-and keeps no running ones, or those of another batch where they are given.
-"""
+"""Conv4: the convolutional network of few-shot learning (paper section 4.3)."""
 
 from __future__ import annotations
-
-from itertools import pairwise
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pamela_cli.engine.backbones.base import AutogradGradient, LossGradient, NormStats, uniform
 from pamela_cli.engine.layout import Layer, Layout, Shapes
 from pamela_cli.engine.ops import conv3x3
+from pamela_cli.engine.tasks import Objective
 
 BATCH_NORM_EPS = 1e-5
-
-NormStats = list[tuple[Tensor, Tensor]]
-"""(mean, biased variance) of each batch-norm layer's input, (T·channels,) each."""
-
-
-class Backbone(Protocol):
-    """What the engine asks of a network."""
-
-    layout: Layout
-
-    def initial(self, generator: torch.Generator) -> Tensor:
-        """A fresh θ, (N,) on the CPU, drawn as PyTorch's modules start."""
-        ...
-
-    def __call__(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:
-        """Outputs (T, B, out) for θ (T, N) and inputs (T, B, …)."""
-        ...
-
-    def norm_stats(self, theta: Tensor, x: Tensor) -> NormStats:
-        """Statistics that batch norm takes from the inputs ``x``; empty without batch norm."""
-        ...
-
-
-def _uniform(generator: torch.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
-    bound = fan_in**-0.5
-    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
 
 
 class Conv4:
@@ -77,15 +45,21 @@ class Conv4:
         for layer in self.layout.layers[: self.BLOCKS]:
             shape = layer.shapes["weight"]
             fan_in = shape[1] * 9
-            pieces += [_uniform(generator, shape, fan_in).flatten(), _uniform(generator, shape[:1], fan_in)]
+            pieces += [uniform(generator, shape, fan_in).flatten(), uniform(generator, shape[:1], fan_in)]
             pieces += [torch.ones(self.width), torch.zeros(self.width)]
         head = self.layout.layers[-1].shapes
-        pieces += [_uniform(generator, shape, self.features).flatten() for shape in head.values()]
+        pieces += [uniform(generator, shape, self.features).flatten() for shape in head.values()]
         return torch.cat(pieces)
 
     def __call__(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:
         """Logits (T, B, way) for images (T, B, C, H, W)."""
         return self._forward(theta, x, stats)[0]
+
+    def loss_gradient(
+        self, objective: Objective, theta: Tensor, x: Tensor, y: Tensor, differentiable: bool
+    ) -> LossGradient:
+        """The gradient of each task's loss at θ (T, N), and its Hessian if ``differentiable``."""
+        return AutogradGradient(self, objective, theta, x, y, differentiable)
 
     def norm_stats(self, theta: Tensor, x: Tensor) -> NormStats:
         """Statistics of the four convolutions' outputs on the images ``x``."""
@@ -117,36 +91,3 @@ class Conv4:
             z = F.relu(F.max_pool2d(z, 2))
         features = z.reshape(batch, tasks, self.features).transpose(0, 1)
         return torch.baddbmm(tensors[-1][:, None], features, tensors[-2].mT), recorded
-
-
-class MLP:
-    """Fully connected ReLU network on one number, for sine regression (section 4.2: 1-40-40-1)."""
-
-    def __init__(self, sizes: tuple[int, ...] = (1, 40, 40, 1)) -> None:
-        self.layout = Layout(
-            tuple(
-                Layer(f"linear{i + 1}", {"weight": (out, into), "bias": (out,)}, "parameter")
-                for i, (into, out) in enumerate(pairwise(sizes))
-            )
-        )
-
-    def initial(self, generator: torch.Generator) -> Tensor:
-        """A fresh θ, (N,): uniform within ±1/√fan_in."""
-        pieces = []
-        for layer in self.layout.layers:
-            fan_in = layer.shapes["weight"][1]
-            pieces += [_uniform(generator, shape, fan_in).flatten() for shape in layer.shapes.values()]
-        return torch.cat(pieces)
-
-    def __call__(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:
-        """Predictions (T, B, 1) for x (T, B, 1)."""
-        tensors = self.layout.unpack(theta)
-        for i in range(0, len(tensors), 2):
-            x = torch.baddbmm(tensors[i + 1][:, None], x, tensors[i].mT)
-            if i + 2 < len(tensors):
-                x = F.relu(x)
-        return x
-
-    def norm_stats(self, theta: Tensor, x: Tensor) -> NormStats:
-        """Nothing: there is no batch norm."""
-        return []
