@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+
+MARKUP = "<script>window.pwned=1</script><img src=x onerror=window.pwned=1>\"'&${pwned}"
+"""Runs in a page that does not escape it."""
 
 _VOID = {"meta", "link", "img", "br", "hr"}
 _ADDRESSES = ("src", "href", "srcset", "action", "data", "poster", "background")
@@ -99,3 +104,20 @@ class Page(HTMLParser):
             assert not [key for key in attrs if key.startswith("on")], tag
             if tag == "img":
                 assert attrs["alt"]
+
+
+def hostile_run(world: Path, name: str = f"{MARKUP}".replace("/", "\N{DIVISION SLASH}")) -> Path:
+    """A copy of a run in whose every text there is markup."""
+    run = world / "runs" / name
+    shutil.copytree(world / "runs" / "tiny-a", run)
+    config = run / "config.toml"
+    text = config.read_text().replace('dataset = "tiny"', f"dataset = {json.dumps(MARKUP)}")
+    config.write_text(text + f"{json.dumps(MARKUP)} = {json.dumps(MARKUP)}\n")
+    environment = dict.fromkeys(("started", "torch", "platform", "cpu", "gpu", MARKUP), MARKUP)
+    (run / "environment.json").write_text(json.dumps([environment]))
+    summary = json.loads((run / "summary.json").read_text())
+    for part in (summary, summary["val"], summary["test"]):
+        part["run"] = part["dataset"] = MARKUP
+    (run / "summary.json").write_text(json.dumps(summary))
+    shutil.copy(run / "figures/training.png", run / "figures" / f"{name[:40]}.png")
+    return run

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli_page import Page
+from cli_page import MARKUP, Page, hostile_run
 from PIL import Image
 
 from pamela_cli.report import ablation_figures
@@ -17,24 +17,6 @@ from pamela_cli.reporting.page import Note, Section, Table, printable, shortened
 from pamela_cli.reporting.page import Page as Content
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-MARKUP = "<script>window.pwned=1</script><img src=x onerror=window.pwned=1>\"'&${pwned}"
-
-
-def hostile_run(world: Path, name: str = f"{MARKUP}".replace("/", "\N{DIVISION SLASH}")) -> Path:
-    """A copy of a run in whose every text there is markup."""
-    run = world / "runs" / name
-    shutil.copytree(world / "runs" / "tiny-a", run)
-    config = run / "config.toml"
-    text = config.read_text().replace('dataset = "tiny"', f"dataset = {json.dumps(MARKUP)}")
-    config.write_text(text + f"{json.dumps(MARKUP)} = {json.dumps(MARKUP)}\n")
-    environment = dict.fromkeys(("started", "torch", "platform", "cpu", "gpu", MARKUP), MARKUP)
-    (run / "environment.json").write_text(json.dumps([environment]))
-    summary = json.loads((run / "summary.json").read_text())
-    for part in (summary, summary["val"], summary["test"]):
-        part["run"] = part["dataset"] = MARKUP
-    (run / "summary.json").write_text(json.dumps(summary))
-    shutil.copy(run / "figures/training.png", run / "figures" / f"{name[:40]}.png")
-    return run
 
 
 def assert_harmless(page: Page) -> None:
