@@ -19,6 +19,9 @@ from pamela_cli.report.complexity_figure import complexity_figure
 from pamela_cli.session import describe, device_of
 from pamela_cli.signals import StopRequest
 
+LARGE_SPREAD = 0.25
+"""Interquartile range, as a fraction of the median, from which times deserve a warning."""
+
 
 def compare_costs(
     context: Context,
@@ -43,8 +46,23 @@ def compare_costs(
     console = context.console
     console.say(f"{', '.join(names)}: second and first order, on {describe(device)}")
     document = measure(cases, device, repetitions, console)
+    _warn_of_spread(document, console)
     _write(document, folder / _name(cases[0], given, channels, document["device"]), figures, console)
     return document
+
+
+def _warn_of_spread(document: dict[str, Any], console: Console) -> None:
+    """Say so where times vary more than the machine alone makes them."""
+    spread, row, what = max(
+        (row[f"{what}_ms_spread"] / row[f"{what}_ms"], f"{row['method']}, {row['order']} order", name)
+        for row in document["rows"]
+        for what, name in (("train", "training"), ("test", "testing"))
+    )
+    if spread > LARGE_SPREAD:
+        console.warn(
+            f"times spread by up to {100 * spread:.0f} % of their median ({what} of {row}): other programs "
+            "may keep the device busy; measure again when it is idle, or with more --repetitions."
+        )
 
 
 def _write(document: dict[str, Any], stem: Path, figures: bool, console: Console) -> None:

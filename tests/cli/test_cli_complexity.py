@@ -156,6 +156,19 @@ def test_a_folder_that_cannot_be_written_is_told_before_measuring(pamela, here: 
     assert snapshot(here).keys() == {"runs"}
 
 
+@pytest.mark.parametrize(("spread", "warned"), [(24.0, False), (26.0, True)])
+def test_times_that_spread_are_warned_of(
+    pamela, here: Path, measured, monkeypatch, spread: float, warned: bool
+) -> None:
+    steady = {"train_ms": 100.0, "train_ms_spread": 1.0, "test_ms": 100.0, "test_ms_spread": 1.0}
+    rows = [row | steady for row in measured[1].document["rows"]]
+    rows[1]["train_ms_spread"] = spread
+    monkeypatch.setattr(session, "measure", lambda *_: measured[1].document | {"rows": rows})
+    error = pamela("complexity", "--no-figures").ok().err
+    assert ("warning: " in error) is warned
+    assert ("26 % of their median (training of meta-sgd, first order)" in error) is warned
+
+
 def test_files_that_cannot_be_written_do_not_cost_the_result(
     pamela, here: Path, measured, monkeypatch
 ) -> None:
