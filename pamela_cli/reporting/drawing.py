@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -56,10 +57,12 @@ class Drawer:
         self, name: str, caption: str, alt: str, drawing: Callable[[Path], Path | None]
     ) -> list[Block]:
         try:
+            if self._folder.is_symlink():
+                raise OSError(errno.ELOOP, "it is a link, which is not followed")
             path = drawing(self._folder / name)
             return [Picture.read(path, caption, alt)] if path else []
         except OSError as error:
-            self._console.detail(f"{self._folder} cannot be written to: {error.strerror}")
+            self._console.detail(f"figures are not kept in {self._folder}: {error.strerror}")
         with tempfile.TemporaryDirectory() as elsewhere:
             path = drawing(Path(elsewhere) / name)
             return [Picture.read(path, caption, alt)] if path else []
@@ -93,6 +96,8 @@ def convergence_figure(runs: dict[str, ReadRun], name: str, drawer: Drawer) -> l
     metrics: dict[str, list[Document]] = {}
     for i, (label, run) in enumerate(runs.items()):
         short = shortened(label)
+        if short.startswith("_"):
+            short = " " + short  # matplotlib leaves labels that begin so out of legends
         metrics[short if short not in metrics else f"{short} ({i + 1})"] = run.metrics
     return drawer.draw(
         name,
@@ -111,34 +116,37 @@ def figures_there(folder: Path, besides: set[str]) -> list[Block]:
         return []
     blocks: list[Block] = []
     for path in sorted(folder.glob("*.png"))[: _MOST_PICTURES + len(besides)]:
-        files = (path, path.with_suffix(".csv"))
-        if path.stem in besides or any(
-            _passed_over(file) for file in files if file.is_symlink() or file.exists()
-        ):
+        numbers = path.with_suffix(".csv")
+        if path.stem in besides or not _is_png(path) or (_is_there(numbers) and not _is_plain(numbers)):
             continue
         caption = KNOWN.get(path.stem, f"{path.stem}.")
-        if _is_png(path):
-            blocks.append(Picture.read(path, caption, caption))
+        blocks.append(Picture.read(path, caption, caption))
     return blocks
 
 
-def _passed_over(path: Path) -> bool:
-    return path.is_symlink() or not path.is_file() or path.stat().st_size > _MOST_BYTES
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()  # a link to nowhere does not exist
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.stat().st_size <= _MOST_BYTES
 
 
 def _is_png(path: Path) -> bool:
+    if not _is_plain(path):
+        return False
     with path.open("rb") as file:
         head = file.read(24)  # with width and height
     return head.startswith(_PNG) and len(head) == 24
 
 
 def _loss_figure(run: ReadRun, drawer: Drawer, title: str) -> list[Block]:
-    if not run.scores:
-        return (
-            [] if run.summary is None else [Note("No loss by update: the run keeps no score of each task.")]
-        )
+    names: list[str] = [split for split in ("val", "test") if split in run.scores]
+    labelled = [(split, run.scores[split].scores) for split in names]
+    if not labelled:
+        finished = run.summary is not None
+        return [Note("No loss by update: the run keeps no score of each task.")] if finished else []
     unit = "squared error" if run.config.way is None else "cross-entropy, nats"
-    labelled = [(shortened(split), stored.scores) for split, stored in run.scores.items()]
     return drawer.draw(
         "loss-by-update",
         "Query loss after each inner update: mean and standard deviation over the tasks.",
@@ -153,7 +161,7 @@ def _trends_figure(run: ReadRun, drawer: Drawer, title: str) -> list[Block]:
     drawn = drawer.draw(
         "trends",
         "What was learned besides θ, at the best validation. Q: the preconditioner, by layer and inner "
-        "update; the mark on its scale is where it started. P: the gradient-skip connections, by layer.",
+        "update, with a mark where it started. P: the gradient-skip connections, by layer.",
         "Heat maps and lines: learned Q by layer and inner update, and learned P by layer and connection.",
         lambda stem: draw_trends(Trends.read(run.config, run.folder.best), stem, title),
     )

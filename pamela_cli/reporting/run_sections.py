@@ -87,10 +87,8 @@ def _scores(summary: Document) -> Table:
         record = summary[split]
         row = [split, score_text(record), f"{record['tasks']:,}", _curve(record)[0], str(record["steps"])]
         rows.append(row)
-    caption = (
-        f"The checkpoint with the best validation, and 95 % intervals; {norm_stats_text(summary['test'])}."
-    )
-    return Table(caption, header, rows)
+    stats = norm_stats_text(summary["test"])
+    return Table(f"The checkpoint with the best validation, and 95 % intervals; {stats}.", header, rows)
 
 
 def _training(run: ReadRun, summary: Document) -> Table:
@@ -113,11 +111,7 @@ def _by_update(summary: Document) -> Table:
     columns = [_curve(summary[split]) for split in ("val", "test")]
     count = min(len(column) for column in columns)
     rows = [[str(j), columns[0][j], columns[1][j]] for j in range(min(count, 51))]
-    return Table(
-        f"Mean {name} after each inner update.",
-        ["update", "val", "test"],
-        rows,
-    )
+    return Table(f"Mean {name} after each inner update.", ["update", "val", "test"], rows)
 
 
 def _curve(record: Document) -> list[str]:

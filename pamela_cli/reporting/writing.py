@@ -55,9 +55,18 @@ def _page(context: Context, runs: list[ReadRun], ablations: list[_Ablation], tar
         run = runs[0]
         return Page(run.name, headline(run), run_sections(context, run), result_text(run))
     if not runs and len(ablations) == 1:
-        document = ablations[0].document
+        folder, document = ablations[0].folder, ablations[0].document
         lead = "What each part of the method adds: variants trained alike, compared task by task."
-        return Page(ablation_title(document), lead, ablation_sections(context, ablations[0].folder, document))
+        return Page(ablation_title(document), lead, ablation_sections(context, folder, document))
+    counts = ((len(runs), "run"), (len(ablations), "ablation"))
+    title = " and ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts if count)
+    lead = "Side by side, and compared task by task where they were tested on the same tasks."
+    return Page(title, lead, _several(context, runs, ablations, target))
+
+
+def _several(
+    context: Context, runs: list[ReadRun], ablations: list[_Ablation], target: Path
+) -> list[Section]:
     sections: list[Section] = []
     if len(runs) > 1:
         drawer = Drawer(target.parent / f"{target.stem}-figures", context.console)
@@ -65,12 +74,8 @@ def _page(context: Context, runs: list[ReadRun], ablations: list[_Ablation], tar
     for each in ablations:
         parts = ablation_sections(context, each.folder, each.document)
         sections.append(Section(ablation_title(each.document), [], parts))
-    sections += [
-        Section(label, [], run_sections(context, run))
-        for label, run in zip(labels_of(runs), runs, strict=True)
-    ]
-    counts = ((len(runs), "run"), (len(ablations), "ablation"))
-    title = " and ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts if count)
-    return Page(
-        title, "Side by side, and compared task by task where they were tested on the same tasks.", sections
-    )
+    with context.console.progress("drawing runs", len(runs)) as bar:
+        for done, (label, run) in enumerate(zip(labels_of(runs), runs, strict=True), 1):
+            sections.append(Section(label, [], run_sections(context, run)))
+            bar.update(done)
+    return sections

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli_page import MARKUP, Page, hostile_run
+from cli_support import snapshot
 from PIL import Image
 
 from pamela_cli.report import ablation_figures
@@ -195,6 +196,16 @@ def test_links_are_not_followed(pamela, own_world: Path) -> None:
     assert before not in page.images
     assert secret.read_bytes() == before
     assert not (figures / "training.png").is_symlink()
+
+
+def test_folder_of_figures_that_is_a_link(pamela, own_world: Path) -> None:
+    figures = own_world / "runs/sine-a/figures"
+    figures.rename(own_world / "elsewhere")
+    figures.symlink_to(own_world / "elsewhere")
+    before = snapshot(own_world / "elsewhere")
+    pamela("report", "sine-a").ok()
+    assert len(Page(figures.parent / "report.html").images) == 3
+    assert snapshot(own_world / "elsewhere") == before
 
 
 def test_what_is_no_picture_is_passed_over(pamela, own_world: Path) -> None:
