@@ -20,6 +20,8 @@ SHOTS = (1, 5)
 QUERY = 15
 TASKS = 600
 
+MAX_NAME_BYTES = 4096  # of a class; no path is longer
+
 Images = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 """Called as progress(stage, done, total)."""

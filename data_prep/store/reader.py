@@ -11,10 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.errors import DataError
-from data_prep.store.format import FORMAT, SPLITS, VERSION, Images, StoreSummary, episodes_key, split_counts
+from data_prep.store import parts
+from data_prep.store.format import (
+    FORMAT,
+    QUERY,
+    SPLITS,
+    TASKS,
+    VERSION,
+    Images,
+    StoreSummary,
+    episodes_key,
+    split_counts,
+)
 
 # A read of this many bytes is large enough for full speed and short enough for progress and Ctrl-C.
 _READ_BYTES = 32 << 20
+
+_MAX_CLASSES = 1_000_000
 
 _TEXTS = ("dataset", "form", "source_sha256", "tool_version", "citation", "terms", "sha256")
 
@@ -30,11 +43,13 @@ class Split:
     def __init__(self, file: h5py.File, name: str) -> None:
         self.name = name
         self._file = file
-        group = file[name]
-        self.images: Any = group["images"]
-        self.class_offsets: NDArray[np.int64] = group["class_offsets"][()]
-        self.class_names: list[str] = [str(text) for text in group["class_names"].asstr()[()]]
-        self.sha256 = str(group.attrs["images_sha256"])
+        group = parts.subgroup(file, name)
+        if group is None:
+            raise parts.fault(file, f"{name} is missing")
+        self.images: Any = _checked_images(group)
+        self.class_offsets: NDArray[np.int64] = _checked_offsets(group, self.images.shape[0])
+        self.class_names: list[str] = parts.names(group, "class_names")
+        self.sha256 = parts.text(group, "images_sha256")
 
     def blocks(self) -> Iterator[Images]:
         """Yield the images in order, in blocks of whole chunks: uint8 (n, H, W, C)."""
@@ -58,8 +73,12 @@ class Split:
     def episodes(self, way: int, shot: int) -> NDArray[np.int32] | None:
         """Return the frozen tasks, int32 (600, way, shot + 15), support columns first; None if not there."""
         with _readable(self._file.filename):
-            tasks = self._file.get(f"episodes/{self.name}/{episodes_key(way, shot)}")
-            return None if tasks is None else np.asarray(tasks[()], np.int32)
+            group = parts.subgroup(self._file, "episodes")
+            group = group and parts.subgroup(group, self.name)
+            if group is None:
+                return None
+            tasks = parts.integers(group, episodes_key(way, shot), np.int32, (TASKS, way, shot + QUERY))
+            return None if tasks is None else np.asarray(tasks[()])
 
 
 class Store:
@@ -67,23 +86,21 @@ class Store:
 
     Attributes: `path`, `dataset`, `form`, `image_size`, `channels`; `mean` and `std` float64 (C,), of the
     train split's pixels / 255; `sha256`, the checksum of the content, which does not depend on the form the
-    images came in; `attributes`, all text attributes by name.
+    images came in; `attributes`, the text attributes by name.
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.path = path
         self._file = file
-        self.attributes = {key: value for key, value in file.attrs.items() if isinstance(value, str)}
         for key in _TEXTS:
-            if key not in self.attributes:
+            if key not in file.attrs:
                 raise DataError(f"{path} lacks the attribute {key!r}; prepare it again with --force.")
+        self.attributes = {key: parts.text(file, key) for key in _TEXTS}
         self.dataset = self.attributes["dataset"]
         self.form = self.attributes["form"]
         self.sha256 = self.attributes["sha256"]
-        self.mean: NDArray[np.float64] = np.asarray(file.attrs["mean"], np.float64)
-        self.std: NDArray[np.float64] = np.asarray(file.attrs["std"], np.float64)
-        for name in SPLITS:
-            _check_split(file, name, path)
+        self.mean = parts.numbers(file, "mean")
+        self.std = parts.numbers(file, "std")
         self._splits = {name: Split(file, name) for name in SPLITS}
         _, self.image_size, _, self.channels = self._splits["train"].images.shape
         self._check_agreement()
@@ -155,7 +172,9 @@ def _readable(path: Path | str) -> Iterator[None]:
     """Turn what h5py raises on a damaged file into one sentence."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # MemoryError, too
         if isinstance(error, PermissionError):
             raise DataError(f"{path} cannot be read: permission denied; check its access rights.") from error
         if "truncated" in str(error):
@@ -172,9 +191,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_version(file: h5py.File, path: Path) -> None:
-    if file.attrs.get("format") != FORMAT:
+    if "format" not in file.attrs or parts.text(file, "format") != FORMAT:
         raise DataError(f"{path} is an HDF5 file but no episode store; make one with `pamela prepare`.")
-    version = file.attrs.get("format_version")
+    version = file.attrs["format_version"] if file.attrs.get_id("format_version").shape == () else None
     if version != VERSION:
         raise DataError(
             f"{path} is an episode store of version {version}, this program reads version {VERSION}; "
@@ -182,42 +201,36 @@ def _check_version(file: h5py.File, path: Path) -> None:
         )
 
 
-def _check_split(file: h5py.File, name: str, path: Path) -> None:
-    """Check one split's types, shapes and sizes against each other."""
-    fault = _missing(file, name) or _wrong_images(file[name]["images"]) or _wrong_classes(file[name])
-    if fault:
-        raise DataError(f"{path}: {name}{fault}; prepare it again with --force.")
-
-
-def _missing(file: h5py.File, name: str) -> str | None:
-    if not isinstance(file.get(name), h5py.Group):
-        return " is missing"
-    for part in ("images", "class_offsets", "class_names"):
-        if not isinstance(file[name].get(part), h5py.Dataset):
-            return f"/{part} is missing"
-    return None if "images_sha256" in file[name].attrs else " lacks the attribute 'images_sha256'"
-
-
-def _wrong_images(images: Any) -> str | None:
+def _checked_images(group: h5py.Group) -> Any:
+    """Return the images of a split, once their type and shape are those of a store."""
+    where = parts.path_of(group, "images")
+    images = parts.dataset(group, "images")
+    if images is None:
+        raise parts.fault(group, f"{where} is missing")
     if images.dtype != np.uint8:
-        return f"/images is {images.dtype}, not uint8"
+        raise parts.fault(group, f"{where} is {images.dtype}, not uint8")
     if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] not in (1, 3):
-        return f"/images has shape {images.shape}, not (N, size, size, 1 or 3)"
+        raise parts.fault(group, f"{where} has shape {images.shape}, not (N, size, size, 1 or 3)")
     if images.shape[0] == 0 or images.shape[1] == 0:
-        return "/images is empty"
-    # Chunks that were never written would read as zeros, and a false shape would ask for memory without end.
-    if images.id.get_create_plist().get_nfilters() == 0 and images.id.get_storage_size() < images.nbytes:
-        return "/images is not all there"
-    return None
+        raise parts.fault(group, f"{where} is empty")
+    return images
 
 
-def _wrong_classes(group: Any) -> str | None:
-    offsets, names = group["class_offsets"], group["class_names"]
-    if offsets.dtype != np.int64 or offsets.ndim != 1 or offsets.shape[0] < 2:
-        return "/class_offsets is not int64 (classes + 1)"
+def _checked_offsets(group: h5py.Group, images: int) -> NDArray[np.int64]:
+    """Return the class offsets of a split, once they fit its images and names."""
+    where = parts.path_of(group, "class_offsets")
+    offsets = parts.integers(group, "class_offsets", np.int64, None)
+    names = parts.dataset(group, "class_names")
+    for name, found in (("class_offsets", offsets), ("class_names", names)):
+        if found is None:
+            raise parts.fault(group, f"{parts.path_of(group, name)} is missing")
+    if offsets.ndim != 1 or not 2 <= offsets.shape[0] <= _MAX_CLASSES:
+        raise parts.fault(group, f"{where} has shape {offsets.shape}, not (classes + 1)")
     if names.shape != (offsets.shape[0] - 1,):
-        return f"/class_names has shape {names.shape}, not ({offsets.shape[0] - 1},)"
-    values = offsets[()]
-    if values[0] != 0 or values[-1] != group["images"].shape[0] or (np.diff(values) <= 0).any():
-        return "/class_offsets does not fit its images"
-    return None
+        raise parts.fault(
+            group, f"{group.name[1:]}/class_names has shape {names.shape}, not ({offsets.shape[0] - 1},)"
+        )
+    values: NDArray[np.int64] = offsets[()]
+    if values[0] != 0 or values[-1] != images or (np.diff(values) <= 0).any():
+        raise parts.fault(group, f"{where} does not fit its images")
+    return values

@@ -16,6 +16,7 @@ from data_prep.store.atomic import atomic_path, cannot_write
 from data_prep.store.episodes import draw_episodes, settings
 from data_prep.store.format import (
     FORMAT,
+    MAX_NAME_BYTES,
     SPLITS,
     VERSION,
     ChannelStatistics,
@@ -80,9 +81,11 @@ def write_store(
 
     The images are streamed; calls progress(split, images done, images expected). `out` is whole or untouched:
     an exception from a block, or KeyboardInterrupt, leaves nothing behind. DataError where `out` cannot be
-    written or a class has no images.
+    written, a split has no classes, or a class has no images or no usable name.
     """
     out = Path(out)
+    for name in SPLITS:
+        _check_names(name, splits[name].class_names)
     with atomic_path(out) as temporary:
         try:
             # A cache that holds a few chunks lets small blocks fill a chunk before it is written.
@@ -107,6 +110,26 @@ def write_store(
         ) as error:  # sources raise DataError: these come from the file being written
             raise cannot_write(out, error) from error
     return StoreSummary(out, origin.dataset, origin.form, image_size, split_counts(offsets), digest)
+
+
+def _check_names(split: str, names: list[str]) -> None:
+    """Check that there are classes, and that what they are called can be written and read again."""
+    if not names:
+        raise DataError(f"{split} has no classes; give it some.")
+    for name in names:
+        if not _is_usable(name):
+            raise DataError(
+                f"{split} has a class called {shortened(name)!r}; give it a name of 1 to {MAX_NAME_BYTES:,} "
+                "bytes of UTF-8 without a zero byte."
+            )
+
+
+def _is_usable(name: str) -> bool:
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        return False
+    return 0 < len(encoded) <= MAX_NAME_BYTES and b"\0" not in encoded
 
 
 def _write_content(
