@@ -82,6 +82,14 @@ def where(path: Path, name: str = "") -> str:
     return f"{path}: {shortened(name)}"
 
 
+def begins_with(tree: Tree, name: str, mark: bytes) -> bool:
+    """Whether a file begins with these bytes; a stranger that cannot be read does not."""
+    try:
+        return tree.head(name, len(mark)) == mark
+    except DataError:
+        return False
+
+
 def lacking(tree: Tree, what: str, missing: Sequence[str]) -> DataError:
     """Return the sentence for a tree that has only some of the parts of a dataset."""
     names = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))

@@ -7,13 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from data_prep.archives import Tree, where
+from data_prep.archives.base import readable
 from data_prep.errors import DataError, shortened
 from data_prep.forms.class_folders import Files
+
+# Lists of 60,000 images have 3 MB at most.
+_HEADER_BYTES, _MAX_BYTES = 1_000, 8 << 20
 
 VINYALS = "Vinyals et al."
 
 # Header: the columns of file and class, and whose list has it.
-_HEADERS = {
+_HEADERS: dict[tuple[str, ...], tuple[int, int, str]] = {
     ("filename", "label"): (0, 1, "Ravi and Larochelle's CSV files"),
     ("class_name", "image_name"): (1, 0, "CSV files over ImageNet"),
     ("filename", "class"): (0, 1, "Vinyals et al.'s CSV files"),
@@ -61,6 +65,9 @@ def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None
             "pass a folder with train.csv, val.csv, test.csv and the images."
         )
     chosen = {split: own[0] for split, own in found.items()}
+    for own in chosen.values():
+        if not own.files:
+            raise DataError(f"{where(tree.path, own.name)} lists no images; get it again.")
     splits = {split: sorted(own.files) for split, own in chosen.items()}
     if len({name for names in splits.values() for name in names}) < sum(map(len, splits.values())):
         raise DataError(f"{tree.path} has CSV files with one class in two splits; get them again.")
@@ -76,23 +83,40 @@ def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None
 def _read_lists(tree: Tree) -> Iterator[_List]:
     """Yield the CSV files that have one of the known headers."""
     for name in tree.names():
-        if not name.lower().endswith(".csv"):
+        if not name.lower().endswith(".csv") or _header(tree.head(name, _HEADER_BYTES)) not in _HEADERS:
             continue
-        text = tree.read(name).decode("utf-8-sig", "replace")
-        try:
-            rows = list(csv.reader(text.splitlines()))
-        except csv.Error:
-            continue
-        header = tuple(column.strip().lower() for column in rows[0]) if rows else ()
-        if header not in _HEADERS:
-            continue
-        file_column, class_column, kind = _HEADERS[header[0], header[1]]
-        files: dict[str, list[str]] = defaultdict(list)
-        for row in rows[1:]:
-            if len(row) != 2:
-                raise DataError(f"{where(tree.path, name)} has a row without two columns; get it again.")
-            files[row[class_column].strip()].append(row[file_column].strip())
+        data = tree.read(name)
+        if len(data) > _MAX_BYTES:
+            raise DataError(f"{where(tree.path, name)} has {len(data):,} bytes, which no list of images has.")
+        with readable(tree.path, name):
+            rows = _rows(data)
+            header = _columns(next(rows))
+            file_column, class_column, kind = _HEADERS[header]
+            files: dict[str, list[str]] = defaultdict(list)
+            for row in rows:
+                if len(row) != 2:
+                    raise DataError(f"{where(tree.path, name)} has a row without two columns; get it again.")
+                files[row[class_column].strip()].append(row[file_column].strip())
         yield _List(name, kind, files)
+
+
+def _header(data: bytes) -> tuple[str, ...]:
+    """Return the columns of the first row, () where there is none."""
+    try:
+        return _columns(next(_rows(data), []))
+    except csv.Error:
+        return ()
+
+
+def _columns(row: list[str]) -> tuple[str, ...]:
+    return tuple(column.strip().lower() for column in row)
+
+
+def _rows(data: bytes) -> Iterator[list[str]]:
+    """Yield the rows of a CSV file; empty ones, which Windows likes to put in between, are none."""
+    for row in csv.reader(data.decode("utf-8-sig", "replace").splitlines()):
+        if any(cell.strip() for cell in row):
+            yield row
 
 
 def _split_of(name: str) -> str | None:

@@ -3,19 +3,24 @@
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from data_prep.archives import Tree, lacking, where
-from data_prep.archives.base import MAX_MEMBER_BYTES, readable
+from data_prep.archives.base import MAX_MEMBER_BYTES, begins_with, check_size, readable
 from data_prep.errors import DataError
 from data_prep.forms.class_folders import Files
 
 _MAGIC = b"PAR1"
-_BATCH_ROWS = 64
+
+# What repeats takes nothing in a table, so that a small one can have any number of rows and of bytes in them.
+_MAX_ROWS = 200_000  # the datasets have 65,000 at most
+_MAX_RATIO, _MAX_BYTES = 100, 8 << 30
+_LONGEST_PATH = 1_000
 
 # The rows that are unpacked at a time, which nothing but the file limits. Real ones have some 100 MB.
 _MAX_GROUP_BYTES = 2 << 30
+_BATCH_ROWS, _BATCH_BYTES = 64, 256 << 20
 
 
 class Tables:
@@ -23,7 +28,8 @@ class Tables:
 
     The images are copied one after another to a temporary file when the first one is read: a table can be
     read quickly in its own order alone, and the store has the order of classes. `labels` and `paths` are
-    those of all rows; `class_names` by label, where the tables have them.
+    those of all rows; `class_names` by label, where the tables have them; `fault`, the first complaint about
+    a table that could not be taken in, which may be a stranger.
     """
 
     def __init__(self, tree: Tree, image: str) -> None:
@@ -31,27 +37,33 @@ class Tables:
         self.class_names: list[str] = []
         self.labels: list[int] = []
         self.paths: list[str | None] = []
+        self.fault: DataError | None = None
         self._names: list[str] = []
         self._tree = tree
         self._image = image
         self._tables: list[tuple[str, Any]] = []
         self._places: dict[str, tuple[int, int]] = {}
+        self._table_bytes = 0
         self._copy: Any = None
 
-    def add(self, name: str, table: Any, label: str) -> None:
-        """Take in one file, an open ParquetFile."""
+    def add(self, name: str, table: Any, label: str, size: int) -> None:
+        """Take in one file of this size, an open ParquetFile."""
         with readable(self.path, name):
-            metadata = table.metadata
-            for group in range(metadata.num_row_groups):
-                if metadata.row_group(group).total_byte_size > _MAX_GROUP_BYTES:
+            if table.metadata.num_rows + len(self.labels) > _MAX_ROWS:
+                raise DataError(f"{where(self.path, name)} has more rows than this dataset; get it again.")
+            for group in range(table.metadata.num_row_groups):
+                if table.metadata.row_group(group).total_byte_size > _MAX_GROUP_BYTES:
                     raise DataError(f"{where(self.path, name)} has a row group of over 2 GiB; get it again.")
+            if not re.fullmatch(r"u?int\d+", str(table.schema_arrow.field(label).type)):
+                raise DataError(f"{where(self.path, name)} has labels that are no whole numbers.")
             labels = table.read(columns=[label]).column(label).to_pylist()
-            images = table.read(columns=[f"{self._image}.path"]).column(self._image).to_pylist()
-            if not all(type(value) is int for value in labels):
+            paths = self._paths_of(table)
+            if not all(type(value) is int for value in labels) or len(paths) != len(labels):
                 raise DataError(f"{where(self.path, name)} has a row without a label; get it again.")
             self.class_names = _class_names(table.schema_arrow.metadata, label) or self.class_names
         self.labels += labels
-        self.paths += [image.get("path") if isinstance(image, dict) else None for image in images]
+        self.paths += paths
+        self._table_bytes += size
         self._names += [f"{name}#{row}" for row in range(len(labels))]
         self._tables.append((name, table))
 
@@ -71,6 +83,8 @@ class Tables:
         """Check that there are all `rows` of `what`; DataError says which files of its parts are missing."""
         if len(self.labels) >= rows:
             return
+        if self.fault:
+            raise self.fault
         missing = _missing_files([name.rsplit("/", 1)[-1] for name, _ in self._tables], parts)
         raise lacking(self._tree, what, missing or [f"{rows - len(self.labels):,} of its {rows:,} images"])
 
@@ -79,8 +93,9 @@ class Tables:
         if self._copy is None:
             self._copy_images()
         start, size = self._places[name]
-        self._copy.seek(start)
-        data: bytes = self._copy.read(size)
+        with readable(self.path, name):
+            self._copy.seek(start)
+            data: bytes = self._copy.read(size)
         return data
 
     def sha256(self) -> str:
@@ -92,18 +107,30 @@ class Tables:
         self._tree.keep(self._copy)
         for name, table in self._tables:
             with readable(self.path, name):
-                row = 0
-                for batch in table.iter_batches(_BATCH_ROWS, columns=[f"{self._image}.bytes"]):
-                    for image in batch.column(self._image):
-                        self._copy_image(f"{name}#{row}", image["bytes"])
-                        row += 1
+                for row, image in enumerate(self._images(table, "bytes")):
+                    self._copy_image(f"{name}#{row}", image["bytes"])
+
+    def _paths_of(self, table: Any) -> list[str | None]:
+        if table.schema_arrow.field(self._image).type.get_field_index("path") < 0:
+            return [None] * table.metadata.num_rows
+        paths = [image["path"].as_py() for image in self._images(table, "path")]
+        return [path if isinstance(path, str) and len(path) <= _LONGEST_PATH else None for path in paths]
+
+    def _images(self, table: Any, part: str) -> Iterator[Any]:
+        """Yield one part of the images, a few of them at a time."""
+        groups = [table.metadata.row_group(group) for group in range(table.metadata.num_row_groups)]
+        # In a group that repeats its values each of them may be as large as all of it.
+        largest = max([group.total_byte_size for group in groups], default=0)
+        rows = min(max(_BATCH_BYTES // max(largest, 1), 1), _BATCH_ROWS)
+        for batch in table.iter_batches(rows, columns=[f"{self._image}.{part}"]):
+            yield from batch.column(self._image)
 
     def _copy_image(self, name: str, image: Any) -> None:
         data = image.as_buffer() if image.is_valid else b""
-        if len(data) > MAX_MEMBER_BYTES:
-            raise DataError(
-                f"{where(self.path, name)} has {len(data):,} bytes, which no image has; get it again."
-            )
+        check_size(len(data), self.path, name)
+        limit = max(2 * self._table_bytes, min(_MAX_RATIO * self._table_bytes + MAX_MEMBER_BYTES, _MAX_BYTES))
+        if self._copy.tell() + len(data) > limit:
+            raise DataError(f"{where(self.path, name)} and others unpack beyond measure; get them again.")
         self._places[name] = (self._copy.tell(), len(data))
         self._copy.write(data)
 
@@ -114,7 +141,7 @@ def read_tables(tree: Tree, image: str, label: str) -> Tables | None:
     DataError where pyarrow is needed and missing, or a table is damaged.
     """
     found = [
-        name for name in tree.names() if name.lower().endswith(".parquet") or tree.head(name, 4) == _MAGIC
+        name for name in tree.names() if name.lower().endswith(".parquet") or begins_with(tree, name, _MAGIC)
     ]
     if not found:
         return None
@@ -126,11 +153,18 @@ def read_tables(tree: Tree, image: str, label: str) -> Tables | None:
         ) from error
     tables = Tables(tree, image)
     for name in found:
-        with readable(tree.path, name):
-            table = ParquetFile(tree.open(name), page_checksum_verification=True)
-            columns = set(table.schema.names) | set(table.schema_arrow.names)
-        if {image, label} <= columns:
-            tables.add(name, table, label)
+        try:
+            with readable(tree.path, name):
+                file = tree.open(name)
+                size = file.seek(0, 2)
+                table = ParquetFile(file, page_checksum_verification=True)
+                columns = set(table.schema_arrow.names)
+            if {image, label} <= columns:
+                tables.add(name, table, label, size)
+        except DataError as error:
+            tables.fault = tables.fault or error
+    if tables.fault and not tables.labels:
+        raise tables.fault
     return tables if tables.labels else None
 
 
