@@ -8,7 +8,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from data_prep.errors import DataError
 from data_prep.store import SPLITS, Split, Store
-from data_prep.store.atomic import atomic_path
+from data_prep.store.atomic import atomic_path, cannot_write
 
 _CLASSES, _IMAGES = 12, 12  # of a split, and of a class, at most
 
@@ -16,6 +16,7 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _MARGIN, _GAP = 12, 2
 _NAMES = 200  # width of the names' column
+_LETTERS = 200  # that are measured one by one; two lines have fewer
 _HEADING = 34
 _SIDES = (48, 96)  # smaller images are enlarged, larger ones reduced
 _PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (235, 235, 235)
@@ -38,7 +39,10 @@ def write_contact_sheet(store: Path, out: Path | None = None) -> Path:
     mark = PngInfo()
     mark.add_text(*_MARK)
     with atomic_path(out) as temporary:
-        sheet.save(temporary, "PNG", pnginfo=mark)
+        try:
+            sheet.save(temporary, "PNG", pnginfo=mark)
+        except OSError as error:
+            raise cannot_write(out, error) from error
     return out
 
 
@@ -115,7 +119,7 @@ def _evenly(count: int, most: int) -> list[int]:
 
 def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: _Font, width: int) -> list[str]:
     """Break a text into two lines of a width in pixels, and cut off what is more."""
-    line = " ".join(text.split())
+    line = " ".join(text[:_LETTERS].split())
     first = _fitting(draw, line, font, width)
     if first == line:
         return [line]

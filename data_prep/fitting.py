@@ -4,10 +4,12 @@ import importlib.util
 import math
 import threading
 from contextlib import nullcontext
+from math import prod
 from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[str, ...] = get_args(Fit)
@@ -25,6 +27,9 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 64_000_000
 _LARGE = 16_000_000
 _turn = threading.Lock()
+
+_TILE_SIDES = (322, 323)  # the tags of a TIFF
+_SMALL_TILE = 1 << 20
 
 # A JPEG is decoded at half, a quarter or an eighth of its size, but never under twice the size that is asked
 # for, and other images are averaged in blocks down to three times: the rest is left to the filter, and the
@@ -56,7 +61,10 @@ def fit_image(image: Image.Image, size: int, channels: int, fit: Fit) -> Image.I
         raise ValueError(
             f"{width:,} × {height:,} pixels are more than the {MAX_PIXELS // 10**6} million allowed"
         )
-    with _turn if width * height > _LARGE else nullcontext():
+    tile = _tile_pixels(image)
+    if tile > max(_SMALL_TILE, min(4 * width * height, MAX_PIXELS)):
+        raise ValueError(f"its tiles of {tile:,} pixels are larger than the image")
+    with _turn if max(width * height, tile) > _LARGE else nullcontext():
         scale = size / (max(width, height) if fit == "pad" else min(width, height))
         wanted = (math.ceil(_DRAFT_GAP * scale * width), math.ceil(_DRAFT_GAP * scale * height))
         image.draft("L" if channels == 1 else None, wanted)
@@ -65,6 +73,13 @@ def fit_image(image: Image.Image, size: int, channels: int, fit: Fit) -> Image.I
     if turn is not None:
         small = small.transpose(turn)
     return _finished(small, size, "L" if channels == 1 else "RGB")
+
+
+def _tile_pixels(image: Image.Image) -> int:
+    """Return the size of the tiles of a TIFF, which are decoded whole; 0 where there are none."""
+    if not isinstance(image, TiffImageFile):
+        return 0
+    return prod(int(image.tag_v2.get(tag, 0)) for tag in _TILE_SIDES)
 
 
 def _orientation(image: Image.Image) -> int:
