@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_page import Page
 from cli_support import SINE, TINY, Result, WarmProcesses, write_tiny_store
 from PIL import Image
 
@@ -107,3 +108,15 @@ def own_world(world: Path, here: Path) -> Path:
     """A copy of the world as the working directory, to be changed at will."""
     shutil.copytree(world, here, dirs_exist_ok=True)
     return here
+
+
+@pytest.fixture
+def report(pamela, undrawn: None, own_world: Path) -> Callable[..., Page]:
+    """Report runs of the world and read the page; its figures are empty."""
+
+    def run(*arguments: object) -> Page:
+        page = Page(Path(pamela("report", *arguments, "--json").ok().document["report"]))
+        page.assert_alone()
+        return page
+
+    return run

@@ -1,0 +1,113 @@
+"""`pamela report` of unfinished runs, and of several: their table, curves, and paired differences."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from cli_page import Page
+from cli_support import SINE, Job, lines_in
+
+Report = Callable[..., Page]
+
+
+# Unfinished runs -------------------------------------------------------------------------------------
+
+
+def test_run_that_was_stopped(warm, here: Path) -> None:
+    job: Job = warm.start(
+        here, "meta-train", *SINE, "--iterations", "100000", "--val-every", "10", "--run", "x"
+    )
+    job.when(lambda: lines_in(here / "runs/x/metrics.jsonl") > 6).send(2)
+    assert job.wait().code == 130
+    result = warm(here, "report", "x", "--json").ok()
+    assert result.document == {"report": "runs/x/report.html", "runs": [None]}
+    page = Page(here / "runs/x/report.html")
+    page.assert_alone()
+    assert "This run is not finished: its last checkpoint is at outer step" in page.text
+    assert "of 100,000" in page.text
+    assert "pamela meta-train --run runs/x --resume" in page.commands
+    assert len(page.table("The last validations")) > 1
+    assert len(page.images) == 2  # training and trends
+
+
+def test_run_that_has_not_begun(report: Report, own_world: Path) -> None:
+    (own_world / "runs/new").mkdir()
+    shutil.copy(own_world / "runs/tiny-a/config.toml", own_world / "runs/new/config.toml")
+    page = report("new")
+    assert "its last checkpoint is at outer step 0 of 6" in page.text
+    assert "It was not validated yet." in page.text
+    assert "It is not recorded what this run was computed on." in page.text
+    assert page.images == []
+
+
+# Several runs ----------------------------------------------------------------------------------------
+
+
+def test_comparison(pamela, undrawn: None, own_world: Path) -> None:
+    result = pamela("report", "sine-a", "sine-b", "tiny-a", "--json").ok()
+    assert result.document["report"] == "runs/report.html"
+    assert [run["run"] for run in result.document["runs"]] == ["sine-a", "sine-b", "tiny-a"]
+    page = Page(own_world / "runs/report.html")
+    page.assert_alone()
+    assert page.headings[:2] == ["3 runs", "Comparison"]
+    assert [row[0] for row in page.table("Results with")[1:]] == ["sine-a", "sine-b", "tiny-a"]
+    for name in ("sine-a", "tiny-a"):
+        assert name in page.headings
+    figures = {path.name for path in (own_world / "runs/report-figures").iterdir()}
+    stems = ("convergence-mse", "convergence-accuracy")
+    assert figures == {f"{stem}{suffix}" for stem in stems for suffix in (".png", ".csv")}
+    assert "Runs that were tested on different tasks are not compared in pairs." in page.text
+
+
+def test_pairs_are_those_of_evaluate(pamela, report: Report, own_world: Path) -> None:
+    pair = (
+        pamela("evaluate", "sine-a", "sine-b", "--tasks", 4, "--no-figures", "--json")
+        .ok()
+        .document["pairs"][0]
+    )
+    row = report("sine-a", "sine-b").table("Paired differences")[1]
+    text = f"{pair['difference']:+.4f} ± {pair['ci95']:.4f}".replace("-", "−")
+    assert row[:4] == ["sine-a", "sine-b", text, "4"]
+    assert row[4] == ("yes" if abs(pair["difference"]) > pair["ci95"] else "no")
+
+
+def test_pairs_of_images_are_in_points(pamela, report: Report, own_world: Path) -> None:
+    pair = (
+        pamela("evaluate", "tiny-a", "tiny-b", "--tasks", 4, "--no-figures", "--json")
+        .ok()
+        .document["pairs"][0]
+    )
+    text = f"{100 * pair['difference']:+.2f} ± {100 * pair['ci95']:.2f} points".replace("-", "−")
+    assert report("tiny-a", "tiny-b").table("Paired differences")[1][2] == text
+
+
+def test_convergence_has_the_metrics(report: Report, own_world: Path) -> None:
+    report("sine-a", "sine-b")
+    with (own_world / "runs/report-figures/convergence.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in (own_world / "runs/sine-b/metrics.jsonl").read_text().splitlines()]
+    for kind, key in (("train", "mse"), ("validation", "val_mse")):
+        mine = [
+            (int(r["outer step"]), float(r["mse"]))
+            for r in rows
+            if r["tasks"] == kind and r["variant"] == "sine-b"
+        ]
+        assert mine == [(line["step"], line[key]) for line in lines if key in line]
+
+
+def test_unfinished_run_among_others(report: Report, own_world: Path) -> None:
+    (own_world / "runs/new").mkdir()
+    shutil.copy(own_world / "runs/sine-a/config.toml", own_world / "runs/new/config.toml")
+    page = report("sine-a", "new")
+    assert page.table("Results with")[2][-2:] == ["Not finished", "0 of 40"]
+    assert "No paired differences for want of the score of each test task: new." in page.text
+
+
+def test_runs_of_one_name(report: Report, own_world: Path) -> None:
+    shutil.copytree(own_world / "runs/sine-a", own_world / "other/sine-a")
+    page = report("sine-a", "other/sine-a")
+    assert [row[0] for row in page.table("Results with")[1:]] == ["runs/sine-a", "other/sine-a"]
