@@ -64,7 +64,8 @@ def _opened(dataset: Source, source: Path) -> Iterator[Collection]:
                 if found is not None:
                     yield found
                     return
-                fault = fault or mounted_fault
+                # What is said of all knows more than what is said of the folder alone.
+                fault = mounted_fault or fault or next(iter(mounted.faults.values()), None)
     if isinstance(tree, FileTree):
         raise fault or DataError(
             f"{source} is neither an archive (zip, tar, tar.gz) nor another file that this dataset comes in; "

@@ -4,7 +4,7 @@ Archives are hostile until shown otherwise: a member that would leave the archiv
 archive, links and special files are passed over, and no member larger than a limit is unpacked.
 """
 
-from data_prep.archives.base import MAX_MEMBER_BYTES, Tree, lacking, where
+from data_prep.archives.base import MAX_MEMBER_BYTES, Tree, lacking, where, without_ending
 from data_prep.archives.folder import FolderTree
 from data_prep.archives.opening import MountedTree, open_tree
 from data_prep.archives.single import FileTree
@@ -18,4 +18,5 @@ __all__ = [
     "lacking",
     "open_tree",
     "where",
+    "without_ending",
 ]

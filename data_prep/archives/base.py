@@ -75,6 +75,11 @@ class Tree(ABC):
         self.close()
 
 
+def without_ending(name: str) -> str:
+    """Return the name of an archive without what says that it is one."""
+    return re.sub(r"(?i)\.(zip|tar\.gz|tgz|tar)$", "", name)
+
+
 def where(path: Path, name: str = "") -> str:
     """Return what to call a file of the tree at `path`: that itself where it is the file."""
     if not name or (name == path.name and not path.is_dir()):

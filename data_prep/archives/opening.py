@@ -12,7 +12,11 @@ from data_prep.errors import DataError
 
 
 class MountedTree(Tree):
-    """A folder whose zip and tar archives are looked into as if they were folders of their own."""
+    """A folder whose zip and tar archives are looked into as if they were folders of their own.
+
+    Attributes: `archives`, their names; `faults`, complaints about those that cannot be read, by name: they
+    may be strangers.
+    """
 
     kind = "folder of archives"
 
@@ -21,18 +25,20 @@ class MountedTree(Tree):
         self._folder = folder
         self._archives: dict[str, Tree] = {}
         self._used: set[str] = set()
+        self.faults: dict[str, DataError] = {}
         try:
             for entry in sorted(folder.path.iterdir()):
-                if entry.is_file() and not entry.name.startswith(".") and (tree := _open_archive(entry)):
-                    self._archives[entry.name] = tree
+                if entry.is_file() and not entry.name.startswith("."):
+                    self._mount(entry)
         except BaseException:
             self.close()
             raise
+        self.archives = frozenset(self._archives)
 
     def names(self) -> list[str]:
-        """Return the names of the folder's files, and ARCHIVE/NAME for those in its archives."""
+        """Return ARCHIVE/NAME for the files in the archives, and the names of the folder's other files."""
         inside = [f"{mount}/{name}" for mount, tree in self._archives.items() for name in tree.names()]
-        return sorted([*self._folder.names(), *inside])
+        return sorted([name for name in self._folder.names() if name not in self._archives] + inside)
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes."""
@@ -61,10 +67,19 @@ class MountedTree(Tree):
         for tree in (self._folder, *self._archives.values()):
             tree.close()
 
+    def _mount(self, path: Path) -> None:
+        try:
+            tree = _open_archive(path)
+        except DataError as error:
+            self.faults[path.name] = error
+        else:
+            if tree is not None:
+                self._archives[path.name] = tree
+
     def _find(self, name: str) -> tuple[Tree, str]:
         """Return the tree that has a file, and the file's name there."""
         mount, _, rest = name.partition("/")
-        if mount not in self._archives or not rest:  # the archive itself is a file of the folder, too
+        if mount not in self._archives or not rest:
             return self._folder, name
         self._used.add(mount)
         return self._archives[mount], rest

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.archives import Tree, lacking, where
-from data_prep.archives.base import check_size, readable
+from data_prep.archives.base import begins_with, check_size, readable
 from data_prep.archives.zips import ZipTree
 from data_prep.errors import DataError, shortened
 from data_prep.forms import Collection
@@ -102,15 +102,22 @@ def find_png_pickles(tree: Tree, counts: Counts, side: int) -> Collection | None
 
 def find_npz_arrays(tree: Tree, counts: Counts, side: int) -> Collection | None:
     """Find .npz files of `images` uint8 (N, side, side, 3), blue before red, and their labels."""
-    arrays = {
-        name: array
-        for name in tree.names()
-        if tree.head(name, 4) == _ZIP and (array := _open_npz(tree, name, side)) is not None
-    }
+    arrays: dict[str, StoredArray] = {}
+    fault: DataError | None = None
+    for name in tree.names():
+        try:
+            if begins_with(tree, name, _ZIP) and (array := _open_npz(tree, name, side)) is not None:
+                arrays[name] = array
+        except DataError as error:  # of a stranger, perhaps
+            fault = fault or error
     if not arrays:
+        if fault:
+            raise fault
         return None
+    pickles = read_pickles(tree)
+    pickles = replace(pickles, fault=fault or pickles.fault)
     sizes = {name: array.shape[0] for name, array in arrays.items()}
-    splits = _labelled(tree, arrays, sizes, read_pickles(tree), counts)
+    splits = _labelled(tree, arrays, sizes, pickles, counts)
     places = {
         label: places_in(index, rows)
         for index, split in enumerate(splits.values())
@@ -127,7 +134,10 @@ def find_npz_arrays(tree: Tree, counts: Counts, side: int) -> Collection | None:
 
 
 def _is_encoded(value: object) -> bool:
-    return isinstance(value, StoredArray) and value.dtype == np.uint8 and len(value.shape) == 1
+    """Whether a value is an array of bytes: (n,), or a column or row, as some OpenCVs write them."""
+    if not isinstance(value, StoredArray) or value.dtype != np.uint8:
+        return False
+    return len(value.shape) == 1 or (len(value.shape) == 2 and 1 in value.shape)
 
 
 def _open_npz(tree: Tree, name: str, side: int) -> StoredArray | None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from data_prep.archives import FileTree, Tree
+from data_prep.archives import FileTree, Tree, without_ending
 from data_prep.class_split import ClassSplit
 from data_prep.errors import DataError
 from data_prep.fitting import Fit
@@ -48,11 +48,7 @@ def _configured(name: str, options: OwnOptions) -> Source:
 
 def name_of(source: Path) -> str:
     """Return what a folder or archive is called, without the endings of archives."""
-    name = source.resolve().name
-    for ending in (".zip", ".tar.gz", ".tgz", ".tar"):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
+    return without_ending(source.resolve().name)
 
 
 def _not_configured(_: Collection) -> dict[str, list[str]]:
