@@ -169,13 +169,19 @@ def _notes(counts: Mapping[str, int], classes: dict[str, list[str]]) -> list[str
     """Say which classes are too small for the tasks, and which splits."""
     notes = []
     for split in SPLITS:
-        if len(classes[split]) < min(WAYS):
+        count = len(classes[split])
+        if count < min(WAYS):
             notes.append(
-                f"{split} has {len(classes[split])} classes: for tasks of {min(WAYS)} and more, add some, or "
-                "divide them in another way."
+                f"{split} has {count} {'class' if count == 1 else 'classes'}: for tasks of {min(WAYS)} and "
+                "more, add some, or divide them in another way."
             )
         small = [name for name in classes[split] if counts[name] < QUERY + 1]
-        if small:
+        if len(small) == 1:
+            notes.append(
+                f"1 class of {split} has fewer than {QUERY + 1} images and is left out of tasks: "
+                f"{shortened(small[0])}."
+            )
+        elif small:
             notes.append(
                 f"{len(small)} classes of {split} have fewer than {QUERY + 1} images and are left out of "
                 f"tasks, among them {shortened(small[0])}."

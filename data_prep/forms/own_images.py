@@ -9,10 +9,9 @@ from data_prep.archives import Tree
 from data_prep.errors import DataError, shortened
 from data_prep.fitting import FORMATS, SUFFIXES, Fit
 from data_prep.forms.class_folders import Files
+from data_prep.forms.own_folders import Path, by_folder, common_root, composed
 from data_prep.images import Decoding, decode_files
 from data_prep.store.format import Images
-
-Path = tuple[str, ...]
 
 # Large collections have a few broken files, which are not worth stopping for; more are a mistake.
 _MAX_BROKEN = 0.05
@@ -102,10 +101,8 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     missing or a class is in two.
     """
     images, passed_over = _image_files(tree)
-    folders: dict[Path, list[str]] = {}
-    for name in images:
-        folders.setdefault(PurePosixPath(name).parent.parts, []).append(name)
-    root = _common_root(folders)
+    folders = by_folder(tree, images)
+    root = common_root(folders)
     strays = folders.pop(root, [])
     if not folders:
         raise DataError(
@@ -135,22 +132,13 @@ def _image_files(tree: Tree) -> tuple[list[str], list[str]]:
             images.append(name)
         elif path.name.lower() not in _LITTER:
             others[suffix or "without a suffix"] += 1
-    kinds = ", ".join(sorted(others, key=lambda kind: (-others[kind], kind))[:5])
-    return images, [
-        f"{others.total():,} files that are no images are passed over ({kinds})."
-    ] if others else []
-
-
-def _common_root(folders: Iterable[Path]) -> Path:
-    """Return the folder below which all others lie; of a single one, its parent."""
-    paths = list(folders)
-    if len(paths) < 2:
-        return paths[0][:-1] if paths else ()
-    low, high = min(paths), max(paths)  # what these share, all between them do
-    shared = 0
-    while shared < min(len(low), len(high)) and low[shared] == high[shared]:
-        shared += 1
-    return low[:shared]
+    images.sort(key=composed)
+    if not others:
+        return images, []
+    kinds = shortened(", ".join(sorted(others, key=lambda kind: (-others[kind], kind))[:5]))
+    one = others.total() == 1
+    what = "1 file that is no image is" if one else f"{others.total():,} files that are no images are"
+    return images, [f"{what} passed over ({kinds})."]
 
 
 def _is_split(folders: Iterable[Path], root: Path) -> bool:
