@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 
+from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.engine.tasks import Tasks
 
 Result = TypeVar("Result")
@@ -62,6 +63,8 @@ class Runner:
         self.plan = plan
         self.device = torch.device(plan.device)
         torch.set_num_threads(plan.threads)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._pool = ThreadPoolExecutor(plan.workers) if plan.workers > 1 else None
 
     def map(self, function: Callable[[Tasks], Result], tasks: Tasks, at_a_time: int) -> list[Result]:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from pamela_cli.engine.backbones.base import AutogradGradient, LossGradient, NormStats, uniform
 from pamela_cli.engine.layout import Layer, Layout, Shapes
+from pamela_cli.engine.norm_pool import channel_stats, norm_relu_pool
 from pamela_cli.engine.ops import conv3x3
 from pamela_cli.engine.tasks import Objective
 
@@ -79,15 +80,17 @@ class Conv4:
         z = torch.empty_like(z, memory_format=layout).copy_(z)
         for block in range(self.BLOCKS):
             weight, _, scale, shift = tensors[4 * block : 4 * block + 4]
+            # A negative scale with a kernel is a positive one with the kernel's negative.
+            sign = torch.where(scale < 0, -1, 1).to(scale.dtype)
+            weight, scale = weight * sign[:, :, None, None, None], (scale * sign).flatten()
             z = conv3x3(z, weight.flatten(0, 1).contiguous(memory_format=layout), groups=tasks)
             if record:
-                batch_var, batch_mean = torch.var_mean(z, (0, 2, 3), correction=0)
-                recorded.append((batch_mean, batch_var))
-            mean, var = (None, None) if stats is None else stats[block]
-            z = F.batch_norm(
-                z, mean, var, scale.flatten(), shift.flatten(), training=stats is None, eps=BATCH_NORM_EPS
-            )
-            # ReLU after the pool: the same values and gradients, on a quarter of the numbers.
-            z = F.relu(F.max_pool2d(z, 2))
+                recorded.append(channel_stats(z))
+            if stats is None:
+                z = norm_relu_pool(z, scale, shift.flatten(), BATCH_NORM_EPS)
+            else:
+                mean, var = stats[block]
+                z = F.batch_norm(z, mean, var, scale, shift.flatten(), eps=BATCH_NORM_EPS)
+                z = F.relu(F.max_pool2d(z, 2))
         features = z.reshape(batch, tasks, self.features).transpose(0, 1)
         return torch.baddbmm(tensors[-1][:, None], features, tensors[-2].mT), recorded
