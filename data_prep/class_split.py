@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, WrongUsage, shortened
 from data_prep.store import SPLITS
 
 
@@ -21,20 +21,20 @@ class ClassSplit:
 
     @classmethod
     def parse(cls, text: str) -> "ClassSplit":
-        """Read "64%,16%,20%" or "64,16,20": train, val and test. DataError for anything else."""
+        """Read "64%,16%,20%" or "64,16,20": train, val and test. WrongUsage for anything else."""
         words = [word.strip() for word in text.split(",")]
         shares = text.rstrip().endswith("%")
-        pattern = r"\d+(\.\d+)?\s*%" if shares else r"\d+"
+        pattern = r"\d{1,6}(\.\d{1,6})?\s*%" if shares else r"\d{1,6}"
         if len(words) != len(SPLITS) or not all(re.fullmatch(pattern, word, re.ASCII) for word in words):
-            raise DataError(
-                f"--class-split {text!r} is not three shares or three numbers of classes, for train, val and "
-                "test; write it as 64%,16%,20% or 64,16,20."
+            raise WrongUsage(
+                f"--class-split {shortened(text)!r} is not three shares or three numbers of classes, for "
+                "train, val and test; write it as 64%,16%,20% or 64,16,20."
             )
         amounts = tuple(Fraction(word.rstrip("% ")) / (100 if shares else 1) for word in words)
         if not all(amounts):
-            raise DataError(f"--class-split {text!r} leaves a split without classes; give it some.")
+            raise WrongUsage(f"--class-split {text!r} leaves a split without classes; give it some.")
         if shares and sum(amounts) != 1:
-            raise DataError(
+            raise WrongUsage(
                 f"--class-split {text!r} sums to {float(sum(amounts)):.2%}, not 100 %; change it."
             )
         return cls(text, amounts, shares)

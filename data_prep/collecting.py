@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from data_prep.archives import FileTree, FolderTree, MountedTree, Tree, open_tree
-from data_prep.errors import DataError
+from data_prep.errors import DataError, WrongUsage
 from data_prep.forms import Collection
 from data_prep.sources.base import Source
 from data_prep.sources.remote import REMOTE
@@ -20,7 +20,7 @@ def find_images(
     name = dataset.info.name
     if dataset.embedded:
         if source is not None:
-            raise DataError(f"{name} is built in; leave out {source}.")
+            raise WrongUsage(f"{name} is built in; leave out {source}.")
         yield dataset.embedded()
         return
     with ExitStack() as stack:

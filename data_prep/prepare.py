@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_prep.collecting import find_images
 from data_prep.contact_sheet import write_contact_sheet
-from data_prep.errors import DataError, one_line, shortened
+from data_prep.errors import DataError, WrongUsage, one_line, shortened
 from data_prep.forms import Collection
 from data_prep.images import strict_pillow
 from data_prep.sources import canonical_name, dataset_names, find_source, is_dataset
@@ -89,7 +89,7 @@ def prepare(
 
 def _checked_size(size: int) -> int:
     if not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE:
-        raise DataError(
+        raise WrongUsage(
             f"--image-size {size} is not between {MIN_IMAGE_SIZE} and {MAX_IMAGE_SIZE}; choose another."
         )
     return size
@@ -130,28 +130,30 @@ def _configured(name: str, source: Path | None, own_name: str | None, options: O
     given = [field for field, value in vars(options).items() if value] + ["name"] * (own_name is not None)
     if given:
         flag = given[0].replace("_", "-")
-        raise DataError(f"--{flag} is for `pamela prepare folder` alone; leave it out for {name}.")
+        raise WrongUsage(f"--{flag} is for `pamela prepare folder` alone; leave it out for {name}.")
     return dataset
 
 
 def stored_name(name: str, source: Path | None = None, own_name: str | None = None) -> str:
     """Return what a dataset's store is called: by its own name, or for `folder` `own_name` or as `source`.
 
-    DataError where a folder is called as another dataset, or in a way that no file should be.
+    WrongUsage where a folder is called as another dataset, or in a way that no file should be.
     """
     name = canonical_name(name)
     if not find_source(name).configured:
         return name
     if source is None:
-        raise DataError(f"{name} needs the images: pass a folder or archive, `pamela prepare {name} SOURCE`.")
+        raise WrongUsage(
+            f"{name} needs the images: pass a folder or archive, `pamela prepare {name} SOURCE`."
+        )
     plain = re.sub(r"[^\w.-]+", "-", own_name or name_of(source)).strip("-.")
     if not plain or own_name not in (None, plain):
         wanted = f"--name {own_name!r}" if own_name is not None else f"The name of {source}"
-        raise DataError(
+        raise WrongUsage(
             f"{wanted} does not serve as the name of a store; choose a --name of letters, digits, - and _."
         )
     if is_dataset(plain) and plain != name:
-        raise DataError(f"There is another dataset called {plain}; choose a --name for {source}.")
+        raise WrongUsage(f"There is another dataset called {plain}; choose a --name for {source}.")
     return plain
 
 

@@ -20,7 +20,7 @@ import typer
 from pamela_cli import __version__
 from pamela_cli.config import SETTINGS, Layer, parse_flag, setting_type
 from pamela_cli.console import Console
-from pamela_cli.errors import PamelaError, Stopped
+from pamela_cli.errors import PamelaError, Stopped, UsageError
 from pamela_cli.signals import stopping_at_once
 
 app = typer.Typer(
@@ -162,7 +162,7 @@ def _run(arguments: list[str]) -> int:
 
 def _failed(error: BaseException) -> int:
     """Say in one sentence why the command failed; returns the exit code."""
-    from data_prep.errors import DataError
+    from data_prep.errors import DataError, WrongUsage
 
     if _console.verbose:
         traceback.print_exception(error)
@@ -171,7 +171,7 @@ def _failed(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, DataError):
         _console.error(str(error))
-        return 1
+        return UsageError.exit_code if isinstance(error, WrongUsage) else PamelaError.exit_code
     if hasattr(error, "format_message"):  # what typer raises for wrong usage
         if message := error.format_message():
             _console.error(f"{message.rstrip('.')}. See `pamela --help`, or --help after the command.")

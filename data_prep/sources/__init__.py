@@ -5,7 +5,7 @@ import re
 from functools import cache
 from importlib import import_module
 
-from data_prep.errors import DataError
+from data_prep.errors import WrongUsage
 from data_prep.sources.base import DatasetInfo, Source
 
 _MODULES = {
@@ -35,14 +35,14 @@ def dataset_names() -> list[DatasetInfo]:
 def canonical_name(name: str) -> str:
     """Return the dataset's name for any spelling of it or of an alias: CIFAR_FS is cifar-fs.
 
-    DataError for a name that is unknown, with the closest ones.
+    WrongUsage for a name that is unknown, with the closest ones.
     """
     known = _known()
     if _plain(name) in known:
         return known[_plain(name)]
     close = difflib.get_close_matches(_plain(name), known, n=1)
     hint = f"did you mean {known[close[0]]}?" if close else f"there are {', '.join(_MODULES)}."
-    raise DataError(f"There is no dataset {name!r}; {hint}")
+    raise WrongUsage(f"There is no dataset {name!r}; {hint}")
 
 
 def is_dataset(name: str) -> bool:

@@ -6,7 +6,7 @@ from typing import cast
 
 from data_prep.archives import FileTree, Tree, without_ending
 from data_prep.class_split import ClassSplit
-from data_prep.errors import DataError
+from data_prep.errors import DataError, WrongUsage
 from data_prep.fitting import Fit
 from data_prep.forms import Collection
 from data_prep.forms.own_images import OwnImages, find_own_images
@@ -21,7 +21,7 @@ def _configured(name: str, options: OwnOptions) -> Source:
     """Return the source of a folder of images that is called `name`."""
     fit = options.fit or "crop"
     if fit not in FITS:
-        raise DataError(f"--fit {fit!r} is not known; it is {' or '.join(FITS)}.")
+        raise WrongUsage(f"--fit {fit!r} is not known; it is {' or '.join(FITS)}.")
     channels = 1 if options.grayscale else 3
     class_split = ClassSplit.parse(options.class_split or CLASS_SPLIT)
 

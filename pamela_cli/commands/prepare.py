@@ -89,7 +89,7 @@ def prepare(
     ] = None,
 ) -> None:
     """Pack an image dataset into an HDF5 episode store."""
-    from data_prep import DataError, canonical_name, stored_name, verify_store
+    from data_prep import canonical_name, stored_name, verify_store
     from data_prep.listing import listed_datasets, prepared_stores
     from data_prep.prepare import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
     from pamela_cli.datasets import prepare_with_progress
@@ -104,11 +104,8 @@ def prepare(
         return
     if name is None:
         raise UsageError("NAME is missing: which dataset? `pamela prepare --list` shows them.")
-    try:
-        dataset = canonical_name(name)
-        stem = own_name or dataset if verify else stored_name(dataset, source, own_name)
-    except DataError as error:
-        raise UsageError(str(error)) from error
+    dataset = canonical_name(name)
+    stem = own_name or dataset if verify else stored_name(dataset, source, own_name)
     if stem.casefold() == SINE and not verify:
         raise PamelaError(f"--dataset {SINE} means the sine waves; choose another --name for {source}.")
     store = out or context.data_dir / f"{stem}.h5"

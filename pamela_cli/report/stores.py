@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep import StoreSummary
+from data_prep.errors import one_line, shortened
 from data_prep.listing import FoundStore, ListedDataset
 
 
@@ -25,8 +26,8 @@ def store_table(summary: StoreSummary, done: str) -> Group:
     for split, counts in summary.splits.items():
         table.add_row(split, f"{counts['classes']:,}", f"{counts['images']:,}")
     size = summary.image_size
-    note = f"{summary.dataset}, {size}×{size}, from {summary.form}"
-    return titled(f"{summary.store} {done}", table, note)
+    note = one_line(f"{summary.dataset}, {size}×{size}, from {summary.form}")
+    return titled(one_line(f"{summary.store} {done}"), table, note)
 
 
 def store_record(summary: StoreSummary) -> dict[str, Any]:
@@ -39,6 +40,11 @@ def store_record(summary: StoreSummary) -> dict[str, Any]:
         "splits": summary.splits,
         "sha256": summary.sha256,
     }
+
+
+def _named(name: object) -> Text:
+    """What a stranger may have named, as it is: not as markup, nor as commands to the terminal."""
+    return Text(one_line(str(name)))
 
 
 def listing_tables(datasets: list[ListedDataset], stores: list[FoundStore]) -> Group:
@@ -59,10 +65,11 @@ def listing_tables(datasets: list[ListedDataset], stores: list[FoundStore]) -> G
     for found in stores:
         summary = found.summary
         if summary is None:
-            there.add_row(str(found.path), Text(found.fault or "", style="red"), "", "")
+            there.add_row(_named(found.path), Text(found.fault or "", style="red"), "", "")
             continue
         classes = "/".join(f"{counts['classes']:,}" for counts in summary.splits.values())
-        there.add_row(str(found.path), summary.dataset, f"{summary.image_size}×{summary.image_size}", classes)
+        size = f"{summary.image_size}×{summary.image_size}"
+        there.add_row(_named(found.path), _named(shortened(summary.dataset)), size, classes)
     prepared = there if stores else Text("nothing yet", style="dim")
     heads = [Text(text, style="bold") for text in ("What can be prepared", "Terms", "What is prepared")]
     return Group(heads[0], known, heads[1], terms, heads[2], prepared)

@@ -1,0 +1,50 @@
+"""`pamela prepare`: wrong usage is told from wrong data, and names of strangers are only shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["folder", "photos", "--class-split", "foo"], "--class-split 'foo'"),
+        (["folder", "photos", "--class-split", "50%,20%,20%"], "sums to 90.00%"),
+        (["folder", "photos", "--class-split", "1" + "0" * 400 + "%,16%,20%"], "--class-split '1000"),
+        (["folder", "photos", "--class-split", "1" * 5000 + ",1,1"], "--class-split '1111"),
+        (["folder", "photos", "--fit", "foo"], "crop or pad"),
+        (["folder", "photos", "--name", "a/b"], "--name 'a/b'"),
+        (["folder"], "pass a folder or archive"),
+        (["cifar-fs", "photos", "--name", "x"], "--name is for"),
+        (["cifar-fs", "photos", "--class-split", "1,1,1"], "--class-split is for"),
+        (["glyphs", "photos"], "leave out photos"),
+        (["cifar", "photos"], "did you mean"),
+    ],
+)
+def test_wrong_usage_exits_2(pamela, here: Path, arguments: list[str], part: str) -> None:
+    (here / "photos").mkdir()
+    message = pamela("prepare", *arguments).error(2, part)
+    assert len(message) < 500
+    assert not (here / "data").exists()
+
+
+def test_wrong_data_exits_1(pamela, here: Path) -> None:
+    (here / "photos").mkdir()
+    pamela("prepare", "folder", "photos").error(1, "no folders with images")
+
+
+def test_what_a_stranger_has_named_is_shown_as_it_is(pamela, own_world: Path) -> None:
+    path = own_world / "data" / "tiny.h5"
+    (own_world / "data" / "[b]odd.h5").write_bytes(b"")
+    with h5py.File(path, "r+") as file:
+        file.attrs["dataset"] = "[/x]\x1b[2J"
+    out = pamela("prepare", "--list").ok().out
+    assert r"[/x]\x1b[2J" in out and "\x1b[2J" not in out and "[b]odd.h5" in out.replace("\n", "")
+    out = pamela("prepare", "glyphs", "--verify", "--out", path).ok().out
+    assert r"[/x]\x1b[2J" in out and "\x1b[2J" not in out
+    found = json.loads(pamela("prepare", "--list", "--json").ok().out)["prepared"]
+    assert "[/x]\x1b[2J" in [entry.get("dataset") for entry in found]
