@@ -67,7 +67,7 @@ class ZipTree(Tree):
         """Open a member: in place where it is stored as it is, else unpacked to a temporary file."""
         info = self._checked(name)
         with readable(self.path, name):
-            if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & _ENCRYPTED:
+            if info.compress_type == zipfile.ZIP_STORED:
                 return self._window(info)
             with self._zip.open(info) as packed:
                 return self._unpacked.add(packed, where(self.path, name))
@@ -94,7 +94,9 @@ class ZipTree(Tree):
                 f"{where(self.path, name)} is compressed with {method}, which is not read; pack it again "
                 "with Deflate, the usual method of zip programs."
             )
-        stored = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & _ENCRYPTED
+        if info.flag_bits & _ENCRYPTED:
+            raise DataError(f"{where(self.path, name)} is encrypted; pack it again without a password.")
+        stored = info.compress_type == zipfile.ZIP_STORED
         if info.header_offset + info.compress_size > self._size or (
             stored and info.compress_size != info.file_size
         ):

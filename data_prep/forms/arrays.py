@@ -85,6 +85,13 @@ def is_images(value: object, side: int) -> bool:
     return len(value.shape) == 4 and value.shape[1:] == (side, side, 3)
 
 
+def length(value: object) -> int:
+    """Return how many labels or indices there are in a list or an array; 0 where it is neither."""
+    if isinstance(value, StoredArray):
+        return value.shape[0] if value.shape else 0
+    return len(value) if isinstance(value, list) else 0
+
+
 def whole_numbers(value: object) -> NDArray[np.int64] | None:
     """Return labels, a list or an array of whole numbers, as int64 (n,); None where they are none."""
     if isinstance(value, StoredArray):

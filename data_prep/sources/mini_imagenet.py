@@ -3,7 +3,7 @@
 from data_prep.archives import Tree, where
 from data_prep.errors import DataError
 from data_prep.forms import Collection, own_splits
-from data_prep.forms.arrays import is_images, whole_numbers
+from data_prep.forms.arrays import is_images, length, whole_numbers
 from data_prep.forms.class_folders import check_counts, find_split_folders
 from data_prep.forms.encoded import EncodedImages
 from data_prep.forms.listed import find_listed
@@ -41,6 +41,9 @@ def find_caches(tree: Tree) -> Collection | None:
             raise DataError(f"{where(tree.path, name)} has no images of 84 × 84 pixels in `image_data`.")
         if not isinstance(classes, dict):
             raise DataError(f"{where(tree.path, name)} has no dict as `class_dict`; get it again.")
+        # Before they are made into arrays: all classes may refer to the same long list.
+        if sum(map(length, classes.values())) > images.shape[0]:
+            raise DataError(f"{where(tree.path, name)} has more indices than images; get it again.")
         rows = {str(wnid): whole_numbers(indices) for wnid, indices in classes.items()}
         known = {wnid: own for wnid, own in rows.items() if own is not None and len(own)}
         if len(known) < len(rows) or any(

@@ -54,7 +54,7 @@ def changed_directory(path: Path, at: int, data: bytes) -> Path:
     return path
 
 
-METHOD, PACKED_SIZE, SIZE, PLACE = 10, 20, 24, 42
+FLAGS, METHOD, PACKED_SIZE, SIZE, PLACE = 8, 10, 20, 24, 42
 
 READS: dict[str, Callable[[Tree], object]] = {
     "read": lambda tree: tree.read("a.png"),
@@ -80,6 +80,13 @@ def test_other_compression_is_refused(tmp_path: Path, how: str, method: int, sai
     path = write_zip(tmp_path / "x.zip", {"a.png": b"image"})
     changed_directory(path, METHOD, struct.pack("<H", method))
     with open_tree(path) as tree, pytest.raises(DataError, match=rf"a\.png is compressed with {said},"):
+        READS[how](tree)
+
+
+@pytest.mark.parametrize("how", READS)
+def test_encrypted_members_are_refused(tmp_path: Path, how: str) -> None:
+    path = changed_directory(write_zip(tmp_path / "x.zip", {"a.png": b"image"}), FLAGS, b"\1")
+    with open_tree(path) as tree, pytest.raises(DataError, match=r"a\.png is encrypted; pack it again"):
         READS[how](tree)
 
 

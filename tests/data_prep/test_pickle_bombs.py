@@ -149,6 +149,14 @@ def test_labels_that_have_no_safe_hash_are_refused(tmp_path: Path) -> None:
         assert "no whole numbers in catname2label" in refusal("miniimagenet", tmp_path, {"f.pkl": data})
 
 
+def test_classes_that_share_their_indices_are_refused(tmp_path: Path) -> None:
+    """3,000 classes of 100,000 images each would take 2.4 GB."""
+    indices = b"](" + b"K\0" * 100_000 + b"eq\0"
+    classes = b"}(" + text(b"a") + indices + b"".join(text(b"%d" % n) + b"h\0" for n in range(3_000)) + b"u"
+    data = b"\x80\x02}(" + text(b"image_data") + image(84) + text(b"class_dict") + classes + b"u."
+    assert "more indices than images" in refusal("miniimagenet", tmp_path, {"f.pkl": data})
+
+
 def test_one_long_file_name_is_no_name_however_often(tmp_path: Path) -> None:
     rows = array(b"K\1M\x00\x0c", dtype(b"u1"), raw(bytes(3072)))
     names = b"(" + LINE + b"q\0" + b"h\0" * 60_000 + b"l"
