@@ -12,8 +12,9 @@ from pathlib import Path
 import pooch
 
 from data_prep.asking import PATIENCE
-from data_prep.errors import DataError
+from data_prep.errors import DataError, WrongUsage
 from data_prep.sources.remote import RemoteFiles
+from data_prep.store.atomic import atomic_path
 from data_prep.store.format import Progress, no_progress
 from data_prep.transfer import Transfer, TransferError
 
@@ -48,7 +49,7 @@ class DownloadOptions:
         mirrors = tuple(re.split(r"[,\s]+", named.strip())) if named.strip() else ()
         for address in mirrors:
             if not re.match(r"https?://[^/]", address):
-                raise DataError(f"The mirror {address!r} is no address that begins with http:// or https://.")
+                raise WrongUsage(f"The mirror {address!r} is no address that begins with http:// or https://.")
         return cls(cache, tuple(address.rstrip("/") + "/" for address in mirrors), offline)
 
 
@@ -92,7 +93,8 @@ def _is_there(path: Path, remote: RemoteFiles) -> bool:
     record = _record(path)
     known = remote.checksums[path.name]
     if known is None and record.exists():
-        known = record.read_text(encoding="utf-8")
+        text = record.read_text(encoding="utf-8", errors="replace")
+        known = text if re.fullmatch(r"sha256:[0-9a-f]{64}", text) else None
     if known is None:  # put there by hand: whoever did that vouches for it
         return True
     algorithm, _, digest = known.partition(":")
@@ -116,10 +118,11 @@ def _download(
             faults.append(f"{place}{name} ({error})")
             continue
         path = options.cache / remote.folder / name
+        if remote.checksums[name] is None:
+            with atomic_path(_record(path), failed=lambda _, error: error) as temporary:
+                temporary.write_text(f"sha256:{pooch.file_hash(str(arrived))}", encoding="utf-8")
         path.parent.mkdir(parents=True, exist_ok=True)
         arrived.replace(path)
-        if remote.checksums[name] is None:
-            _record(path).write_text(f"sha256:{pooch.file_hash(str(path))}", encoding="utf-8")
         return
     raise DataError(
         f"{dataset} could not be downloaded from {' or '.join(faults)}; try again later, name a --mirror, or "
@@ -132,7 +135,7 @@ def _retrieve(url: str, remote: RemoteFiles, name: str, options: DownloadOptions
     pooch.get_logger().setLevel(logging.WARNING)
     partial = options.cache / ".partial"
     known, stem = remote.checksums[name], f"{remote.folder}-{name}"
-    while True:
+    for last in (False, True):
         transfer = Transfer(
             partial / f"{stem}.part",
             lambda done, total: progress(f"download {name}", done, total),
@@ -144,10 +147,11 @@ def _retrieve(url: str, remote: RemoteFiles, name: str, options: DownloadOptions
         try:
             return Path(pooch.retrieve(url, known_hash=known, fname=stem, path=partial, downloader=transfer))
         except ValueError as error:  # pooch's word for a wrong checksum
-            if not transfer.resumed:  # parts of two files make neither: once more from the start
+            if last or not transfer.resumed:  # parts of two files make neither: once more from the start
                 raise TransferError(
                     f"the file is not the published one, whose checksum is {known}"
                 ) from error
+    raise AssertionError("the second time is the last")
 
 
 @contextmanager
