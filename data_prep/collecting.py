@@ -1,11 +1,12 @@
 """From what the user passed, or what can be downloaded, to the images of a dataset."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from data_prep.archives import FileTree, FolderTree, MountedTree, Tree, open_tree
-from data_prep.errors import DataError, WrongUsage
+from data_prep.errors import DataError, NoRoom, WrongUsage
 from data_prep.forms import Collection
 from data_prep.sources.base import Source
 from data_prep.sources.remote import REMOTE
@@ -33,7 +34,10 @@ def find_images(
 def _downloaded(
     dataset: Source, stack: ExitStack, offline: bool, mirror: str | None, progress: Progress | None
 ) -> Collection:
-    """Fetch the files of a dataset and open them; what is not the dataset does not stay in the cache."""
+    """Fetch the files of a dataset and open them; what is not the dataset does not stay in the cache.
+
+    Nothing is removed that cannot be fetched again (`offline`), nor for what is no fault of the files.
+    """
     from data_prep.download import DownloadOptions, discard, fetch  # noqa: PLC0415  loads in 0.3 s
 
     name = dataset.info.name
@@ -43,11 +47,24 @@ def _downloaded(
     try:
         return stack.enter_context(_opened(dataset, path))
     except DataError as error:
-        discard(remote, options)
+        if not _is_of_content(error):
+            raise
+        if not offline:
+            discard(remote, options)
         raise DataError(
             f"What was downloaded for {name} cannot be used ({str(error).rstrip('.')}); get it in another "
             f"way and pass it: `pamela prepare {name} SOURCE`."
         ) from error
+
+
+def _is_of_content(error: BaseException | None) -> bool:
+    """Whether an error is about what files hold, not about room, rights and devices."""
+    while error is not None:
+        of_system = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+        if of_system or isinstance(error, MemoryError):
+            return False
+        error = error.__cause__
+    return True
 
 
 @contextmanager
@@ -82,6 +99,8 @@ def _detect(dataset: Source, tree: Tree) -> tuple[Collection | None, DataError |
     for form in dataset.forms:
         try:
             found = form(tree)
+        except NoRoom:
+            raise
         except DataError as error:
             fault = fault or error
         else:

@@ -19,6 +19,10 @@ class WrongUsage(DataError):
     """The request makes no sense, whatever the data: commands end with the exit code of wrong usage."""
 
 
+class NoRoom(DataError):
+    """A temporary folder is full, which says nothing about the data."""
+
+
 def one_line(sentence: str) -> str:
     """Escape line feeds, control characters and lone surrogates, and bound the length."""
     if not sentence.isprintable():

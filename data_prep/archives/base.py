@@ -7,11 +7,11 @@ import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
-from data_prep.errors import DataError, shortened
+from data_prep.errors import DataError, NoRoom, shortened
 
 # Far above any image file, far below what would hurt.
 MAX_MEMBER_BYTES = 64 << 20
@@ -66,7 +66,8 @@ class Tree(ABC):
     def close(self) -> None:
         """Close what is open."""
         for file in self._opened:
-            file.close()
+            with suppress(OSError):  # a full temporary folder is said once
+                file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -164,7 +165,7 @@ def readable(path: Path, name: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _FULL:
-            raise DataError(
+            raise NoRoom(
                 f"{where(path, name)} could not be unpacked to the temporary folder {tempfile.gettempdir()} "
                 f"({error.strerror}); free some space there, or name another folder by TMPDIR."
             ) from error

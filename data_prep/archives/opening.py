@@ -8,7 +8,7 @@ from data_prep.archives.folder import FolderTree
 from data_prep.archives.single import FileTree
 from data_prep.archives.tars import TarTree, is_tar
 from data_prep.archives.zips import ZipTree
-from data_prep.errors import DataError
+from data_prep.errors import DataError, NoRoom
 
 
 class MountedTree(Tree):
@@ -70,6 +70,8 @@ class MountedTree(Tree):
     def _mount(self, path: Path) -> None:
         try:
             tree = _open_archive(path)
+        except NoRoom:
+            raise
         except DataError as error:
             self.faults[path.name] = error
         else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_prep.archives import Tree, lacking, where
 from data_prep.archives.base import MAX_MEMBER_BYTES, begins_with, check_size, readable
-from data_prep.errors import DataError
+from data_prep.errors import DataError, NoRoom
 from data_prep.forms.class_folders import Files
 
 _MAGIC = b"PAR1"
@@ -161,6 +161,8 @@ def read_tables(tree: Tree, image: str, label: str) -> Tables | None:
                 columns = set(table.schema_arrow.names)
             if {image, label} <= columns:
                 tables.add(name, table, label, size)
+        except NoRoom:
+            raise
         except DataError as error:
             tables.fault = tables.fault or error
     if tables.fault and not tables.labels:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.archives import Tree, lacking, where
-from data_prep.errors import DataError, shortened
+from data_prep.errors import DataError, NoRoom, shortened
 from data_prep.forms.arrays import ArrayImages, is_images, places_in, rows_by_label, whole_numbers
 from data_prep.pickles import looks_like_pickle, read_pickle
 from data_prep.stored_arrays import StoredArray
@@ -61,6 +61,8 @@ def _read_all(tree: Tree) -> Pickles:
         try:
             if looks_like_pickle(tree.head(name, 4)):
                 values[name] = read_pickle(tree, name)
+        except NoRoom:
+            raise
         except DataError as error:
             fault = fault or error
     return Pickles(values, fault)

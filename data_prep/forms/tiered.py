@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_prep.archives import Tree, lacking, where
 from data_prep.archives.base import begins_with, check_size, readable
 from data_prep.archives.zips import ZipTree
-from data_prep.errors import DataError, shortened
+from data_prep.errors import DataError, NoRoom, shortened
 from data_prep.forms import Collection
 from data_prep.forms.arrays import ArrayImages, is_images, places_in, rows_by_label, whole_numbers
 from data_prep.forms.class_folders import Files
@@ -108,6 +108,8 @@ def find_npz_arrays(tree: Tree, counts: Counts, side: int) -> Collection | None:
         try:
             if begins_with(tree, name, _ZIP) and (array := _open_npz(tree, name, side)) is not None:
                 arrays[name] = array
+        except NoRoom:
+            raise
         except DataError as error:  # of a stranger, perhaps
             fault = fault or error
     if not arrays:
