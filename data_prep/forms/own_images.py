@@ -73,7 +73,8 @@ class OwnImages:
         if unused:
             notes.append(f"{_number(unused, 'class', 'classes')} in no split: {_some(unused)}.")
         if self._broken:
-            notes.append(f"{len(self._broken)} of {self._total:,} images cannot be used and are left out.")
+            verb = "is" if len(self._broken) == 1 else "are"
+            notes.append(f"{len(self._broken)} of {self._total:,} images cannot be used and {verb} left out.")
         names = sorted(self._broken)
         notes += [str(self._broken[name]) for name in names[:_BROKEN_TO_NAME]]
         if len(names) > _BROKEN_TO_NAME:
