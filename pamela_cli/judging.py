@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.evaluation import NormSource, TaskScores, concatenate, evaluate
 from pamela_cli.engine.inner_loop import Learner
-from pamela_cli.engine.runner import Runner
+from pamela_cli.engine.runner import DoesNotFitError, Runner
 from pamela_cli.engine.tasks import Objective
 from pamela_cli.errors import PamelaError
 from pamela_cli.problem import Problem, TaskSet
@@ -30,11 +31,21 @@ def judge(
     batches = tasks.batches(2 * plan.workers * plan.judged_at_a_time)
     parts = []
     done = 0
-    for part in evaluate(learner, objective, batches, runner, steps, norm_stats, every_step):
-        parts.append(part)
-        done += len(part.final)
-        on_batch(done)
+    with saying_what_to_lower():
+        for part in evaluate(learner, objective, batches, runner, steps, norm_stats, every_step):
+            parts.append(part)
+            done += len(part.final)
+            on_batch(done)
     return concatenate(parts)
+
+
+@contextmanager
+def saying_what_to_lower() -> Iterator[None]:
+    """Turn the engine's word that a task does not fit into a sentence for the user."""
+    try:
+        yield
+    except DoesNotFitError as error:
+        raise PamelaError(f"{error}; lower --way, --shot, --query, --width or the image size.") from error
 
 
 def load_learner(folder: RunFolder, problem: Problem) -> Learner:

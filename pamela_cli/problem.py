@@ -123,6 +123,19 @@ class Problem:
             return Regression()
         return Classification(way or self.config.way or 0)
 
+    def task_shape(self) -> Tasks:
+        """One training task without content, to know its memory by."""
+        c = self.config
+        if self.store is None:
+            points = (c.shot, c.query)
+            support, query = (torch.empty(1, n, 1, dtype=self.dtype, device="meta") for n in points)
+            return Tasks(support, support, query, query)
+        image = (self.store.channels, self.store.image_size, self.store.image_size)
+        counts = [each * (c.way or 0) for each in (c.shot, c.query)]
+        x = [torch.empty(1, count, *image, dtype=self.dtype, device="meta") for count in counts]
+        y = [torch.empty(1, count, dtype=torch.int64, device="meta") for count in counts]
+        return Tasks(x[0], y[0], x[1], y[1])
+
     def training_tasks(self) -> EpisodeSource:
         """Tasks of the train split."""
         c = self.config

@@ -15,6 +15,7 @@ from pamela_cli.config import Config, Layer, flag, read_config_file, resolve
 from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
 from pamela_cli.engine.device import NoSuchDeviceError, choose_device
+from pamela_cli.engine.fitting import fit, free_bytes, graph_bytes
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.problem import Problem
@@ -48,7 +49,7 @@ def train(
     problem = Problem(config, store, device)
     for note in problem.check():
         console.warn(note)
-    plan = Plan.choose(device, config.meta_batch, convolutional=store is not None, cores=cores)
+    plan = _plan(problem, cores)
     folder = create_run(context.runs_dir, run, config, asdict(plan))
     console.say(f"run {folder.path} on {describe(device)}: {_headline(config)}")
     with StopRequest() as stop:
@@ -81,9 +82,9 @@ def resume(context: Context, run: str, device_name: str, figures: bool = True) -
         context.console.say(f"run {folder.path} is finished")
         return summary
     device = device_of(device_name)
-    plan = _recorded_plan(recorded, device) or Plan.choose(device, config.meta_batch, store is not None)
+    problem = Problem(config, store, device)
+    plan = _recorded_plan(recorded, device) or _plan(problem)
     with StopRequest() as stop:
-        problem = Problem(config, store, device)
         command = _resume_command(context, folder, store)
         training = Training(folder, problem, Runner(plan), context.console, stop, command)
         training.resume()
@@ -94,6 +95,14 @@ def resume(context: Context, run: str, device_name: str, figures: bool = True) -
         if figures:
             _draw(folder, config, context.console)
         return summary
+
+
+def _plan(problem: Problem, cores: int | None = None) -> Plan:
+    """The fastest plan that fits into the device's free memory."""
+    config, device = problem.config, problem.device
+    plan = Plan.choose(device, config.meta_batch, convolutional=problem.store is not None, cores=cores)
+    held = graph_bytes(problem.learner(), problem.objective(), problem.task_shape())
+    return fit(plan, config.steps or 0, *held, free_bytes(device))
 
 
 def _draw(folder: RunFolder, config: Config, console: Console) -> None:

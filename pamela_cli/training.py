@@ -21,7 +21,7 @@ from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.runner import Runner
 from pamela_cli.environment import record_environment
 from pamela_cli.errors import PamelaError
-from pamela_cli.judging import judge, load_learner
+from pamela_cli.judging import judge, load_learner, saying_what_to_lower
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.results import Protocol, result_record, score_text
 from pamela_cli.runs import RunFolder
@@ -43,7 +43,7 @@ class Progress:
     """How far a run is: with the tensors of a checkpoint, all that decides its further course.
 
     ``window`` holds the metrics of the steps since the last line; ``validated`` is the step of the
-    last validation; ``best`` its best record so far.
+    last validation; ``best`` its best record so far; ``lowered`` the plans taken when memory ran out.
     """
 
     step: int = 0
@@ -53,6 +53,7 @@ class Progress:
     best: dict[str, Any] | None = None
     window: list[list[float]] = field(default_factory=list)
     recent_skips: list[int] = field(default_factory=list)
+    lowered: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Training:
@@ -104,6 +105,7 @@ class Training:
         with (
             Tracker(self.folder, self.progress.step) as tracker,
             self.console.progress("training", self.config.iterations) as bar,
+            saying_what_to_lower(),
         ):
             self._train(source, validation, tracker, bar)
         return self._finish(validation)
@@ -115,11 +117,26 @@ class Training:
         for metrics in self.loop.run(source):
             self.progress.step = self.loop.step
             self._pending.append(metrics.stacked())
+            self._note_lowered_plan(bar)
             if self.loop.step % WINDOW == 0 or self.loop.step == self.config.iterations:
                 note = self._close_window(tracker)
             bar.update(self.loop.step, note)
             self._validate_when_due(validation, tracker, bar)
             self._save_when_due()
+
+    def _note_lowered_plan(self, bar: Bar) -> None:
+        """Say, and record for those who go on, that memory ran out and less is done at a time."""
+        for plan in self.runner.lowered:
+            self.progress.lowered.append({"step": self.loop.step, **asdict(plan)})
+            tasks = f"{plan.workers} × {plan.tasks_at_a_time} tasks at a time"
+            rebuilt = ", no graph kept" if plan.kept_updates == 0 else ""
+            bar.line(
+                f"step {self.loop.step:,}: memory ran out; going on with {tasks}{rebuilt}, which gives "
+                "the same within rounding"
+            )
+        if self.runner.lowered:
+            self.folder.write_config(self.config, asdict(self.runner.plan))
+            self.runner.lowered.clear()
 
     def _close_window(self, tracker: Tracker) -> str:
         """Sum up the steps since the last line; returns how training goes, for the bar."""
@@ -249,6 +266,7 @@ class Training:
             "seconds": seconds,
             "tasks_per_second": config.iterations * config.meta_batch / seconds,
             "skipped_steps": self.progress.skipped,
+            "lowered": self.progress.lowered,
             **records,
         }
         write_scores(self.folder.scores, stored)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pamela_cli.engine.inner_loop import Learner, inner_loop
-from pamela_cli.engine.runner import Runner
+from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Objective, Tasks
 
 NormSource = Literal["query", "support"]
@@ -53,11 +53,11 @@ def evaluate(
     with torch.no_grad():
         spread = learner.spread()
 
-    def judge(tasks: Tasks) -> tuple[Tensor, Tensor]:
+    def judge(tasks: Tasks, plan: Plan) -> tuple[Tensor, Tensor]:
         return adapt_and_judge(learner, objective, tasks, spread, steps, norm_stats, every_step)
 
     for batch in batches:
-        parts = runner.map(judge, batch, runner.plan.judged_at_a_time)
+        parts = runner.map(judge, batch, training=False)
         loss, score = (torch.cat([part[i] for part in parts]).double().cpu().numpy() for i in range(2))
         yield TaskScores(loss, score)
 

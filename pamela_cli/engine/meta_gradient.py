@@ -16,7 +16,7 @@ from torch import Tensor
 from pamela_cli.engine.backbones.base import LossGradient
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.layout import sum_in_order
-from pamela_cli.engine.runner import Runner
+from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Objective, Tasks
 
 
@@ -128,12 +128,11 @@ def mean_meta_gradient(learner: Learner, objective: Objective, tasks: Tasks, run
     """Meta-gradient of the mean query loss over the tasks, in the shapes of the learned θ, Q and P."""
     with torch.no_grad():
         spread = learner.spread()
-    plan = runner.plan
 
-    def compute(chunk: Tasks) -> MetaGradient:
+    def compute(chunk: Tasks, plan: Plan) -> MetaGradient:
         return meta_gradient(learner, objective, chunk, spread, plan.kept_updates)
 
-    parts = runner.map(compute, tasks, plan.tasks_at_a_time)
+    parts = runner.map(compute, tasks)
     theta, q, p = (sum_in_order([getattr(part, name) for part in parts]) for name in ("theta", "q", "p"))
     q, p = learner.rule.fold(q, p)
     loss, score = (torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "score"))

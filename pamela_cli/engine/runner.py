@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -50,26 +50,82 @@ class Plan:
         workers = min(cores, meta_batch)
         return cls(str(device), 1, 1, workers, threads=cores // workers)
 
+    def smaller(self, training: bool) -> Plan | None:
+        """The next plan that takes less memory, in training or without a meta-gradient; None: no such.
+
+        Fewer tasks at a time, then fewer workers, then no graph kept.
+        """
+        if training and self.tasks_at_a_time > 1:
+            return replace(self, tasks_at_a_time=-(-self.tasks_at_a_time // 2))
+        if not training and self.judged_at_a_time > 1:
+            return replace(self, judged_at_a_time=-(-self.judged_at_a_time // 2))
+        if self.workers > 1:
+            return replace(self, workers=self.workers // 2)
+        if training and self.kept_updates != 0:
+            return replace(self, kept_updates=0)
+        return None
+
 
 def available_cores() -> int:
     """CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class DoesNotFitError(Exception):
+    """Not even the smallest plan fits into memory: one sentence."""
+
+
 class Runner:
-    """Carries out a plan."""
+    """Carries out a plan, and takes a smaller one where memory does not suffice.
+
+    ``lowered`` are the plans it came to, in order; results of another plan are equal within rounding.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.lowered: list[Plan] = []
         self.device = torch.device(plan.device)
         torch.set_num_threads(plan.threads)
         if self.device.type == "cpu":
             keep_freed_memory()
-        self._pool = ThreadPoolExecutor(plan.workers) if plan.workers > 1 else None
+        self._pool = _pool(plan)
 
-    def map(self, function: Callable[[Tasks], Result], tasks: Tasks, at_a_time: int) -> list[Result]:
-        """``function`` of each chunk of ``at_a_time`` tasks, in order."""
-        chunks = list(tasks.chunks(at_a_time))
+    def map(
+        self, function: Callable[[Tasks, Plan], Result], tasks: Tasks, training: bool = True
+    ) -> list[Result]:
+        """``function`` of each chunk of tasks, in order; with a smaller plan, again, if out of memory."""
+        while True:
+            plan = self.plan
+            try:
+                return self._map(function, tasks, plan, training)
+            except RuntimeError as error:  # torch.OutOfMemoryError is one
+                if not _is_out_of_memory(error):
+                    raise
+                reason = str(error).splitlines()[0]
+            # Out of the except clause: the error holds on to the tensors that did not fit.
+            smaller = plan.smaller(training)
+            if smaller is None:
+                raise DoesNotFitError(
+                    f"a single task does not fit into the memory of {self.device} ({reason})"
+                )
+            self.plan, self._pool = smaller, _pool(smaller)
+            self.lowered.append(smaller)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _map(
+        self, function: Callable[[Tasks, Plan], Result], tasks: Tasks, plan: Plan, training: bool
+    ) -> list[Result]:
+        chunks = list(tasks.chunks(plan.tasks_at_a_time if training else plan.judged_at_a_time))
         if self._pool is None or len(chunks) == 1:
-            return [function(chunk) for chunk in chunks]
-        return list(self._pool.map(function, chunks))
+            return [function(chunk, plan) for chunk in chunks]
+        return list(self._pool.map(function, chunks, [plan] * len(chunks)))
+
+
+def _pool(plan: Plan) -> ThreadPoolExecutor | None:
+    return ThreadPoolExecutor(plan.workers) if plan.workers > 1 else None
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has an exception of its own; the CPU's allocator says it in words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,91 @@
+"""How much memory tasks take, and the plan that fits into what there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.runner import Plan
+from pamela_cli.engine.tasks import Objective, Tasks
+
+USED_SHARE = 0.8
+"""Share of the free memory that a plan may take; the rest is for what is not counted."""
+
+
+def graph_bytes(learner: Learner, objective: Objective, task: Tasks) -> tuple[int, int]:
+    """Bytes that the graph of one update of one task holds on to, and that of its query loss.
+
+    Found from shapes alone, on tensors without content; ``task`` is one task (T = 1).
+    """
+    shapes = learner.to(torch.device("meta"), learner.theta.dtype)
+    one = Tasks(*(t.to("meta") for t in (task.support_x, task.support_y, task.query_x, task.query_y)))
+    theta = shapes.theta[None]
+    second_order = not learner.rule.method.first_order
+    support, query = _Saved(), _Saved()
+    with torch.autograd.graph.saved_tensors_hooks(support.note, _given):
+        shapes.backbone.loss_gradient(objective, theta, one.support_x, one.support_y, second_order)
+    with torch.autograd.graph.saved_tensors_hooks(query.note, _given):
+        shapes.backbone.loss_gradient(objective, theta, one.query_x, one.query_y, differentiable=False)
+    return support.total, query.total
+
+
+class _Saved:
+    """Counts the bytes of the distinct tensors that autograd saves."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._seen: dict[int, Any] = {}
+
+    def note(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._seen:
+            # Kept, so that no later storage can have its address.
+            self._seen[storage._cdata] = storage
+            self.total += storage.nbytes()
+        return tensor
+
+
+def _given(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Free memory of a CUDA device, or of this machine (Linux); None where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def fit(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int | None) -> Plan:
+    """The plan with as many tasks at a time, and graphs kept, as memory allows.
+
+    Fewer tasks at a time on CUDA and fewer graphs kept before fewer workers on the CPU: that is the order of
+    what they cost. A plan for one task that keeps nothing comes back even where it will not fit.
+    """
+    if free is None:
+        return plan
+    budget = USED_SHARE * free
+
+    def needed(tasks: int, kept: int) -> float:
+        return tasks * (max(kept, 1) * update_bytes + 2 * query_bytes)
+
+    everything, tasks = updates, plan.tasks_at_a_time
+    while tasks > 1 and plan.workers * needed(tasks, everything) > budget:
+        tasks = -(-tasks // 2)
+    plan = replace(plan, tasks_at_a_time=tasks)
+    kept = everything
+    while kept and plan.workers * needed(tasks, kept) > budget:
+        kept -= 1
+    workers = plan.workers
+    while workers > 1 and workers * needed(tasks, kept) > budget:
+        workers -= 1
+    return replace(plan, kept_updates=None if kept == everything else kept, workers=workers)

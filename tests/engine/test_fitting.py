@@ -1,0 +1,139 @@
+"""Plans that fit into memory, and runs that go on with less when it runs out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from engine_support import image_tasks, make_learner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pamela_cli.engine.backbones import MLP, Conv4
+from pamela_cli.engine.evaluation import concatenate, evaluate
+from pamela_cli.engine.fitting import fit, free_bytes, graph_bytes
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
+from pamela_cli.engine.runner import DoesNotFitError, Plan, Runner
+from pamela_cli.engine.tasks import Classification, Regression, Tasks
+
+MIB = 1 << 20
+
+
+def plan(tasks: int = 4, workers: int = 1, kept: int | None = None) -> Plan:
+    return Plan("cpu", tasks, tasks, workers, threads=1, kept_updates=kept)
+
+
+class Hungry(Conv4):
+    """A network for which more than so many images at a time are too many."""
+
+    def __init__(self, most: int, word: str = "DefaultCPUAllocator: can't allocate memory") -> None:
+        super().__init__(3, 1, 16, 4)
+        self.most, self.word = most, word
+
+    def __call__(self, theta, x, stats=None):
+        if x.shape[0] * x.shape[1] > self.most:
+            raise RuntimeError(self.word)
+        return super().__call__(theta, x, stats)
+
+
+def test_with_enough_memory_nothing_changes() -> None:
+    assert fit(plan(), 5, MIB, MIB, 10**12) == plan()
+    assert fit(plan(), 5, MIB, MIB, None) == plan()
+
+
+def test_the_order_of_what_is_given_up() -> None:
+    # A task takes kept·1 + 2·1 MiB; of 100 MiB a plan may take 80.
+    def fitted(tasks: int, workers: int, updates: int, free: int = 100 * MIB) -> tuple[int, int, int | None]:
+        found = fit(plan(tasks, workers), updates, MIB, MIB, free)
+        return found.tasks_at_a_time, found.workers, found.kept_updates
+
+    assert fitted(16, 1, 8) == (8, 1, None)
+    assert fitted(1, 1, 98) == (1, 1, 78)
+    assert fitted(1, 8, 18) == (1, 8, 8)
+    assert fitted(1, 40, 18) == (1, 26, 0)
+    assert fitted(4, 4, 5, free=1) == (1, 1, 0)
+
+
+@given(
+    tasks=st.integers(1, 64),
+    workers=st.integers(1, 64),
+    updates=st.integers(1, 100),
+    sizes=st.tuples(st.integers(0, 10**10), st.integers(1, 10**10), st.integers(0, 10**12)),
+)
+def test_a_plan_never_grows_and_more_memory_never_shrinks_it(tasks, workers, updates, sizes) -> None:
+    update, query, free = sizes
+    one, more = (fit(plan(tasks, workers), updates, update, query, b) for b in (free, 2 * free))
+
+    def at_work(p: Plan) -> tuple[int, int, int]:
+        return p.tasks_at_a_time, updates if p.kept_updates is None else p.kept_updates, p.workers
+
+    assert all(1 <= a <= most for a, most in zip(at_work(one)[::2], (tasks, workers), strict=True))
+    assert at_work(one) <= at_work(more)
+
+
+def test_graphs_are_counted_from_shapes_alone() -> None:
+    task = image_tasks(1, 3, 2, 5)
+    counts = {}
+    for method, w in (("maml", None), ("fomaml", None)):
+        learner = make_learner(method, Conv4(3, 1, 16, 4), 3, w)
+        counts[method] = graph_bytes(learner, Classification(3), task)
+    second, first = counts["maml"], counts["fomaml"]
+    assert second[1] == first[1], "the query loss is differentiated once in both"
+    # The input of the first pool alone: 6 images of 4 × 16 × 16 numbers of 8 bytes.
+    assert second[0] > first[0] > 6 * 4 * 16 * 16 * 8
+    twice = graph_bytes(learner, Classification(3), image_tasks(1, 3, 4, 10))
+    assert 1.8 < twice[1] / first[1] < 2.1
+    assert graph_bytes(make_learner("q", MLP((1, 4, 1)), 3), Regression(), sine_task()) == (0, 0)
+
+
+def sine_task() -> Tasks:
+    x = torch.zeros(1, 3, 1, dtype=torch.float64)
+    return Tasks(x, x, x, x)
+
+
+def test_this_machine_has_free_memory() -> None:
+    free = free_bytes(torch.device("cpu"))
+    assert free is None or free > 16 * MIB
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_training_goes_on_with_less_and_gives_the_same(workers: int) -> None:
+    tasks = image_tasks(4, 3, 1, 2)
+    learner = make_learner("pamela", Hungry(10**9), 3, 1)
+    expected = mean_meta_gradient(learner, Classification(3), tasks, Runner(plan(4, workers)))
+    learner.backbone = Hungry(most=6)  # the query images of one task
+    runner = Runner(plan(4, workers))
+    found = mean_meta_gradient(learner, Classification(3), tasks, runner)
+    assert [p.tasks_at_a_time for p in runner.lowered] == [2, 1]
+    assert runner.plan == plan(4, workers).smaller(True).smaller(True)
+    for name in ("theta", "q", "p", "loss"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-12)
+
+
+def test_judging_goes_on_with_less() -> None:
+    tasks = image_tasks(4, 3, 1, 2)
+    learner = make_learner("pamela", Hungry(most=12), 3, 1)
+    runner = Runner(plan(4))
+    scores = concatenate(evaluate(learner, Classification(3), [tasks], runner, 3))
+    assert scores.final.shape == (4,)
+    assert (runner.plan.judged_at_a_time, runner.plan.tasks_at_a_time) == (2, 4)
+
+
+def test_what_never_fits_is_said_and_other_errors_are_not_hidden() -> None:
+    tasks = image_tasks(2, 3, 1, 2)
+    for most, word, kind, text in (
+        (1, "DefaultCPUAllocator: can't allocate memory", DoesNotFitError, "a single task does not fit"),
+        (1, "something else", RuntimeError, "something else"),
+    ):
+        learner = make_learner("q", Hungry(most, word), 2)
+        runner = Runner(plan(2, workers=2))
+        with pytest.raises(kind, match=text):
+            mean_meta_gradient(learner, Classification(3), tasks, runner)
+    assert runner.lowered == []
+
+
+def test_what_is_given_up_step_by_step() -> None:
+    at, seen = plan(4, workers=4), []
+    while (smaller := at.smaller(training=True)) is not None:
+        seen.append((smaller.tasks_at_a_time, smaller.workers, smaller.kept_updates))
+        at = smaller
+    assert seen == [(2, 4, None), (1, 4, None), (1, 2, None), (1, 1, None), (1, 1, 0)]
