@@ -36,7 +36,9 @@ def ablate(
             help="What to vary: the parts of the method, w, or n from 1 to --steps (10).",
         ),
     ] = "variant",
-    seeds: Annotated[str | None, typer.Option(help="Seeds of each cell, such as 0,1,2 (default: 0).")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="INT,…", help="Seeds of each cell, such as 0,1,2 (default: 0).")
+    ] = None,
     table: Annotated[
         bool, typer.Option("--table", help="Show all cells finished earlier in the same settings, too.")
     ] = False,
@@ -49,13 +51,17 @@ def ablate(
     ] = None,
     slurm: Annotated[
         str | None,
-        typer.Option(help="Train the cells as a Slurm array: timeout_min=240,slurm_partition=gpu."),
+        typer.Option(
+            metavar="KEY=VALUE,…",
+            help="Train the cells as a Slurm array: timeout_min=240,slurm_partition=gpu.",
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Settings in a TOML file; flags win over it, it wins over the recipe.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings in TOML; flags win over it, it wins over the recipe."),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, or several with commas: cuda:0,cuda:1.")
+        str, typer.Option(metavar="NAME,…", help="auto, cpu, cuda, or several with commas: cuda:0,cuda:1.")
     ] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw figures, of the cells and of the ablation.")] = True,
 ) -> None:

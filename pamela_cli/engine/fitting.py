@@ -60,9 +60,21 @@ def free_bytes(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return None
+    return min(free, _granted_bytes(free))
+
+
+def _granted_bytes(otherwise: int) -> int:
+    """What a container or a job scheduler lets this process take yet (control groups, version 2)."""
+    try:
+        own = Path("/proc/self/cgroup").read_text().split("0::/", 1)[1].splitlines()[0]
+        group = Path("/sys/fs/cgroup") / own
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, IndexError, ValueError):  # no such group, or "max": no limit
+        return otherwise
+    return max(limit - used, 0)
 
 
 def fit(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int | None) -> Plan:
