@@ -1,5 +1,6 @@
 # make demo   sets everything up, meta-trains PAMELA on the embedded letters, and tests it
 # make test   sets everything up, and passes the tests
+# make bench  compares the speed with other libraries, as docs/performance.md says
 #
 # PYTHON=python3.12 picks another interpreter, TORCH=torch==2.9.0 another PyTorch (any from 2.9 serves).
 
@@ -9,7 +10,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow lint setup clean
+.PHONY: demo test bench slow lint setup clean
 
 demo: $(VENV)/.installed
 	$(BIN)/pamela meta-train --way 5 --shot 1
@@ -19,6 +20,9 @@ test: $(VENV)/.tested
 
 slow: $(VENV)/.tested
 	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.benched
+	$(BIN)/python -m benchmarks engine
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check
@@ -36,6 +40,10 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/python -m pip install --editable ".[test]"
+	touch $@
+
+$(VENV)/.benched: $(VENV)/.installed
+	$(BIN)/python -m pip install --editable ".[bench]"
 	touch $@
 
 clean:

@@ -92,13 +92,13 @@ def child(order: str) -> None:
     tiny.train(tiny.tasks(1), runner)
     work = Work(case, runner.device)
     task = work.tasks(1)
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     work.train(task, runner)
-    peak = _resident("VmHWM")
+    peak = resident("VmHWM")
     print(json.dumps(None if before is None or peak is None else max(0, peak - before)))
 
 
-def _resident(field: str) -> int | None:
+def resident(field: str) -> int | None:
     """Bytes of this process in memory: now (VmRSS, Linux alone) or at the peak so far (VmHWM)."""
     with suppress(OSError):
         for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():

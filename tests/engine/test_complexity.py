@@ -236,7 +236,7 @@ def test_system_that_does_not_tell_gives_none(monkeypatch, tmp_path, capsys):
 def test_resource_limits_serve_where_there_is_no_proc(monkeypatch, tmp_path):
     pytest.importorskip("resource")
     monkeypatch.setattr(memory, "_STATUS", tmp_path / "none")
-    assert 10 * 2**20 < memory._resident("VmHWM") < 2**40
+    assert 10 * 2**20 < memory.resident("VmHWM") < 2**40
 
 
 @pytest.mark.parametrize(

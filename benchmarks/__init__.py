@@ -1,0 +1,1 @@
+"""Speed and memory, measured against other libraries on the same work: ``python -m benchmarks --help``."""

@@ -1,0 +1,217 @@
+"""Engines against each other: first that they compute the same, then how long it takes them in turns."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from benchmarks import child
+from benchmarks.engines import ENGINES, OURS, REFERENCE
+from benchmarks.machine import SIDE, MatrixRate
+from benchmarks.setting import Setting
+from pamela_cli.console import Console
+
+Row = dict[str, Any]
+Value = TypeVar("Value")
+
+SAME = 1e-8
+"""Largest relative difference from the reference in float64."""
+
+ROUNDING = 1e-2
+"""The same in float32, where a random network on random images is ill-conditioned; or ten times the least."""
+
+CHECKED_TASKS = 2
+SHORTEST = 0.2
+"""Seconds that one sample takes at least: shorter work is repeated within it."""
+
+
+class DifferentWorkError(Exception):
+    """An engine does not compute the same: one sentence."""
+
+
+class Process:
+    """A process of its own, in which functions of :mod:`benchmarks.child` are called."""
+
+    def __init__(self) -> None:
+        self._pool = _fresh_process()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def call(self, function: Callable[..., Value], *arguments: Any) -> Value:
+        """The function's result; what it raises, or RuntimeError if the process dies (the next is fresh)."""
+        try:
+            return self._pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            self._pool = _fresh_process()
+            raise RuntimeError("its process was killed, as systems do when memory is short") from error
+
+
+def _fresh_process() -> ProcessPoolExecutor:
+    # Spawned, not forked: threads and allocator settings of this process stay out of it.
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+
+@dataclass
+class Check:
+    """An engine's relative differences from plain PyTorch, or why there are none.
+
+    Of meta-gradient and test loss in float64, and of the meta-gradient in float32 from that in float64.
+    """
+
+    errors: dict[str, float] = field(default_factory=dict)
+    failed: str | None = None
+
+
+def check(names: list[str], setting: Setting, console: Console) -> dict[str, Check]:
+    """Compare the engines' results; :class:`DifferentWorkError` where they differ by more than rounding."""
+    exact = replace(setting, precision="float64", meta_batch=min(setting.meta_batch, CHECKED_TASKS))
+    found = {name: Check() for name in names}
+    with Process() as process, console.progress("the same gradient", len(names)) as bar:
+        wanted, loss = process.call(child.results, REFERENCE, exact)
+        for i, name in enumerate(names):
+            bar.update(i, name)
+            try:
+                gradient, test_loss = process.call(child.results, name, exact)
+                rounded, _ = process.call(child.results, name, replace(exact, precision="float32"))
+            except (RuntimeError, MemoryError) as error:
+                found[name].failed = _first_line(error)
+                continue
+            found[name].errors = {
+                "gradient_error": _difference(gradient, wanted),
+                "test_loss_error": abs(test_loss - loss) / abs(loss),
+                "gradient_error_float32": _difference(rounded, wanted),
+            }
+    _judge({name: each.errors for name, each in found.items() if not each.failed})
+    return found
+
+
+def _judge(found: dict[str, dict[str, float]]) -> None:
+    least = min((errors["gradient_error_float32"] for errors in found.values()), default=0.0)
+    limits = {"gradient_error": SAME, "test_loss_error": SAME}
+    limits["gradient_error_float32"] = max(ROUNDING, 10 * least)
+    for name, errors in found.items():
+        for what, limit in limits.items():
+            if not errors[what] <= limit:  # NaN is not either
+                raise DifferentWorkError(
+                    f"{name} does other work: {what} is {errors[what]:.1e}, above {limit:.0e}"
+                )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _difference(found: list[float], wanted: list[float]) -> float:
+    a, b = np.array(found), np.array(wanted)
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+@dataclass
+class _Runner:
+    """An engine in its process, and what was measured of it."""
+
+    name: str
+    process: Process
+    warmup: dict[str, float] = field(default_factory=dict)
+    samples: dict[str, list[float]] = field(default_factory=lambda: {"train": [], "test": []})
+    memory: int | None = None
+    failed: str | None = None
+
+    def attempt(self, work: Callable[[Setting], None], setting: Setting) -> None:
+        """Do it, unless it failed before; that one engine runs out of memory does not end the others."""
+        if self.failed is None:
+            try:
+                work(setting)
+            except (RuntimeError, MemoryError) as error:
+                self.failed = _first_line(error)
+
+    def start(self, setting: Setting) -> None:
+        """Load, and do all once: the warm-up, and the peak of memory."""
+        self.process.call(child.load, self.name, setting)
+        self.warmup["train"] = self.process.call(child.train, self.name, 1)
+        self.memory = self.process.call(child.peak_memory, self.name)
+        self.warmup["test"] = self.process.call(child.test, self.name, 1)
+
+    def sample(self, setting: Setting) -> None:
+        """One sample of training and of testing."""
+        for what, work in (("train", child.train), ("test", child.test)):
+            seconds = self.warmup[what] * setting.meta_batch / 1000
+            times = max(1, math.ceil(SHORTEST / seconds))
+            self.samples[what].append(self.process.call(work, self.name, times))
+
+
+def compare(checks: dict[str, Check], setting: Setting, repetitions: int, console: Console) -> list[Row]:
+    """Time the engines that were checked, in turns; a row for each."""
+    rate = MatrixRate(setting.device)
+    with _runners(checks) as runners, console.progress("timing", (1 + repetitions) * len(checks)) as bar:
+        for turn in range(1 + repetitions):
+            rate.measure()
+            for i, runner in enumerate(runners):
+                bar.update(turn * len(runners) + i, runner.name)
+                runner.attempt(runner.sample if turn else runner.start, setting)
+    ours = next((runner for runner in runners if runner.name == OURS and not runner.failed), None)
+    return [_row(runner, setting, ours, rate, checks[runner.name].errors) for runner in runners]
+
+
+@contextmanager
+def _runners(checks: dict[str, Check]) -> Iterator[list[_Runner]]:
+    with ExitStack() as stack:
+        yield [
+            _Runner(name, stack.enter_context(Process()), failed=each.failed) for name, each in checks.items()
+        ]
+
+
+def _row(
+    runner: _Runner, setting: Setting, ours: _Runner | None, rate: MatrixRate, errors: dict[str, float]
+) -> Row:
+    entry = ENGINES[runner.name]
+    row: Row = {
+        **asdict(setting),
+        "engine": runner.name,
+        "title": entry.title,
+        "version": entry.version if entry.distribution else torch.__version__,
+        "peer": entry.peer,
+        "failed": runner.failed,
+        **errors,
+        "peak_memory_bytes": runner.memory,
+        "matrix_side": SIDE,
+        "matrix_flops_per_second": float(np.median(rate.samples)),
+    }
+    flops = setting.flops() or (None, None)
+    for what, count in zip(("train", "test"), flops, strict=True):
+        row |= _times(what, runner, ours)
+        limit = None if count is None else 1000 * count / row["matrix_flops_per_second"]
+        median = row[f"{what}_ms"]
+        row |= {
+            f"{what}_flops": count,
+            f"{what}_limit_ms": limit,
+            f"{what}_share_of_limit": None if limit is None or median is None else limit / median,
+        }
+    return row
+
+
+def _times(what: str, runner: _Runner, ours: _Runner | None) -> Row:
+    """Median and interquartile range, and how many times the time of this project's MAML, round by round."""
+    samples = runner.samples[what]
+    row: Row = {f"{what}_ms_samples": samples, f"{what}_ms_warmup": runner.warmup.get(what)}
+    row |= {f"{what}_ms": None, f"{what}_ms_spread": None}
+    if samples:
+        low, median, high = np.percentile(samples, (25, 50, 75)).tolist()
+        row |= {f"{what}_ms": median, f"{what}_ms_spread": high - low}
+    ratio = None
+    if ours is not None and len(samples) == len(ours.samples[what]) > 0:
+        ratio = float(np.median(np.array(samples) / np.array(ours.samples[what])))
+    return row | {f"{what}_times_ours": ratio}

@@ -1,0 +1,61 @@
+"""What the machine can do at most, and what it is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from benchmarks.engines import ENGINES
+from pamela_cli.engine.runner import available_cores
+from pamela_cli.environment import current_environment
+
+SIDE = 2048
+"""Of the matrices: large enough that nothing but the arithmetic counts."""
+
+
+class MatrixRate:
+    """Floating-point operations a second of a float32 matrix product: the limit for everything else.
+
+    On a GPU with the rounding that PyTorch lets convolutions use there (TF32).
+    """
+
+    def __init__(self, device: str, side: int = SIDE) -> None:
+        self.device, self.side = torch.device(device), side
+        self._a = torch.randn(side, side, device=device)
+        self.samples: list[float] = []
+        self._take()  # a warm-up
+
+    def measure(self) -> None:
+        """Take one sample, on all cores."""
+        self.samples.append(self._take())
+
+    def _take(self) -> float:
+        threads, tf32 = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+        torch.set_num_threads(available_cores())
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+        try:
+            synchronise(self.device)
+            start = time.perf_counter()
+            torch.mm(self._a, self._a)
+            synchronise(self.device)
+            return 2 * self.side**3 / (time.perf_counter() - start)
+        finally:
+            torch.set_num_threads(threads)
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a GPU has done all it was told to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Hardware and versions, those of the other libraries included (None: not installed)."""
+    found = current_environment(0, torch.device(device))
+    del found["from_step"]
+    names = dict.fromkeys(entry.distribution for entry in ENGINES.values() if entry.distribution)
+    versions = {entry.distribution: entry.version for entry in ENGINES.values()}
+    return {**found, "peers": {name: versions[name] for name in names}}

@@ -1,0 +1,42 @@
+"""This project's engine, as the benchmarks call it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.setting import Setting
+from pamela_cli.engine.evaluation import evaluate
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
+from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.tasks import Tasks
+
+
+class Pamela:
+    """A method on the engine, by the plan that a run would choose.
+
+    ``kept_updates`` is the plan's: 0 builds every update again on the way back.
+    """
+
+    def __init__(self, setting: Setting, method: str, kept_updates: int | None = None) -> None:
+        self._learner, self._objective = setting.learner(method), setting.objective
+        plan = Plan.choose(torch.device(setting.device), setting.meta_batch, setting.convolutional)
+        self._runner = Runner(replace(plan, kept_updates=kept_updates))
+
+    def meta_gradient(self, tasks: Tasks) -> Tensor:
+        """Towards θ; those towards Q and P are computed too, where the method has them."""
+        return mean_meta_gradient(self._learner, self._objective, tasks, self._runner).theta
+
+    def test(self, tasks: Tasks) -> float:
+        """Judged after the last update alone."""
+        steps = self._learner.rule.steps
+        (scores,) = evaluate(self._learner, self._objective, [tasks], self._runner, steps, every_step=False)
+        return float(scores.loss.mean())
+
+
+maml = partial(Pamela, method="maml")
+maml_rebuilt = partial(Pamela, method="maml", kept_updates=0)
+pamela = partial(Pamela, method="pamela")
