@@ -57,20 +57,22 @@ def lines(rows: list[Row], along: str, stem: Path) -> Path:
         panels = figure.subplots(1, len(PANELS))
         for axes, (key, (label, unit)) in zip(panels, PANELS.items(), strict=True):
             for i, engine in enumerate(dict.fromkeys(row["engine"] for row in rows)):
-                found = [row for row in rows if row["engine"] == engine and row[key] is not None]
+                # A logarithmic axis has no place for memory that did not grow, either.
+                found = [row for row in rows if row["engine"] == engine and row[key]]
                 x, y = [row[along] for row in found], [row[key] / unit for row in found]
                 title = next(row["title"] for row in rows if row["engine"] == engine)
                 axes.plot(x, y, marker=MARKERS[i % 7], color=COLOURS[i % 7], markersize=4, label=title,
                           linestyle="--" if i >= len(COLOURS) else "-")  # fmt: skip
             axes.set_xlabel(along.replace("_", " "))
             axes.set_ylabel(label)
-            _logarithmic(axes, sorted({row[along] for row in rows}))
+            if any(row[key] for row in rows):
+                plain_log_axis(axes)
+            _name_values(axes, list(dict.fromkeys(row[along] for row in rows)))
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
         return save(figure, stem, *_numbers(rows))
 
 
-def _logarithmic(axes: Axes, values: list[Any]) -> None:
-    plain_log_axis(axes)
+def _name_values(axes: Axes, values: list[Any]) -> None:
     if not isinstance(values[0], str):
         axes.set_xscale("log")
         axes.set_xticks(values, [str(value) for value in values])

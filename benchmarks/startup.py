@@ -18,10 +18,11 @@ TARGETS = {"pamela --help": 0.4, "pamela meta-train to its first step": 5.0}
 PYTHON = [sys.executable, "-W", "ignore"]
 PAMELA = [*PYTHON, "-m", "pamela_cli"]
 LONGEST = 600
+WARMUPS = 1
 
 
 def measure(folder: Path, mebibytes: int, repetitions: int) -> list[Measure]:
-    """Each in a fresh process, in turns, after one warm-up; files come from the system's cache."""
+    """Each in a fresh process, in turns, after a warm-up; files come from the system's cache."""
     path = folder / "random.h5"
     store.write(path, mebibytes)
     runs = (folder / f"run{turn}" for turn in itertools.count())
@@ -32,10 +33,10 @@ def measure(folder: Path, mebibytes: int, repetitions: int) -> list[Measure]:
         "pamela meta-train to its first step": lambda: first_step(path, next(runs)),
     }
     samples: dict[str, list[float]] = {what: [] for what in works}
-    for turn in range(1 + repetitions):
+    for turn in range(WARMUPS + repetitions):
         for what, work in works.items():
             taken = work()
-            if turn > 0:
+            if turn >= WARMUPS:
                 samples[what].append(taken)
     return [Measure.of(what, taken, "s", TARGETS.get(what)) for what, taken in samples.items()]
 

@@ -53,7 +53,7 @@ def setting_title(row: Row) -> str:
 
 def _table(rows: list[Row]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    names = ("engine", "train\nms", "×", "of\nlimit", "test\nms", "×", "of\nlimit", "peak\nMiB", "error")
+    names = ("engine", "train\nms", "×", "of\nlimit", "test\nms", "×", "peak\nMiB", "error")
     for i, name in enumerate(names):
         table.add_column(name, justify="right" if i else "left", vertical="bottom", no_wrap=True)
     for row in rows:
@@ -63,7 +63,8 @@ def _table(rows: list[Row]) -> Table:
             spread = row[f"{what}_ms_spread"]
             cells.append("" if median is None else f"{digits(median)} ({digits(spread)})")
             cells.append("" if times is None else f"{times:.2f}")
-            cells.append("" if share is None else f"{100 * share:.0f} %")
+            if what == "train":
+                cells.append("" if share is None else f"{100 * share:.0f} %")
         memory = row["peak_memory_bytes"]
         cells.append("?" if memory is None else f"{memory / 2**20:,.0f}")
         cells.append(f"{row['gradient_error']:.0e}" if "gradient_error" in row else "")
