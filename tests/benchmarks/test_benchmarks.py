@@ -1,4 +1,4 @@
-"""Each benchmark runs, and says what it measured; that the work compared is the same work is its first result."""
+"""Each benchmark runs and says what it measured; that all engines do the same work is its first result."""
 
 from __future__ import annotations
 
