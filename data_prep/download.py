@@ -49,7 +49,9 @@ class DownloadOptions:
         mirrors = tuple(re.split(r"[,\s]+", named.strip())) if named.strip() else ()
         for address in mirrors:
             if not re.match(r"https?://[^/]", address):
-                raise WrongUsage(f"The mirror {address!r} is no address that begins with http:// or https://.")
+                raise WrongUsage(
+                    f"The mirror {address!r} is no address that begins with http:// or https://."
+                )
         return cls(cache, tuple(address.rstrip("/") + "/" for address in mirrors), offline)
 
 
