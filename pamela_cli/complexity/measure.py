@@ -13,7 +13,8 @@ from pamela_cli.complexity.cases import Case, Work, count_flops
 from pamela_cli.complexity.memory import peak_memories
 from pamela_cli.complexity.timing import time_cases
 from pamela_cli.console import Console
-from pamela_cli.engine.runner import Plan
+from pamela_cli.engine.fitting import fit, free_bytes, graph_bytes
+from pamela_cli.engine.runner import DoesNotFitError, Plan
 from pamela_cli.environment import current_environment
 from pamela_cli.errors import PamelaError
 from pamela_cli.report.paper import TABLE_1, TABLE_1_UNSAID
@@ -28,7 +29,7 @@ def measure(cases: list[Case], device: torch.device, repetitions: int, console: 
     :class:`PamelaError` where memory is short.
     """
     config = cases[0].config
-    plan = Plan.choose(device, config.meta_batch, convolutional=True)
+    plan = _plan(cases, device)
     environment = current_environment(0, device)
     del environment["from_step"]
     with _enough_memory(plan.device):
@@ -37,7 +38,9 @@ def measure(cases: list[Case], device: torch.device, repetitions: int, console: 
             for peak in peak_memories(cases, plan):
                 memory.append(peak)
                 bar.update(len(memory))
-        training, testing = time_cases(cases, plan, repetitions, console)
+        training, testing, lowered = time_cases(cases, plan, repetitions, console)
+    if lowered:
+        console.warn("memory ran short while times were taken: not all are of the same plan.")
     rows = [
         _counts(case, plan)
         | clock.record("train")
@@ -52,10 +55,22 @@ def measure(cases: list[Case], device: torch.device, repetitions: int, console: 
         "train_tasks_per_repetition": training[0].tasks,
         "test_tasks_per_repetition": testing[config.method].tasks,
         "plan": asdict(plan),
+        "lowered": [asdict(smaller) for smaller in lowered],
         "environment": environment,
         "paper_does_not_tell": TABLE_1_UNSAID,
         "rows": rows,
     }
+
+
+def _plan(cases: list[Case], device: torch.device) -> Plan:
+    """The plan by which training would compute the case that takes the most memory; all rows share it."""
+    plan = Plan.choose(device, cases[0].config.meta_batch, convolutional=True)
+    demands = []
+    for case in cases:
+        work = Work(case, torch.device("meta"))
+        demands.append((work.steps, *graph_bytes(work.learner, work.objective, work.tasks(1))))
+    heaviest = max(demands, key=lambda demand: demand[0] * demand[1] + demand[2])
+    return fit(plan, *heaviest, free_bytes(device))
 
 
 def _counts(case: Case, plan: Plan) -> dict[str, Any]:
@@ -90,9 +105,10 @@ def _paper(case: Case) -> dict[str, Any] | None:
 def _enough_memory(device: str) -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:
-        # On a CUDA device it has a type of its own, on the CPU only its words.
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+    except (DoesNotFitError, RuntimeError) as error:
+        # Where the images do not fit, PyTorch says so itself: by a type of its own on CUDA, else in words.
+        known = (DoesNotFitError, torch.OutOfMemoryError)
+        if not isinstance(error, known) and "can't allocate memory" not in str(error):
             raise
         raise PamelaError(
             f"{device} has not enough memory for these tasks; lower --image-size, --way, --shot, --query, "

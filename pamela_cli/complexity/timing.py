@@ -51,10 +51,11 @@ class Clock:
 
 def time_cases(
     cases: list[Case], plan: Plan, repetitions: int, console: Console
-) -> tuple[list[Clock], dict[str, Clock]]:
+) -> tuple[list[Clock], dict[str, Clock], list[Plan]]:
     """Time training of each case, and testing of each method: testing knows no order.
 
-    As many tasks are taken at once as the plan has at work at a time.
+    As many tasks are taken at once as the plan has at work at a time. The plans returned are the smaller
+    ones that were taken when memory ran short: none, as a rule.
     """
     device, runner = torch.device(plan.device), Runner(plan)
     works = [Work(case, device) for case in cases]
@@ -68,7 +69,7 @@ def time_cases(
         training.append(Clock(f"{name} training, {case.order} order", len(train_tasks), train))
         testing.setdefault(name, Clock(f"{name} testing", len(test_tasks), test))
     _take_rounds([*training, *testing.values()], device, repetitions, console)
-    return training, testing
+    return training, testing, runner.lowered
 
 
 def _take_rounds(clocks: list[Clock], device: torch.device, repetitions: int, console: Console) -> None:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from pamela_cli.complexity import measure as measuring
-from pamela_cli.complexity import memory, timing
+from pamela_cli.complexity import timing
 from pamela_cli.complexity.cases import Case, Work, count_flops, make_cases
 from pamela_cli.complexity.measure import measure
 from pamela_cli.console import Console
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.runner import Plan, Runner
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import UsageError
 from pamela_cli.methods import COMPARED, METHODS
 
 CPU = torch.device("cpu")
@@ -197,68 +197,11 @@ def test_rounds_take_the_rows_in_turn(monkeypatch, capsys):
     monkeypatch.setattr(Work, "test", lambda self, tasks, runner: order.append(f"test{len(tasks)}"))
     plan = Plan("cpu", tasks_at_a_time=2, judged_at_a_time=1, workers=3, threads=1)
     cases = make_cases(["maml", "q"], SMALL)
-    training, testing = timing.time_cases(cases, plan, 2, Console())
+    training, testing, lowered = timing.time_cases(cases, plan, 2, Console())
     assert order == [*["train6"] * 4, *["test3"] * 2] * 3
+    assert lowered == []
     assert [len(clock.samples) for clock in (*training, *testing.values())] == [2] * 6
     assert "warm-up round" in capsys.readouterr().err
-
-
-# --- memory ------------------------------------------------------------------------------------------
-
-
-def test_peak_memory_is_that_of_a_task():
-    settings = {"image_size": 48, "channels": 3, "width": 32}
-    found = list(memory.peak_memories(make_cases(["maml"], settings), Plan("cpu", 1, 1, 2, 1)))
-    if found == [None, None]:
-        pytest.skip("this system does not tell")
-    second, first = found
-    # The first block's outputs of convolution and batch norm are kept for the 75 queries.
-    least = 2 * 75 * 32 * 48 * 48 * 4
-    assert least < first < 10 * least
-    assert first < second < 10 * least
-
-
-def test_failing_process_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(memory, "_CHILD", "raise MemoryError('no room')")
-    with pytest.raises(PamelaError, match=r"a training task of q cannot .*MemoryError: no room.*--width"):
-        list(memory.peak_memories(make_cases(["q"], SMALL), PLAN))
-
-
-def test_system_that_does_not_tell_gives_none(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(memory, "_STATUS", tmp_path / "none")
-    monkeypatch.setitem(memory.sys.modules, "resource", None)
-    case = make_cases(["maml"], SMALL)[0]
-    order = {"config": memory.asdict(case.config), "order": "second", "plan": memory.asdict(PLAN)}
-    memory.child(memory.json.dumps(order))
-    assert capsys.readouterr().out == "null\n"
-
-
-def test_resource_limits_serve_where_there_is_no_proc(monkeypatch, tmp_path):
-    pytest.importorskip("resource")
-    monkeypatch.setattr(memory, "_STATUS", tmp_path / "none")
-    assert 10 * 2**20 < memory.resident("VmHWM") < 2**40
-
-
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 3 bytes")]
-)
-def test_short_memory_is_one_sentence(monkeypatch, error):
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(measuring, "peak_memories", lambda cases, plan: [None] * len(cases))
-    monkeypatch.setattr(measuring, "time_cases", fail)
-    with pytest.raises(PamelaError, match=r"cpu has not enough memory .*--image-size"):
-        measure(make_cases(["maml"], SMALL), CPU, 2, Console(quiet=True))
-
-
-def test_other_faults_are_not_called_short_memory(monkeypatch):
-    def fail(*_):
-        raise RuntimeError("something else")
-
-    monkeypatch.setattr(measuring, "peak_memories", fail)
-    with pytest.raises(RuntimeError, match="something else"):
-        measure(make_cases(["maml"], SMALL), CPU, 2, Console(quiet=True))
 
 
 # --- the document ------------------------------------------------------------------------------------
