@@ -31,7 +31,7 @@ class Measure:
     def of(cls, document: Document) -> Measure:
         """Squared error for sine waves, accuracy in percent for images."""
         if document["way"] is None:
-            return cls("mse", "test MSE", "gain over MAML [MSE]", 1)
+            return cls("mse", "test MSE", "gain over MAML [drop in MSE]", 1)
         return cls("accuracy", "test accuracy [%]", "gain over MAML [percentage points]", 100)
 
 
@@ -61,7 +61,8 @@ def dissection(document: Document, stem: Path, title: str) -> Path:
         gain.set_xlabel(measure.gain_label)
         for axes in (score, gain):
             axes.grid(axis="y", visible=False)
-        figure.suptitle(title, fontsize=9)
+        ticks = "; ticks: single seeds" if len(document["seeds"]) > 1 else ""
+        figure.suptitle(f"{title} (95 % intervals over tasks{ticks})", fontsize=9)
         keys = ["label", "steps", measure.key, "ci95", "gain", "gain_ci95"]
         return save(figure, stem, keys, [[row[key] for key in keys] for row in rows])
 

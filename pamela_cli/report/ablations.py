@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
@@ -19,9 +20,11 @@ Document = dict[str, Any]
 def ablation_table(document: Document) -> Group:
     """The table for the terminal."""
     headings, lines = _cells(document)
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for i, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if i == 0 else "right")
+        # Long headings break, numbers do not: the widest table fits into 80 columns.
+        name = heading.replace(" over ", "\nover ").replace(" of ", "\nof ").replace("'s ", "'s\n")
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
     for line in lines:
         table.add_row(*line)
     return titled(title(document), table, notes(document))
@@ -40,8 +43,8 @@ def notes(document: Document) -> str:
     seed_text = f"seed{'s' * several} {seeds}" + (" (a task counts once, by its mean)" if several else "")
     budget = f"{document['iterations']:,} iterations" if document["iterations"] else "several budgets"
     text = (
-        f"{budget} in every cell, {seed_text}; {document['tasks']:,} test tasks, the same for all; "
-        f"{norm_stats_text(document)}. Intervals are of 95 %; gains are task by task."
+        f"n inner updates; {budget} in every cell, {seed_text}; "
+        f"{document['tasks']:,} test tasks, the same for all; {norm_stats_text(document)}. Intervals are of 95 %; gains are task by task."
     )
     if any(row["status"] == "equal" for row in document["rows"]):
         text += " = +Q: no connection to make, not trained."
@@ -58,7 +61,7 @@ def _cells(document: Document) -> tuple[list[str], list[list[str]]]:
     unit = "" if sine else " [%]"
     columns: list[tuple[str, Callable[[Document], str]]] = [
         ("variant", lambda row: row["label"]),
-        ("updates", lambda row: str(row["steps"])),
+        ("n", lambda row: str(row["steps"])),
     ]
     if document["iterations"] is None:
         columns.append(("iterations", lambda row: f"{row['iterations']:,}"))

@@ -238,7 +238,7 @@ def test_the_papers_gains_stand_beside_its_setting_only(tmp_path: Path) -> None:
 def test_markdown(made: dict) -> None:
     lines = as_markdown(made).splitlines()
     assert lines[0] == "**Ablation on sine, 1-shot**"
-    assert lines[2] == "| variant | updates | MSE | spread of seeds | gain over MAML | gain over +Q |"
+    assert lines[2] == "| variant | n | MSE | spread of seeds | gain over MAML | gain over +Q |"
     assert lines[3] == "| :-- | --: | --: | --: | --: | --: |"
     assert lines[6] == "| +Q+P² | 5 | 2.5000 ± 1.9600 | 2.1213 | +4.5000 ± 1.9600 | +1.0000 ± 0.9800 |"
     assert lines[7] == "| +Q+P⁵ | 5 | = +Q |  |  |  |"
