@@ -44,7 +44,8 @@ def notes(document: Document) -> str:
     budget = f"{document['iterations']:,} iterations" if document["iterations"] else "several budgets"
     text = (
         f"n inner updates; {budget} in every cell, {seed_text}; "
-        f"{document['tasks']:,} test tasks, the same for all; {norm_stats_text(document)}. Intervals are of 95 %; gains are task by task."
+        f"{document['tasks']:,} test tasks, the same for all; {norm_stats_text(document)}. "
+        "Intervals are of 95 %; gains are task by task."
     )
     if any(row["status"] == "equal" for row in document["rows"]):
         text += " = +Q: no connection to make, not trained."
