@@ -257,7 +257,7 @@ class Training:
             stored[split] = StoredScores(task_set_name(self.config, protocol, tasks), scores)
             records[split] = result_record(self.folder.name, self.config, protocol, tasks, scores)
         config, seconds = self.config, self.progress.seconds
-        summary = {
+        summary: dict[str, Any] = {
             "run": self.folder.name,
             "method": config.method,
             "dataset": config.dataset,
@@ -266,9 +266,10 @@ class Training:
             "seconds": seconds,
             "tasks_per_second": config.iterations * config.meta_batch / seconds,
             "skipped_steps": self.progress.skipped,
-            "lowered": self.progress.lowered,
             **records,
         }
+        if self.progress.lowered:
+            summary["lowered"] = self.progress.lowered
         write_scores(self.folder.scores, stored)
         self.folder.write_summary(summary)
         return summary

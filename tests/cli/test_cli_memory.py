@@ -1,0 +1,50 @@
+"""Memory that runs out during training: less is done at a time, and the result says so."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from cli_support import QUICK_TINY, nameless_summary, write_tiny_store
+
+from pamela_cli.engine.backbones import Conv4
+
+
+def test_the_run_goes_on_with_less_and_says_so(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tiny_store(here / "data" / "tiny.h5")
+    pamela(*QUICK_TINY, "--run", "whole", "-q").ok()
+    calls = 0
+    network = Conv4.__call__
+
+    def once_too_large(self, *arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+        return network(self, *arguments, **options)
+
+    monkeypatch.setattr(Conv4, "__call__", once_too_large)
+    result = pamela(*QUICK_TINY, "--run", "short", "--json").ok()
+    (lowered,) = result.document["lowered"]
+    assert lowered["step"] == 1
+    assert "step 1: memory ran out; going on with" in result.err
+    plan = tomllib.loads((here / "runs" / "short" / "config.toml").read_text())["plan"]
+    assert {key: lowered[key] for key in plan} == plan
+    short = nameless_summary(here / "runs" / "short")
+    del short["lowered"]
+    # On the CPU the plan's workers and the graphs kept leave the bits alone.
+    assert short == nameless_summary(here / "runs" / "whole")
+
+
+def test_what_never_fits_ends_in_one_sentence(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tiny_store(here / "data" / "tiny.h5")
+
+    def too_large(self, theta, x, stats=None):
+        if x.is_meta:
+            return network(self, theta, x, stats)
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    network = Conv4.__call__
+    monkeypatch.setattr(Conv4, "__call__", too_large)
+    pamela(*QUICK_TINY, "-q").error(1, "a single task does not fit", "lower --way, --shot")
