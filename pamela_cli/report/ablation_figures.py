@@ -162,6 +162,7 @@ def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path,
             rows += [[label, shot, *pair] for shot, pair in line.items()]
         axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
         axes.grid(axis="x", visible=False)
+        axes.set_axisbelow(True)
         axes.set_xlabel("support points K" if measure.key == "mse" else "shots")
         axes.set_ylabel(f"{measure.label} (95 % interval)")
         axes.set_title(f"{document['dataset']}, {document['tasks']:,} test tasks", fontsize=9)
