@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import fields
-from importlib.resources import files
 
 import pytest
 import tomli_w
@@ -20,17 +19,9 @@ from pamela_cli.config import (
     resolve,
     setting_type,
 )
-from pamela_cli.datasets import recipe
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import METHODS
 
-
-def toml_names(folder) -> list[str]:
-    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.is_file())
-
-
-RECIPES = toml_names(files("pamela_cli") / "recipes")
-ABLATIONS = toml_names(files("pamela_cli") / "recipes" / "ablation")
 BOUNDED = [name for name, item in SETTINGS.items() if {"low", "above", "high"} & set(item.metadata)]
 CHOICES = [name for name, item in SETTINGS.items() if "choices" in item.metadata]
 
@@ -241,52 +232,7 @@ def test_sine_waves_have_no_classes():
     assert settled(dataset="omniglot").way == 5
 
 
-# --- recipes and files --------------------------------------------------------------------------------
-
-
-def test_there_is_a_recipe_for_each_published_dataset():
-    wanted = {"sine", "glyphs", "omniglot", "cifar-fs", "miniimagenet", "tieredimagenet"}
-    assert wanted <= set(RECIPES)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("method", list(METHODS))
-def test_every_recipe_serves_every_method(name, method):
-    config = resolve([recipe(name), Layer({"dataset": name, "method": method})])
-    assert config.steps == METHODS[method].default_steps
-    assert config.skip_interval == (2 if method == "pamela" else None)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_says_the_command_that_it_is_for(name):
-    text = (files("pamela_cli") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    comment = "".join(line for line in text.splitlines() if line.startswith("#"))
-    command = "pamela meta-train" if name == "glyphs" else f"pamela meta-train --dataset {name} "
-    assert command in comment
-
-
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_takes_fewer_iterations_than_the_recipe(name):
-    usual = resolve([recipe(name), Layer({"dataset": name})])
-    config = resolve([recipe(name), recipe(name, "ablation"), Layer({"dataset": name})])
-    assert config.iterations < usual.iterations and config.val_every <= config.iterations
-    assert config.shot == usual.shot and config.inner_lr == usual.inner_lr
-    text = (files("pamela_cli") / "recipes" / "ablation" / f"{name}.toml").read_text(encoding="utf-8")
-    assert "pamela ablate" in text
-
-
-def test_a_dataset_without_a_recipe_has_the_defaults():
-    assert recipe("of-my-own").values == {}
-    assert recipe("of-my-own", "ablation").values == recipe("sine", "ablation").values == {}
-
-
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("method", list(METHODS))
-def test_a_written_config_reads_back_as_itself(name, method):
-    config = resolve([recipe(name), Layer({"dataset": name, "method": method, "seed": 2**63 - 1})])
-    layer, plan = read_layer(tomli_w.dumps(config.to_toml()), "config.toml")
-    assert resolve([layer]) == config
-    assert plan == {}
+# --- files -------------------------------------------------------------------------------------------
 
 
 def test_the_plan_of_a_run_is_read_apart():
