@@ -138,7 +138,7 @@ def test_a_line_cut_short_and_no_summary(pamela, here: Path, undisturbed: Undist
 
 def test_second_ctrl_c_ends_at_once(warm, own_world: Path) -> None:
     """One outer step takes many seconds here; the second Ctrl-C does not wait for its end."""
-    slow = ["meta-train", *TINY, "--meta-batch", "2000", "--run", "slow"]
+    slow = ["meta-train", *TINY, "--meta-batch", "4096", "--run", "slow"]
     run = own_world / "runs" / "slow"
     job = warm.start(own_world, *slow)
     job.when(lambda: bool(list(run.glob("events*"))))
@@ -147,10 +147,12 @@ def test_second_ctrl_c_ends_at_once(warm, own_world: Path) -> None:
     time.sleep(0.3)
     assert job.poll() is None, "the first Ctrl-C does not wait for the step"
     start = time.monotonic()
-    job.send(signal.SIGINT)
+    # On a busy machine the process may not have noticed the first when the second comes: then they are one.
+    while job.poll() is None and time.monotonic() - start < 15:
+        job.send(signal.SIGINT)
+        time.sleep(0.5)
+    assert job.poll() == 130, "it waits for the step"
     result = job.wait()
-    assert result.code == 130
-    assert time.monotonic() - start < 5
     assert result.err.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in result.err
 
