@@ -13,7 +13,7 @@ from pamela_cli.methods import COMPARED
 EXAMPLES = """
 **Examples**
 
-`pamela complexity` – the setting of the paper's Table 1; some minutes on 2 cores
+`pamela complexity` – the setting of the paper's Table 1; two minutes on 2 cores
 
 `pamela complexity --image-size 28 --channels 1 --way 20 --methods maml,pamela`
 
