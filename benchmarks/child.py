@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.engines import ENGINES
-from benchmarks.machine import synchronise
 from benchmarks.peers.base import Engine
 from benchmarks.setting import Setting
 from pamela_cli.complexity.memory import resident
+from pamela_cli.engine.device import synchronise
 from pamela_cli.engine.tasks import Tasks
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks.engines import ENGINES
+from pamela_cli.engine.device import synchronise
 from pamela_cli.engine.runner import available_cores
 from pamela_cli.environment import current_environment
 
@@ -44,12 +45,6 @@ class MatrixRate:
         finally:
             torch.set_num_threads(threads)
             torch.backends.cuda.matmul.allow_tf32 = tf32
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has done all it was told to."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def environment(device: str) -> dict[str, Any]:

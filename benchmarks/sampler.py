@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.machine import synchronise
 from benchmarks.measures import Measure, seconds
 from benchmarks.ours import pamela
 from benchmarks.setting import Setting
+from pamela_cli.engine.device import synchronise
 from pamela_cli.engine.episodes import ImageEpisodes, ImagePool
 from pamela_cli.engine.tasks import Tasks
 

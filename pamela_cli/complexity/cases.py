@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any, Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pamela_cli.config import Config, Layer, resolve
-from pamela_cli.engine.backbones import Conv4
+from pamela_cli.engine.backbones import Backbone
 from pamela_cli.engine.evaluation import adapt_and_judge, evaluate
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
@@ -19,6 +18,7 @@ from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Classification, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.methods import METHODS
+from pamela_cli.problem import network, update_rule
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,10 @@ class Case:
     config: Config
     order: Literal["second", "first"]
 
-    def rule(self, backbone: Conv4) -> UpdateRule:
+    def rule(self, backbone: Backbone) -> UpdateRule:
         """The update rule of the method on ``backbone``."""
-        c = self.config
-        assert c.steps is not None  # resolved
-        method = replace(METHODS[c.method], first_order=self.order == "first")
-        return UpdateRule(method, backbone.layout, c.steps, c.skip_interval)
-
-    def backbone(self) -> Conv4:
-        """The network."""
-        c = self.config
-        assert c.way is not None and c.channels is not None and c.image_size is not None  # resolved
-        return Conv4(c.way, c.channels, c.image_size, c.width)
+        rule = update_rule(self.config, backbone)
+        return replace(rule, method=replace(rule.method, first_order=self.order == "first"))
 
 
 def make_cases(methods: Sequence[str], settings: Mapping[str, Any]) -> list[Case]:
@@ -69,7 +61,7 @@ class Work:
     def __init__(self, case: Case, device: torch.device) -> None:
         self.config, self.device = case.config, device
         self.dtype = torch.float64 if case.config.precision == "float64" else torch.float32
-        backbone = case.backbone()
+        backbone = network(case.config)
         fresh = Learner.initial(backbone, case.rule(backbone), self.config.inner_lr, self.config.seed)
         self.learner = fresh.to(device, self.dtype)
         self.objective = Classification(case.config.way or 0)
@@ -99,11 +91,6 @@ class Work:
     def steps(self) -> int:
         """Inner updates."""
         return self.learner.rule.steps
-
-    def parameter_counts(self) -> tuple[int, int, int]:
-        """Learned numbers in θ, Q and P."""
-        rule = self.learner.rule
-        return rule.layout.size, prod(rule.q_shape), prod(rule.p_shape)
 
 
 def count_flops(case: Case, plan: Plan) -> tuple[int, int]:

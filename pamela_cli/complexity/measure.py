@@ -14,7 +14,7 @@ from pamela_cli.complexity.memory import peak_memories
 from pamela_cli.complexity.timing import time_cases
 from pamela_cli.console import Console
 from pamela_cli.engine.fitting import fit, free_bytes, graph_bytes
-from pamela_cli.engine.runner import DoesNotFitError, Plan
+from pamela_cli.engine.runner import DoesNotFitError, Plan, is_out_of_memory
 from pamela_cli.environment import current_environment
 from pamela_cli.errors import PamelaError
 from pamela_cli.report.paper import TABLE_1, TABLE_1_UNSAID
@@ -75,7 +75,7 @@ def _plan(cases: list[Case], device: torch.device) -> Plan:
 
 def _counts(case: Case, plan: Plan) -> dict[str, Any]:
     """The part of a row that is known without measuring."""
-    theta, q, p = Work(case, torch.device("meta")).parameter_counts()
+    theta, q, p = Work(case, torch.device("meta")).learner.rule.learned_numbers
     train_flops, test_flops = count_flops(case, plan)
     return {
         "method": case.config.method,
@@ -106,9 +106,8 @@ def _enough_memory(device: str) -> Iterator[None]:
     try:
         yield
     except (DoesNotFitError, RuntimeError) as error:
-        # Where the images do not fit, PyTorch says so itself: by a type of its own on CUDA, else in words.
-        known = (DoesNotFitError, torch.OutOfMemoryError)
-        if not isinstance(error, known) and "can't allocate memory" not in str(error):
+        # Where the images do not fit, PyTorch says so itself.
+        if not isinstance(error, DoesNotFitError) and not is_out_of_memory(error):
             raise
         raise PamelaError(
             f"{device} has not enough memory for these tasks; lower --image-size, --way, --shot, --query, "

@@ -13,6 +13,7 @@ import torch
 
 from pamela_cli.complexity.cases import Case, Work
 from pamela_cli.console import Console
+from pamela_cli.engine.device import synchronise
 from pamela_cli.engine.runner import Plan, Runner
 
 
@@ -28,10 +29,10 @@ class Clock:
 
     def take(self, device: torch.device, counts: bool) -> None:
         """Do the work once, from an idle device to an idle device."""
-        _synchronise(device)
+        synchronise(device)
         start = time.perf_counter()
         self.work()
-        _synchronise(device)
+        synchronise(device)
         elapsed = 1000 * (time.perf_counter() - start) / self.tasks
         if counts:
             self.samples.append(elapsed)
@@ -84,8 +85,3 @@ def _take_rounds(clocks: list[Clock], device: torch.device, repetitions: int, co
             if repetition == 0:
                 seconds = time.perf_counter() - start
                 bar.line(f"warm-up round: {seconds:.1f} s, not counted; {repetitions} rounds follow")
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

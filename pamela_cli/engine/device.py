@@ -23,3 +23,9 @@ def choose_device(name: str) -> torch.device:
     if int(index or 0) >= torch.cuda.device_count():
         raise NoSuchDeviceError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices")
     return torch.device("cuda", int(index or 0))
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a GPU has done all it was told to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

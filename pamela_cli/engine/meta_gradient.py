@@ -101,14 +101,12 @@ def _backward(
     """Cotangents of θ_0 (T, N), Q and P (rows, N) from that of θ_n."""
     rule, (q, p) = learner.rule, spread
     second_order = not rule.method.first_order
-    # Only what is learned is followed: of a constant Q, and of no P, there is nothing to know.
-    to_q = torch.zeros_like(q) if learner.q.numel() else None
-    to_p = torch.zeros_like(p)
+    to_q, to_p = torch.zeros_like(q), torch.zeros_like(p)
     skipped: dict[int, Tensor] = {}
     for j in reversed(range(rule.steps)):
         at = way.gradients.pop() or _gradient_at(way.trajectory[j], learner, objective, tasks, keep=True)
         back = rule.adjoint(j, way.trajectory, at.gradient, q, p, cotangent)
-        if to_q is not None:
+        if learner.q.numel():  # of a constant Q there is nothing to know
             to_q[rule.q_row(j)] += back.q
         skip = rule.skip_at(j)
         if skip is not None and back.past is not None and back.p is not None:
@@ -121,7 +119,7 @@ def _backward(
         if j in skipped:
             cotangent = cotangent + skipped.pop(j)
         del at  # before the next one is built
-    return cotangent, torch.zeros_like(q) if to_q is None else to_q, to_p
+    return cotangent, to_q, to_p
 
 
 def mean_meta_gradient(learner: Learner, objective: Objective, tasks: Tasks, runner: Runner) -> MetaGradient:

@@ -99,7 +99,7 @@ class Runner:
             try:
                 return self._map(function, tasks, plan, training)
             except RuntimeError as error:  # torch.OutOfMemoryError is one
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 reason = str(error).splitlines()[0]
             # Out of the except clause: the error holds on to the tensors that did not fit.
@@ -126,6 +126,6 @@ def _pool(plan: Plan) -> ThreadPoolExecutor | None:
     return ThreadPoolExecutor(plan.workers) if plan.workers > 1 else None
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     """CUDA has an exception of its own; the CPU's allocator says it in words."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -10,6 +10,7 @@ The methods, one line each, are in ``pamela_cli/methods.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -58,6 +59,11 @@ class UpdateRule:
         """(⌊(n − 1)/w⌋ connections, layers)."""
         connections = (self.steps - 1) // self.skip_interval if self.skip_interval else 0
         return (connections, len(self.layout.layers))
+
+    @property
+    def learned_numbers(self) -> tuple[int, int, int]:
+        """How many numbers there are to learn in θ, Q and P (Table 1)."""
+        return self.layout.size, prod(self.q_shape), prod(self.p_shape)
 
     def skip_at(self, j: int) -> tuple[int, int] | None:
         """The connection made at update j as (its row in P, the j − w it comes from), or None.

@@ -138,7 +138,7 @@ def _learned_numbers(run: ReadRun) -> list[Block]:
         rule = update_rule(run.config, network(run.config))
     except PamelaError:
         return []
-    theta, q, p = rule.layout.size, rule.q_shape[0] * rule.q_shape[1], rule.p_shape[0] * rule.p_shape[1]
+    theta, q, p = rule.learned_numbers
     rows = [["θ", f"{theta:,}"], ["Q", f"{q:,}"], ["P", f"{p:,}"], ["sum", f"{theta + q + p:,}"]]
     return [Table("Learned numbers.", ["part", "numbers"], rows)]
 

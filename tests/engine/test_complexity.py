@@ -44,7 +44,7 @@ def case_of(method: str, order: str, settings: dict) -> Case:
 )
 def test_learned_numbers_of_the_papers_setting(method, counts):
     for case in make_cases([method], PAPER):
-        assert Work(case, torch.device("meta")).parameter_counts() == counts
+        assert Work(case, torch.device("meta")).learner.rule.learned_numbers == counts
 
 
 # --- operations --------------------------------------------------------------------------------------

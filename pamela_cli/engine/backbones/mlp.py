@@ -38,12 +38,12 @@ class MLP:
 
     def __call__(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:
         """Predictions (T, B, 1) for x (T, B, 1)."""
-        weights, biases = self._layers(theta)
+        weights, biases = self.layers(theta)
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
             x = F.relu(torch.baddbmm(bias, x, weight.mT))
         return torch.baddbmm(biases[-1], x, weights[-1].mT)
 
-    def _layers(self, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def layers(self, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Weights (T, out, in) and biases (T, 1, out) in θ (T, N)."""
         tensors = self.layout.unpack(theta)
         return tensors[::2], [bias[:, None] for bias in tensors[1::2]]
@@ -52,7 +52,7 @@ class MLP:
         self, objective: Objective, theta: Tensor, x: Tensor, y: Tensor, differentiable: bool
     ) -> LossGradient:
         """The gradient of each task's loss at θ (T, N); its Hessian costs nothing until it is asked for."""
-        return _Gradient(*self._layers(theta), objective, x, y)
+        return _Gradient(self, objective, theta, x, y)
 
     def norm_stats(self, theta: Tensor, x: Tensor) -> NormStats:
         """Nothing: there is no batch norm."""
@@ -65,10 +65,10 @@ class _Gradient:
     ``inputs`` are the a_{i−1}, ``deltas`` the ∂L/∂(W_i a_{i−1} + b_i), ``open`` where the ReLUs let through.
     """
 
-    def __init__(
-        self, weights: list[Tensor], biases: list[Tensor], objective: Objective, x: Tensor, y: Tensor
-    ) -> None:
-        self._weights, self._objective, self._y = weights, objective, y
+    def __init__(self, network: MLP, objective: Objective, theta: Tensor, x: Tensor, y: Tensor) -> None:
+        self._network, self._objective, self._y = network, objective, y
+        weights, biases = network.layers(theta)
+        self._weights = weights
         self._inputs = [x]
         self._open: list[Tensor] = []
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
@@ -85,7 +85,7 @@ class _Gradient:
 
     def hessian_product(self, vectors: Tensor) -> Tensor:
         """Differentiate the gradient along ``vectors``, layer by layer (Pearlmutter's R-operator)."""
-        turned, shifted = self._cut(vectors)
+        turned, shifted = self._network.layers(vectors)
         tangent: Tensor | None = None
         tangents: list[Tensor | None] = []
         for i, (weight, turn, shift) in enumerate(zip(self._weights, turned, shifted, strict=True)):
@@ -107,15 +107,6 @@ class _Gradient:
                 change = torch.baddbmm(self._deltas[i] @ turned[i], change, self._weights[i])
                 change = change * self._open[i - 1]
         return _joined(pieces[::-1])
-
-    def _cut(self, vectors: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        sizes, shapes = [], []
-        for weight in self._weights:
-            sizes += [weight[0].numel(), weight.shape[1]]
-            shapes += [weight.shape[1:], (1, weight.shape[1])]
-        pieces = vectors.split(sizes, dim=1)
-        cut = [piece.view(-1, *shape) for piece, shape in zip(pieces, shapes, strict=True)]
-        return cut[::2], cut[1::2]
 
 
 def _joined(pieces: list[tuple[Tensor, Tensor]]) -> Tensor:
