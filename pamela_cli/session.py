@@ -39,25 +39,31 @@ def train(
     device = device_of(device_name)
     layers = [read_config_file(config_file)] if config_file else []
     layers.append(context.flags)
-    # Wrong settings are told before a dataset is opened, or made.
-    named = resolve(layers).dataset
-    dataset = named or default_dataset(context.data_dir, console)
-    name, kind, store = open_dataset(dataset, context.data_dir, console)
-    found = Layer({"dataset": name} | store_facts(store))
-    check_store(layers, found, store)
-    config = resolve([recipe(kind), *layers, found])
-    problem = Problem(config, store, device)
-    for note in problem.check():
-        console.warn(note)
+    problem = settle(context, layers, device)
     plan = _plan(problem, cores)
-    folder = create_run(context.runs_dir, run, config, asdict(plan))
-    console.say(f"run {folder.path} on {describe(device)}: {_headline(config)}")
+    folder = create_run(context.runs_dir, run, problem.config, asdict(plan))
+    console.say(f"run {folder.path} on {describe(device)}: {_headline(problem.config)}")
     with StopRequest() as stop:
-        command = _resume_command(context, folder, store)
-        summary = Training(folder, problem, Runner(plan), console, stop, command).run()
-        if figures:
-            _draw(folder, config, console)
-        return summary
+        command = _resume_command(context, folder, problem.store)
+        return _run(Training(folder, problem, Runner(plan), console, stop, command), figures)
+
+
+def settle(context: Context, layers: list[Layer], device: torch.device, purpose: str = "") -> Problem:
+    """What is to be computed, by the settings in ``layers`` and the recipe of the dataset that they name.
+
+    ``purpose`` names a subfolder of recipes that go over that one. Where no dataset is named, the default
+    one is taken.
+    """
+    # Wrong settings are told before a dataset is opened, or made.
+    dataset = resolve(layers).dataset or default_dataset(context.data_dir, context.console)
+    name, kind, store = open_dataset(dataset, context.data_dir, context.console)
+    found = Layer({"dataset": name} | _facts(store))
+    _check_store(layers, found, store)
+    recipes = [recipe(kind), recipe(kind, purpose)] if purpose else [recipe(kind)]
+    problem = Problem(resolve([*recipes, *layers, found]), store, device)
+    for note in problem.check():
+        context.console.warn(note)
+    return problem
 
 
 def resume(context: Context, run: str, device_name: str, figures: bool = True) -> dict[str, Any]:
@@ -91,10 +97,15 @@ def resume(context: Context, run: str, device_name: str, figures: bool = True) -
         context.console.say(
             f"run {folder.path} goes on from step {training.progress.step:,} on {describe(device)}"
         )
-        summary = training.run()
-        if figures:
-            _draw(folder, config, context.console)
-        return summary
+        return _run(training, figures)
+
+
+def _run(training: Training, figures: bool) -> dict[str, Any]:
+    """Take a run to its end; returns its summary."""
+    summary = training.run()
+    if figures:
+        _draw(training.folder, training.config, training.console)
+    return summary
 
 
 def _plan(problem: Problem, cores: int | None = None) -> Plan:
@@ -127,7 +138,7 @@ def describe(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
 
 
-def store_facts(store: Store | None) -> dict[str, Any]:
+def _facts(store: Store | None) -> dict[str, Any]:
     """What a run records of its store; nothing of sine waves."""
     if store is None:
         return {}
@@ -144,7 +155,7 @@ def _resume_command(context: Context, folder: RunFolder, store: Store | None) ->
     return shlex.join(words)
 
 
-def check_store(layers: list[Layer], found: Layer, store: Store | None) -> None:
+def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None:
     """Make sure that the store is the one that a file of settings was made for."""
     for layer in layers:
         wanted = layer.values.get("store_sha256")

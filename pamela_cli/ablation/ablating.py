@@ -17,16 +17,15 @@ from pamela_cli.ablation.pool import run_jobs
 from pamela_cli.ablation.slurm import open_executor, submit_jobs
 from pamela_cli.ablation.worker import Job, News
 from pamela_cli.cli import Context
-from pamela_cli.config import SINE, Config, Layer, read_config_file, resolve
+from pamela_cli.config import SINE, Config, Layer, read_config_file
 from pamela_cli.console import Bar
-from pamela_cli.datasets import default_dataset, open_dataset, recipe
 from pamela_cli.engine.runner import available_cores
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import METHODS
 from pamela_cli.problem import Problem
 from pamela_cli.results import score_text
 from pamela_cli.runs import RunFolder
-from pamela_cli.session import check_store, device_of, store_facts
+from pamela_cli.session import device_of, settle
 from pamela_cli.signals import StopRequest
 
 
@@ -75,15 +74,16 @@ def ablate(context: Context, wanted: Wanted, config_file: Path | None) -> Ablati
     executor = None
     if wanted.slurm is not None:
         executor = open_executor(wanted.slurm, context.runs_dir / "slurm", len(slots))
-    base, store, origin = _base(context, config_file)
+    problem = _problem(context, config_file)
+    base, store = problem.config, problem.store
     variants = _variants(wanted, base, context.flags)
     if wanted.vary == "steps":
         base = replace(base, steps=METHODS["maml"].default_steps)
     seeds = wanted.seeds or [0]
-    cells = make_cells(variants, seeds, base, all_runs(context.runs_dir))
     failures: dict[Cell, str] = {}
     if wanted.train:
-        failures = _train(context, wanted, cells, origin, slots, executor)
+        cells = make_cells(variants, seeds, base, all_runs(context.runs_dir))
+        failures = _train(context, wanted, cells, problem, slots, executor)
     runs = all_runs(context.runs_dir)
     cells = make_cells(variants, seeds, base, runs) if wanted.train else []
     if wanted.table:
@@ -95,26 +95,17 @@ def ablate(context: Context, wanted: Wanted, config_file: Path | None) -> Ablati
             f"nothing to show: {context.runs_dir} has no finished runs with these settings, and "
             "--iterations 0 trains none; leave it out."
         )
-    by_variant = {(cell.variant, cell.seed): reason for cell, reason in failures.items()}
-    failed = {c: by_variant[c.variant, c.seed] for c in cells if (c.variant, c.seed) in by_variant}
-    rows = make_rows(variants if wanted.train else [], cells, failed, base)
+    rows = make_rows(variants if wanted.train else [], cells, failures, base)
     folder = context.runs_dir / _folder_name(base, wanted.vary)
     table = document(rows, base, wanted.seeds or (seeds if wanted.train else None))
     return Ablation(base, store, rows, table, folder, _by_shot(base, rows, runs))
 
 
-def _base(context: Context, config_file: Path | None) -> tuple[Config, Store | None, str]:
-    """The settings that all cells share (those of MAML), the store, and how to name it to a cell."""
+def _problem(context: Context, config_file: Path | None) -> Problem:
+    """The problem of MAML, whose settings all cells share."""
     layers = [_shared(read_config_file(config_file))] if config_file else []
     layers += [_shared(context.flags), Layer({"method": "maml"})]
-    dataset = resolve(layers).dataset or default_dataset(context.data_dir, context.console)
-    name, kind, store = open_dataset(dataset, context.data_dir, context.console)
-    found = Layer({"dataset": name} | store_facts(store))
-    check_store(layers, found, store)
-    base = resolve([recipe(kind), recipe(kind, "ablation"), *layers, found])
-    for note in Problem(base, store, torch.device("cpu")).check():
-        context.console.warn(note)
-    return base, store, str(store.path) if store is not None else SINE
+    return settle(context, layers, torch.device("cpu"), "ablation")
 
 
 def _shared(layer: Layer) -> Layer:
@@ -159,7 +150,7 @@ def _train(
     context: Context,
     wanted: Wanted,
     cells: Sequence[Cell],
-    origin: str,
+    problem: Problem,
     slots: Sequence[str],
     executor: Any,
 ) -> dict[Cell, str]:
@@ -168,6 +159,7 @@ def _train(
     if not todo:
         return {}
     sharing = len(slots) if slots[0] == "cpu" else 1
+    origin = SINE if problem.store is None else str(problem.store.path)
     jobs = _jobs(context, todo, origin, max(1, available_cores() // sharing), wanted.figures)
     console = context.console
     console.say(
@@ -177,7 +169,7 @@ def _train(
     total = sum(cell.config.iterations for cell in todo)
     failures: dict[Cell, str] = {}
     with StopRequest() as stop, console.progress("ablating", total) as bar:
-        following = _Following(todo, jobs, context.runs_dir, bar, failures)
+        following = _Following(todo, jobs, bar, failures)
         if executor is None:
             run_jobs(jobs, slots, following.hear, stop)
         else:
@@ -217,7 +209,7 @@ class _Following:
     """Turns the news of the cells into one bar, and a line for each that ends."""
 
     def __init__(
-        self, cells: Sequence[Cell], jobs: Sequence[Job], runs_dir: Path, bar: Bar, failures: dict[Cell, str]
+        self, cells: Sequence[Cell], jobs: Sequence[Job], bar: Bar, failures: dict[Cell, str]
     ) -> None:
         self._cells, self._jobs, self._bar, self._failures = cells, jobs, bar, failures
         self._done = [0] * len(cells)

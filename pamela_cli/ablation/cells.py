@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pamela_cli.ablation.grid import Variant
@@ -16,11 +16,14 @@ from pamela_cli.runs import RunFolder, default_name
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of an ablation: a variant under one seed, and the run that it is, if there is one."""
+    """One training of an ablation: a variant under one seed, and the run that it is, if there is one.
+
+    It is the same cell before and after there is a run.
+    """
 
     variant: Variant
     config: Config
-    folder: RunFolder | None = None
+    folder: RunFolder | None = field(default=None, compare=False)
 
     @property
     def seed(self) -> int:
