@@ -62,13 +62,21 @@ class Config:
     seed: int = setting(0, "run", "Of the initialization and the training tasks.", low=0, high=2**63 - 1)
     precision: str = setting("float32", "run", "Type of the numbers.", choices=("float32", "float64"))
 
+    @property
+    def score_name(self) -> str:
+        """What results of these settings are: "mse" of sine waves, "accuracy" of images."""
+        return "mse" if self.way is None else "accuracy"
+
+    def values(self) -> dict[str, Any]:
+        """The settings by name; those that are None are left out."""
+        every = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in every.items() if value is not None}
+
     def to_toml(self) -> dict[str, dict[str, Any]]:
         """The settings by section; those that are None are left out."""
         document: dict[str, dict[str, Any]] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is not None:
-                document.setdefault(item.metadata["section"], {})[item.name] = value
+        for name, value in self.values().items():
+            document.setdefault(SETTINGS[name].metadata["section"], {})[name] = value
         return document
 
 

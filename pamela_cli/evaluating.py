@@ -19,7 +19,7 @@ from pamela_cli.errors import UsageError
 from pamela_cli.judging import judge, load_learner
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.report.figures import fitted_waves, loss_by_update
-from pamela_cli.results import Protocol, result_record
+from pamela_cli.results import Protocol, loss_unit, result_record, task_text
 from pamela_cli.runs import RunFolder, find_run
 from pamela_cli.session import device_of
 from pamela_cli.signals import StopRequest
@@ -160,9 +160,8 @@ def _draw(judged: list[Judged]) -> list[str]:
     """Loss by inner update for all runs together, in the first one's folder; fitted waves for each."""
     first = judged[0]
     p = first.protocol
-    way = f"{p.way}-way " if p.way else ""
-    title = f"{p.dataset} {p.split}, {way}{p.shot}-shot, {first.tasks.count} tasks"
-    unit = "squared error" if p.way is None else "cross-entropy, nats"
+    title = f"{p.dataset} {p.split}, {task_text(p.way, p.shot)}, {first.tasks.count} tasks"
+    unit = loss_unit(p.way)
     labelled = [(each.folder.name, each.scores) for each in judged]
     trained = [each.problem.config.steps or 0 for each in judged]
     stem = first.folder.figures / f"loss-by-update-{p.split}"

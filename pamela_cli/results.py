@@ -66,6 +66,23 @@ def result_record(
     return record | {"accuracy": mean, "ci95": ci95} | shared | curves
 
 
+def task_text(way: Any, shot: Any) -> str:
+    """The shape of tasks for people: 5-way 1-shot, or for sine waves 10-shot."""
+    return f"{way}-way {shot}-shot" if way else f"{shot}-shot"
+
+
+def loss_unit(way: int | None) -> str:
+    """What the loss of such tasks is measured in."""
+    return "squared error" if way is None else "cross-entropy, nats"
+
+
+def score_number(value: float, name: str, sign: str = "") -> str:
+    """An "accuracy", or a difference of two, in percent; an "mse" as it is. ``sign``: "+" shows it."""
+    if name == "accuracy":
+        return f"{100 * value:{sign}.2f}"
+    return f"{value:{sign}.4f}" if abs(value) < 1000 else f"{value:{sign}.3g}"
+
+
 def score_text(record: dict[str, Any]) -> str:
     """A result for people: accuracy in percent, or squared error, with its 95 % interval."""
     value = record["mse"] if "mse" in record else record["accuracy"]

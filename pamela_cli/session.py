@@ -21,6 +21,7 @@ from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.problem import Problem
 from pamela_cli.report.figures import run_title, training_curves
 from pamela_cli.report.trends import Trends, draw_trends
+from pamela_cli.results import task_text
 from pamela_cli.runs import RunFolder, create_run, find_run
 from pamela_cli.signals import StopRequest
 from pamela_cli.training import Training
@@ -176,8 +177,7 @@ def _recorded_plan(recorded: dict[str, Any], device: torch.device) -> Plan | Non
 
 
 def _headline(config: Config) -> str:
-    way = f"{config.way}-way " if config.way else ""
     return (
-        f"{config.method}, {config.dataset}, {way}{config.shot}-shot, {config.steps} updates, "
+        f"{config.method}, {config.dataset}, {task_text(config.way, config.shot)}, {config.steps} updates, "
         f"{config.iterations:,} iterations of {config.meta_batch} tasks, seed {config.seed}"
     )

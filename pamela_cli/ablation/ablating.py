@@ -198,9 +198,8 @@ def _jobs(context: Context, cells: Sequence[Cell], origin: str, cores: int, figu
     names = free_names([cell for cell in cells if cell.folder is None], context.runs_dir)
     jobs = []
     for cell in cells:
-        values = {k: v for part in cell.config.to_toml().values() for k, v in part.items()}
         run = cell.folder.path if cell.folder else context.runs_dir / next(names)
-        settings = values | {"dataset": origin}
+        settings = cell.config.values() | {"dataset": origin}
         jobs.append(Job(settings, run, "", cores, figures, context.data_dir, context.runs_dir))
     return jobs
 

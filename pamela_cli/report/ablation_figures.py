@@ -28,16 +28,16 @@ class Measure:
     scale: float
 
     @classmethod
-    def of(cls, document: Document) -> Measure:
-        """Squared error for sine waves, accuracy in percent for images."""
-        if document["way"] is None:
+    def of(cls, way: int | None) -> Measure:
+        """Squared error for sine waves, which have no way, accuracy in percent for images."""
+        if way is None:
             return cls("mse", "test MSE", "gain over MAML [drop in MSE]", 1)
         return cls("accuracy", "test accuracy [%]", "gain over MAML [percentage points]", 100)
 
 
 def dissection(document: Document, stem: Path, title: str) -> Path:
     """Score and paired gain over MAML of each variant, with 95 % intervals (paper figure 5, right)."""
-    measure = Measure.of(document)
+    measure = Measure.of(document["way"])
     rows = [row for row in document["rows"] if row[measure.key] is not None and row["status"] != "equal"]
     several = len({row["steps"] for row in rows if row["variant"] != "meta-sgd"}) > 1
     labels = [f"{row['label']}, n = {row['steps']}" if several else row["label"] for row in rows]
@@ -76,7 +76,7 @@ def _interval(axes: Axes, scale: float, mean: float, ci95: float, place: float, 
 
 def by_updates(document: Document, stem: Path, title: str) -> Path:
     """Score by the number of updates that a method was trained with (``--vary steps``)."""
-    measure = Measure.of(document)
+    measure = Measure.of(document["way"])
     lines: dict[str, list[Document]] = {}
     for row in document["rows"]:
         if row[measure.key] is not None and row["status"] != "equal" and row["variant"] != "meta-sgd":
@@ -103,14 +103,12 @@ def by_updates(document: Document, stem: Path, title: str) -> Path:
         )
 
 
-def convergence(
-    metrics: Mapping[str, Sequence[Document]], stem: Path, document: Document, title: str
-) -> Path:
+def convergence(metrics: Mapping[str, Sequence[Document]], stem: Path, way: int | None, title: str) -> Path:
     """Training (broken) and validation score (solid) by outer step (paper figure 5, middle).
 
     ``metrics`` has the lines of metrics.jsonl of a run by its label.
     """
-    measure = Measure.of(document)
+    measure = Measure.of(way)
     rows: list[list[Any]] = []
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5, 3.6), layout="constrained")
@@ -147,7 +145,7 @@ def convergence(
 
 def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path, document: Document) -> Path:
     """Score by the number of support points K (paper figure 4, right): (mean, ci95) by label and K."""
-    measure = Measure.of(document)
+    measure = Measure.of(document["way"])
     shots = sorted({shot for line in scores.values() for shot in line})
     rows: list[list[Any]] = []
     with mpl.rc_context(STYLE):

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pamela_cli.report.stores import titled
-from pamela_cli.results import norm_stats_text
+from pamela_cli.results import norm_stats_text, score_number, task_text
 
 Document = dict[str, Any]
 
@@ -32,8 +32,7 @@ def ablation_table(document: Document) -> Group:
 
 def title(document: Document) -> str:
     """What was ablated."""
-    way = f"{document['way']}-way " if document["way"] else ""
-    return f"Ablation on {document['dataset']}, {way}{document['shot']}-shot"
+    return f"Ablation on {document['dataset']}, {task_text(document['way'], document['shot'])}"
 
 
 def notes(document: Document) -> str:
@@ -100,13 +99,10 @@ def _gain(row: Document, key: str, sine: bool) -> str:
 
 
 def _number(value: float | None, sine: bool, signed: bool = False) -> str:
-    """A squared error, or a share in percent."""
+    """A squared error, or a share in percent; empty where there is none."""
     if value is None:
         return ""
-    sign = "+" if signed else ""
-    if not sine:
-        return f"{100 * value:{sign}.2f}"
-    return f"{value:{sign}.4f}" if abs(value) < 1000 else f"{value:{sign}.3g}"
+    return score_number(value, "mse" if sine else "accuracy", "+" if signed else "")
 
 
 def as_markdown(document: Document) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from data_prep.store.atomic import atomic_path
 from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import TaskScores
+from pamela_cli.results import task_text
 
 # Okabe and Ito's palette, told apart by the colour-blind; markers and dashes tell the lines apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -61,7 +62,7 @@ def _naming(path: Path, error: Exception) -> Exception:
 
 def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -> Path:
     """Score of training tasks after adaptation (with a moving median) and of validation, by outer step."""
-    name = "mse" if config.way is None else "accuracy"
+    name = config.score_name
     scale = 1 if config.way is None else 100
     train = [(m["step"], m[name]) for m in metrics if m.get(name) is not None]
     val = [(m["step"], m[f"val_{name}"], m["val_ci95"]) for m in metrics if m.get(f"val_{name}") is not None]
@@ -185,5 +186,4 @@ def moving_median(values: Floats, width: int) -> Floats:
 
 def run_title(config: Config) -> str:
     """What a run is about, above its figures."""
-    way = f"{config.way}-way " if config.way else ""
-    return f"{config.method} on {config.dataset}, {way}{config.shot}-shot, seed {config.seed}"
+    return f"{config.method} on {config.dataset}, {task_text(config.way, config.shot)}, seed {config.seed}"

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pamela_cli.methods import METHODS
 from pamela_cli.report.stores import titled
-from pamela_cli.results import norm_stats_text, score_text
+from pamela_cli.results import norm_stats_text, score_text, task_text
 
 
 def summary_table(summary: dict[str, Any]) -> Group:
@@ -33,8 +33,8 @@ def evaluation_table(document: dict[str, Any]) -> Group:
     """One run's result after each update, or several runs and their differences."""
     records = document.get("runs", [document])
     first = records[0]
-    way = f"{first['way']}-way " if first["way"] else ""
-    title = f"{first['dataset']} {first['split']}, {way}{first['shot']}-shot, {first['tasks']:,} tasks"
+    tasks = task_text(first["way"], first["shot"])
+    title = f"{first['dataset']} {first['split']}, {tasks}, {first['tasks']:,} tasks"
     table = Table()
     table.add_column("run")
     table.add_column("updates", justify="right")

@@ -17,6 +17,7 @@ from pamela_cli.reporting.page import Block, Code, Note, Section, Table
 from pamela_cli.reporting.reading import Document, ReadRun, read_json, read_run
 from pamela_cli.reporting.run_sections import result_text
 from pamela_cli.reporting.texts import with_interval
+from pamela_cli.results import task_text
 from pamela_cli.runs import RunFolder
 
 FILE = "ablation.json"
@@ -32,8 +33,8 @@ def is_ablation(folder: Path) -> bool:
 
 def ablation_title(document: Document) -> str:
     """What was ablated."""
-    way = f"{document['way']}-way " if document.get("way") else ""
-    return f"Ablation on {document.get('dataset', '?')}, {way}{document.get('shot', '?')}-shot"
+    tasks = task_text(document.get("way"), document.get("shot", "?"))
+    return f"Ablation on {document.get('dataset', '?')}, {tasks}"
 
 
 def read_ablation(folder: Path) -> Document:
@@ -134,10 +135,7 @@ def _settings(cells: list[ReadRun]) -> list[Block]:
         return [
             Note("The runs of the cells do not lie beside the ablation's folder: their settings are unknown.")
         ]
-    documents = [
-        {key: value for entries in run.config.to_toml().values() for key, value in entries.items()}
-        for run in cells
-    ]
+    documents = [run.config.values() for run in cells]
     differing = [key for key in SETTINGS if len({str(d.get(key)) for d in documents}) > 1]
     shared = [
         [key, again.value_text(value), SETTINGS[key].metadata["help"]]

@@ -11,7 +11,7 @@ from pamela_cli.reporting.drawing import Drawer, convergence_figure
 from pamela_cli.reporting.page import Block, Note, Section, Table
 from pamela_cli.reporting.reading import ReadRun
 from pamela_cli.reporting.texts import with_interval
-from pamela_cli.results import score_text
+from pamela_cli.results import score_text, task_text
 
 
 def comparison(runs: Sequence[ReadRun], drawer: Drawer) -> Section:
@@ -42,8 +42,7 @@ def _results(labels: Sequence[str], runs: Sequence[ReadRun]) -> Table:
     rows = []
     for label, run in zip(labels, runs, strict=True):
         config, summary = run.config, run.summary
-        way = f"{config.way}-way " if config.way else ""
-        task = f"{config.dataset}, {way}{config.shot}-shot"
+        task = f"{config.dataset}, {task_text(config.way, config.shot)}"
         row = [label, METHODS[config.method].title, task, str(config.steps)]
         if summary is None:
             rows.append([*row, "", "Not finished", f"{run.step:,} of {config.iterations:,}"])

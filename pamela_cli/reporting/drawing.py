@@ -16,6 +16,7 @@ from pamela_cli.report.figures import loss_by_update, run_title, training_curves
 from pamela_cli.report.trends import Trends, draw_trends
 from pamela_cli.reporting.page import Block, Note, Picture, shortened
 from pamela_cli.reporting.reading import Document, ReadRun
+from pamela_cli.results import loss_unit
 
 _MOST_PICTURES = 24
 _MOST_BYTES = 8 << 20
@@ -103,7 +104,7 @@ def convergence_figure(runs: dict[str, ReadRun], name: str, drawer: Drawer) -> l
         name,
         "Convergence: validation (solid) and training (broken, moving median) by outer step.",
         f"Lines of {len(runs)} runs: {first.score_name} on training and validation tasks, by outer step.",
-        lambda stem: convergence(metrics, stem, {"way": first.config.way}, "Convergence"),
+        lambda stem: convergence(metrics, stem, first.config.way, "Convergence"),
     )
 
 
@@ -146,7 +147,7 @@ def _loss_figure(run: ReadRun, drawer: Drawer, title: str) -> list[Block]:
     if not labelled:
         finished = run.summary is not None
         return [Note("No loss by update: the run keeps no score of each task.")] if finished else []
-    unit = "squared error" if run.config.way is None else "cross-entropy, nats"
+    unit = loss_unit(run.config.way)
     return drawer.draw(
         "loss-by-update",
         "Query loss after each inner update: mean and standard deviation over the tasks.",

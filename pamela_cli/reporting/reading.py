@@ -59,7 +59,7 @@ class ReadRun:
     @property
     def score_name(self) -> str:
         """What its scores are: "mse" or "accuracy"."""
-        return "mse" if self.config.way is None else "accuracy"
+        return self.config.score_name
 
     @property
     def validations(self) -> list[Document]:
@@ -80,7 +80,7 @@ def read_run(folder: RunFolder) -> ReadRun:
             faults.append(
                 "Its scores.safetensors is damaged: what needs the score of every task is left out."
             )
-    metrics = _metrics(folder, "mse" if config.way is None else "accuracy", faults)
+    metrics = _metrics(folder, config.score_name, faults)
     return ReadRun(folder, config, plan, summary, metrics, scores, _step(folder, faults), faults)
 
 

@@ -14,7 +14,7 @@ from pamela_cli.reporting.drawing import run_figures
 from pamela_cli.reporting.page import Block, Code, Note, Section, Table
 from pamela_cli.reporting.reading import Document, ReadRun
 from pamela_cli.reporting.texts import number, score_number
-from pamela_cli.results import norm_stats_text, score_text
+from pamela_cli.results import norm_stats_text, score_text, task_text
 
 _MOST_ENTRIES = 12
 
@@ -37,10 +37,9 @@ ENVIRONMENT = {
 def headline(run: ReadRun) -> str:
     """What a run is, in one sentence."""
     config = run.config
-    way = f"{config.way}-way " if config.way else ""
     return (
-        f"{METHODS[config.method].title} on {config.dataset}, {way}{config.shot}-shot, {config.steps} inner "
-        f"update{'s' * (config.steps != 1)}, seed {config.seed}."
+        f"{METHODS[config.method].title} on {config.dataset}, {task_text(config.way, config.shot)}, "
+        f"{config.steps} inner update{'s' * (config.steps != 1)}, seed {config.seed}."
     )
 
 
@@ -144,10 +143,10 @@ def _learned_numbers(run: ReadRun) -> list[Block]:
 
 
 def _settings(context: Context, run: ReadRun) -> list[Block]:
-    entries = [entry for part in run.config.to_toml().values() for entry in part.items()]
-    rows = [[key, again.value_text(value), SETTINGS[key].metadata["help"]] for key, value in entries]
+    values = run.config.values()
+    rows = [[key, again.value_text(value), SETTINGS[key].metadata["help"]] for key, value in values.items()]
     changed = again.changed_settings(run.config, context.data_dir)
-    names = ", ".join(key for key, _ in entries if key in changed) or "none"
+    names = ", ".join(key for key in values if key in changed) or "none"
     caption = f"All settings, as in config.toml. Other than the dataset's recipe has them: {names}."
     return [Table(caption, ["setting", "value", "meaning"], rows, frozenset((0, 1, 2)))]
 

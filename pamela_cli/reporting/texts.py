@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pamela_cli import results
+
 _LARGEST = 1e100
 
 
@@ -15,12 +17,8 @@ def number(value: Any) -> float | None:
 
 
 def score_number(value: float, name: str, sign: str = "") -> str:
-    """An "accuracy", or a difference of two, in percent; an "mse" as it is. ``sign``: "+" shows it."""
-    if name == "accuracy":
-        text = f"{100 * value:{sign}.2f}"
-    else:
-        text = f"{value:{sign}.4f}" if abs(value) < 1000 else f"{value:{sign}.3g}"
-    return text.replace("-", "−")
+    """As :func:`pamela_cli.results.score_number`, with the minus that print has."""
+    return results.score_number(value, name, sign).replace("-", "−")
 
 
 def with_interval(value: Any, ci95: Any, name: str, sign: str = "") -> str:
