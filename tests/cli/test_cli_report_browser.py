@@ -59,6 +59,11 @@ class _Handler(SimpleHTTPRequestHandler):
         self.asked.append(self.path)
         self.send_error(502)
 
+    def end_headers(self) -> None:
+        # Pages of one name follow each other within a second, which is all that dates of files tell.
+        self.send_header("Cache-Control", "no-store")
+        super().end_headers()
+
     def log_message(self, *arguments: Any) -> None:
         pass
 
