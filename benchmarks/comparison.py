@@ -18,6 +18,7 @@ from benchmarks import child
 from benchmarks.engines import ENGINES, OURS, REFERENCE
 from benchmarks.machine import SIDE, MatrixRate
 from benchmarks.setting import Setting
+from pamela_cli.complexity.timing import median_and_spread
 from pamela_cli.console import Console
 
 Row = dict[str, Any]
@@ -209,8 +210,8 @@ def _times(what: str, runner: _Runner, ours: _Runner | None) -> Row:
     row: Row = {f"{what}_ms_samples": samples, f"{what}_ms_warmup": runner.warmup.get(what)}
     row |= {f"{what}_ms": None, f"{what}_ms_spread": None}
     if samples:
-        low, median, high = np.percentile(samples, (25, 50, 75)).tolist()
-        row |= {f"{what}_ms": median, f"{what}_ms_spread": high - low}
+        median, spread = median_and_spread(samples)
+        row |= {f"{what}_ms": median, f"{what}_ms_spread": spread}
     ratio = None
     if ours is not None and len(samples) == len(ours.samples[what]) > 0:
         ratio = float(np.median(np.array(samples) / np.array(ours.samples[what])))

@@ -49,8 +49,6 @@ class MatrixRate:
 
 def environment(device: str) -> dict[str, Any]:
     """Hardware and versions, those of the other libraries included (None: not installed)."""
-    found = current_environment(0, torch.device(device))
-    del found["from_step"]
     names = dict.fromkeys(entry.distribution for entry in ENGINES.values() if entry.distribution)
     versions = {entry.distribution: entry.version for entry in ENGINES.values()}
-    return {**found, "peers": {name: versions[name] for name in names}}
+    return {**current_environment(torch.device(device)), "peers": {name: versions[name] for name in names}}

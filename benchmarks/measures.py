@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from pamela_cli.complexity.timing import median_and_spread
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class Measure:
         at_least: bool = False,
     ) -> Measure:
         """Sum up samples."""
-        low, median, high = np.percentile(samples, (25, 50, 75)).tolist()
-        return cls(what, median, high - low, unit, target, at_least)
+        return cls(what, *median_and_spread(samples), unit, target, at_least)
 
     @property
     def met(self) -> bool | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from benchmarks.measures import Measure, seconds
-from pamela_cli.config import SINE, Layer, resolve
+from pamela_cli.config import SINE, Config, Layer, resolve
 from pamela_cli.datasets import recipe
-from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
+from pamela_cli.engine.outer_loop import OuterLoop
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.problem import Problem
 
@@ -18,7 +18,7 @@ ITERATIONS, LONGEST = 20_000, 90.0
 def measure(iterations: int, repetitions: int, method: str = "pamela") -> list[Measure]:
     """Seconds for the outer steps of a run: tasks, meta-gradient, Adam, metrics; no validation and test."""
     config = resolve([recipe(SINE), Layer({"dataset": SINE, "method": method, "iterations": iterations})])
-    runs = [seconds(lambda: train(method, iterations)) for _ in range(repetitions)]
+    runs = [seconds(lambda: train(config)) for _ in range(repetitions)]
     per_iteration = [1000 * each / iterations for each in runs]
     target = LONGEST if iterations == ITERATIONS else None
     return [
@@ -27,15 +27,10 @@ def measure(iterations: int, repetitions: int, method: str = "pamela") -> list[M
     ]
 
 
-def train(method: str, iterations: int) -> None:
+def train(config: Config) -> None:
     """The outer loop of a run, from its start."""
-    layer = Layer({"dataset": SINE, "method": method, "iterations": iterations})
-    config = resolve([recipe(SINE), layer])
     problem = Problem(config, None, torch.device("cpu"))
-    settings = OuterSettings(
-        config.iterations, config.meta_batch, config.meta_lr, config.phi_lr, config.clip, config.schedule
-    )
     runner = Runner(Plan.choose(problem.device, config.meta_batch, convolutional=False))
-    loop = OuterLoop(problem.learner(), problem.objective(), runner, settings, config.seed)
+    loop = OuterLoop(problem.learner(), problem.objective(), runner, problem.outer_settings(), config.seed)
     for metrics in loop.run(problem.training_tasks()):
         metrics.stacked()

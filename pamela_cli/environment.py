@@ -29,15 +29,14 @@ def record_environment(folder: RunFolder, step: int, device: torch.device) -> No
 
     A file that cannot be read begins anew. :class:`PamelaError` where it cannot be written.
     """
-    entries = [*folder.environment(), current_environment(step, device)]
+    entries = [*folder.environment(), {"from_step": step, **current_environment(device)}]
     write_atomically(folder.environment_file, json.dumps(entries, indent=2) + "\n")
 
 
-def current_environment(step: int, device: torch.device) -> dict[str, Any]:
-    """One entry: versions, processor and GPU; what is not there is null."""
+def current_environment(device: torch.device) -> dict[str, Any]:
+    """Versions, processor and GPU, now; what is not there is null."""
     cuda = torch.version.cuda
     return {
-        "from_step": step,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "pamela": __version__,
         "python": platform.python_version(),

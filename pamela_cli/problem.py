@@ -24,6 +24,7 @@ from pamela_cli.engine.episodes import (
     usable_classes,
 )
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.outer_loop import OuterSettings
 from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.errors import PamelaError
@@ -122,6 +123,11 @@ class Problem:
         if self.store is None:
             return Regression()
         return Classification(way or self.config.way or 0)
+
+    def outer_settings(self) -> OuterSettings:
+        """What the outer loop takes of the config."""
+        c = self.config
+        return OuterSettings(c.iterations, c.meta_batch, c.meta_lr, c.phi_lr, c.clip, c.schedule)
 
     def task_shape(self) -> Tasks:
         """One training task without content, to know its memory by."""

@@ -17,7 +17,7 @@ from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.episodes import EpisodeSource
 from pamela_cli.engine.evaluation import TaskScores, mean_ci95, paired_advantage
 from pamela_cli.engine.inner_loop import Learner
-from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
+from pamela_cli.engine.outer_loop import OuterLoop
 from pamela_cli.engine.runner import Runner
 from pamela_cli.environment import record_environment
 from pamela_cli.errors import PamelaError
@@ -72,11 +72,8 @@ class Training:
         self.console, self.stop, self.resume_command = console, stop, resume_command
         self.config = config = problem.config
         self.learner = problem.learner()
-        settings = OuterSettings(
-            config.iterations, config.meta_batch, config.meta_lr, config.phi_lr, config.clip, config.schedule
-        )
         self.objective = problem.objective()
-        self.loop = OuterLoop(self.learner, self.objective, runner, settings, config.seed)
+        self.loop = OuterLoop(self.learner, self.objective, runner, problem.outer_settings(), config.seed)
         self.progress = Progress()
         self._pending: list[Tensor] = []
         self._saved_at = time.monotonic()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from data_prep.archives.base import Tree, check_size, file_sha256, readable
+from data_prep.archives.base import Tree, check_size, readable
 
 
 class FileTree(Tree):
@@ -36,7 +36,3 @@ class FileTree(Tree):
         """Return the first bytes of the file."""
         with readable(self.path), self.path.open("rb") as file:
             return file.read(size)
-
-    def sha256(self) -> str:
-        """Return the checksum of the file."""
-        return file_sha256(self.path)

@@ -10,7 +10,6 @@ from data_prep.archives.base import (
     Tree,
     check_names,
     check_size,
-    file_sha256,
     normalized,
     readable,
     visible,
@@ -69,10 +68,6 @@ class TarTree(Tree):
         """Return the first bytes of a member."""
         with readable(self.path, name):
             return self.open(name).read(size)
-
-    def sha256(self) -> str:
-        """Return the checksum of the archive."""
-        return file_sha256(self.path)
 
     def _opened_plain(self) -> BinaryIO:
         """Open the archive for reading at any place; gzip is undone first."""

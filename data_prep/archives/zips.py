@@ -10,7 +10,6 @@ from data_prep.archives.base import (
     Tree,
     check_names,
     check_size,
-    file_sha256,
     normalized,
     readable,
     visible,
@@ -75,10 +74,6 @@ class ZipTree(Tree):
     def head(self, name: str, size: int) -> bytes:
         """Return the first bytes of a member."""
         return self._start(name, min(size, self._checked(name).file_size))
-
-    def sha256(self) -> str:
-        """Return the checksum of the archive."""
-        return file_sha256(self.path)
 
     def close(self) -> None:
         """Close the archive."""

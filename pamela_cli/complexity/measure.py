@@ -30,8 +30,7 @@ def measure(cases: list[Case], device: torch.device, repetitions: int, console: 
     """
     config = cases[0].config
     plan = _plan(cases, device)
-    environment = current_environment(0, device)
-    del environment["from_step"]
+    environment = current_environment(device)
     with _enough_memory(plan.device):
         with console.progress("peak memory", len(cases)) as bar:
             memory = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,6 +15,12 @@ from pamela_cli.complexity.cases import Case, Work
 from pamela_cli.console import Console
 from pamela_cli.engine.device import synchronise
 from pamela_cli.engine.runner import Plan, Runner
+
+
+def median_and_spread(samples: Sequence[float]) -> tuple[float, float]:
+    """Median and interquartile range of times."""
+    low, median, high = np.percentile(samples, (25, 50, 75)).tolist()
+    return median, high - low
 
 
 @dataclass
@@ -41,10 +47,10 @@ class Clock:
 
     def record(self, prefix: str) -> dict[str, Any]:
         """Median and interquartile range of what counts, and all that was timed."""
-        low, median, high = np.percentile(self.samples, (25, 50, 75)).tolist()
+        median, spread = median_and_spread(self.samples)
         return {
             f"{prefix}_ms": median,
-            f"{prefix}_ms_spread": high - low,
+            f"{prefix}_ms_spread": spread,
             f"{prefix}_ms_samples": self.samples,
             f"{prefix}_ms_warmup": self.warmup,
         }

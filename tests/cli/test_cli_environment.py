@@ -39,7 +39,7 @@ def test_entry(world: Path) -> None:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "cuda": torch.version.cuda,
-        "cudnn": environment.current_environment(0, torch.device("cpu"))["cudnn"],
+        "cudnn": environment.current_environment(torch.device("cpu"))["cudnn"],
         "platform": platform.platform(),
         "cpu": entry["cpu"],
         "cores": entry["cores"],
@@ -108,10 +108,10 @@ def test_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
-    entry = environment.current_environment(3, torch.device("cuda:1"))
+    entry = environment.current_environment(torch.device("cuda:1"))
     assert (entry["cuda"], entry["cudnn"], entry["gpu"]) == ("12.8", "9.10.2", "GPU of cuda:1")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 8905)
-    assert environment.current_environment(3, torch.device("cpu"))["cudnn"] == "8.9.5"
+    assert environment.current_environment(torch.device("cpu"))["cudnn"] == "8.9.5"
 
 
 def test_cudnn_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_cudnn_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch.backends.cudnn, "version", version)
-    assert environment.current_environment(0, torch.device("cpu"))["cudnn"] is None
+    assert environment.current_environment(torch.device("cpu"))["cudnn"] is None
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_processor(monkeypatch: pytest.MonkeyPatch, text: str, cpu: str) -> None
     monkeypatch.setattr(Path, "read_text", lambda self, **options: text)
     monkeypatch.setattr(environment.sys, "platform", "linux")
     monkeypatch.setattr(platform, "processor", lambda: "arm")
-    assert environment.current_environment(0, torch.device("cpu"))["cpu"] == cpu
+    assert environment.current_environment(torch.device("cpu"))["cpu"] == cpu
 
 
 def test_reading_a_folder_without_the_file(tmp_path: Path) -> None:

@@ -58,12 +58,7 @@ FUZZ = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_
 def test_damaged_forms_never_surprise(
     tmp_path: Path, written: Callable[[str, str], Path], dataset: str, form: str
 ) -> None:
-    @settings(max_examples=8, **FUZZ)  # type: ignore[arg-type]
-    @given(st.data())
-    def check(data: st.DataObject) -> None:
-        check_damaged(tmp_path, dataset, written(dataset, form), data)
-
-    check()
+    fuzz(8, tmp_path, dataset, written(dataset, form))
 
 
 @pytest.mark.slow
@@ -72,9 +67,13 @@ def test_damaged_forms_never_surprise(
 def test_damaged_forms_never_surprise_for_long(
     tmp_path: Path, written: Callable[[str, str], Path], dataset: str, form: str
 ) -> None:
-    @settings(max_examples=100, **FUZZ)  # type: ignore[arg-type]
+    fuzz(100, tmp_path, dataset, written(dataset, form))
+
+
+def fuzz(examples: int, tmp_path: Path, dataset: str, source: Path) -> None:
+    @settings(max_examples=examples, **FUZZ)  # type: ignore[arg-type]
     @given(st.data())
     def check(data: st.DataObject) -> None:
-        check_damaged(tmp_path, dataset, written(dataset, form), data)
+        check_damaged(tmp_path, dataset, source, data)
 
     check()
