@@ -142,22 +142,24 @@ def run(arguments: list[str]) -> int:
 
     try:
         with stopping_at_once():
-            return _run(arguments)
+            code, _heard = _run(arguments)  # held on to, or the request to stop would be raised again
+            return code
     except Stopped as error:  # while another error was being said
         return _failed(error)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
+    """The exit code, and the error that it stands for."""
     try:
         code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except BrokenPipeError:
+        return (code if isinstance(code, int) else 0), None
+    except BrokenPipeError as error:
         # The reader of our output has gone (`pamela … | head`): nothing to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0, error
     except (Exception, Stopped) as error:
-        return _failed(error)
+        return _failed(error), error
 
 
 def _failed(error: BaseException) -> int:

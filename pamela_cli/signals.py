@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
@@ -18,6 +19,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # time must not break into the tidying up that the first has set off. In seconds.
 _SAME_REQUEST = 2.0
 
+# Raised inside a finalizer or a callback, an exception ends there, and nobody hears of it. So often, in
+# seconds, it is looked whether it still exists.
+_LOOK_AGAIN = 0.5
+
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
@@ -26,23 +31,63 @@ def stopping_at_once() -> Iterator[None]:
     Temporary files are removed on the way out. One that was ignored when the process started stays ignored.
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    again = _Again()
     first: float | None = None
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal first
         now = time.monotonic()
-        if first is None or now - first > _SAME_REQUEST:
+        if first is None or now - first > _SAME_REQUEST or again.was_swallowed():
             first = first or now
-            raise Stopped(number, f"stopped by {signal.Signals(number).name}; nothing is left half-written.")
+            raise again.watched(
+                Stopped(number, f"stopped by {signal.Signals(number).name}; nothing is left half-written.")
+            )
 
+    again.stop = stop
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, stop)
     try:
         yield
     finally:
+        again.end()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _Again:
+    """Raises a request to stop once more where something has swallowed it; not on Windows, without timers."""
+
+    def __init__(self) -> None:
+        self.stop: Callable[[int, FrameType | None], None]
+        self._raised: weakref.ref[Stopped] | None = None
+        self._before: Any = None
+
+    def watched(self, error: Stopped) -> Stopped:
+        """The error, which is looked after from now on."""
+        # No frame that raises it may have it in a variable: it would keep itself alive.
+        self._raised = weakref.ref(error)
+        if self._before is None and hasattr(signal, "setitimer"):
+            self._before = signal.signal(signal.SIGALRM, self._look(error.exit_code - 128))
+            signal.setitimer(signal.ITIMER_REAL, _LOOK_AGAIN, _LOOK_AGAIN)
+        return error
+
+    def was_swallowed(self) -> bool:
+        """Whether it was raised and is no more."""
+        return self._raised is not None and self._raised() is None
+
+    def end(self) -> None:
+        """Look no more."""
+        if self._before is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._before)
+
+    def _look(self, number: int) -> Callable[[int, FrameType | None], None]:
+        def look(_: int, frame: FrameType | None) -> None:
+            if self.was_swallowed():
+                self.stop(number, frame)
+
+        return look
 
 
 class StopRequest:

@@ -110,6 +110,36 @@ def test_stopped_while_a_checksum_is_taken(warm, here: Path, number: int) -> Non
     assert [path.name for path in here.iterdir()] == ["cache"]
 
 
+SWALLOWED = """
+import os, signal, time
+from pamela_cli.errors import Stopped
+from pamela_cli.signals import stopping_at_once
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(0)  # the signal is noticed here at the latest
+
+try:
+    with stopping_at_once():
+        Finalized()
+        print("it went on", flush=True)
+        time.sleep({long})
+except Stopped as error:
+    print(error)
+"""
+
+
+def test_a_request_that_a_finalizer_swallowed_is_made_again(number: int) -> None:
+    program = SWALLOWED.format(name=signal.Signals(number).name, long=PATIENCE)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PROMPTLY, check=True
+    )
+    assert "Exception ignored" in result.stderr
+    first, second = result.stdout.splitlines()
+    assert (first, second[:10]) == ("it went on", "stopped by")
+
+
 def open_files(process: int) -> list[str]:
     """The files that a process has open."""
     found = []
