@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from pamela_cli import __version__
+from pamela_cli.engine.compiled import compiler_version
 from pamela_cli.engine.runner import available_cores
 from pamela_cli.files import write_atomically
 from pamela_cli.runs import RunFolder
@@ -47,6 +48,7 @@ def current_environment(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _cpu_model(),
         "cores": available_cores(),
+        "compiler": compiler_version(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
     }
 

@@ -16,6 +16,7 @@ from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
 from pamela_cli.engine.device import NoSuchDeviceError, choose_device
 from pamela_cli.engine.fitting import fit, free_bytes, graph_bytes
+from pamela_cli.engine.norm_pool import can_be_compiled
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.problem import Problem
@@ -43,7 +44,8 @@ def train(
     problem = settle(context, layers, device)
     plan = _plan(problem, cores)
     folder = create_run(context.runs_dir, run, problem.config, asdict(plan))
-    console.say(f"run {folder.path} on {describe(device)}: {_headline(problem.config)}")
+    compiled = ", with compiled functions" if plan.compiled else ""
+    console.say(f"run {folder.path} on {describe(device)}{compiled}: {_headline(problem.config)}")
     with StopRequest() as stop:
         command = _resume_command(context, folder, problem.store)
         return _run(Training(folder, problem, Runner(plan), console, stop, command), figures)
@@ -91,6 +93,11 @@ def resume(context: Context, run: str, device_name: str, figures: bool = True) -
     device = device_of(device_name)
     problem = Problem(config, store, device)
     plan = _recorded_plan(recorded, device) or _plan(problem)
+    if plan.compiled and not can_be_compiled():
+        context.console.warn(
+            "this run was computed with compiled functions, which cannot be had here (is there a C "
+            "compiler?); it goes on without, and rounds otherwise."
+        )
     with StopRequest() as stop:
         command = _resume_command(context, folder, store)
         training = Training(folder, problem, Runner(plan), context.console, stop, command)

@@ -18,24 +18,28 @@ USED_SHARE = 0.8
 
 
 def graph_bytes(learner: Learner, objective: Objective, task: Tasks) -> tuple[int, int]:
-    """Bytes that the graph of one update of one task holds on to, and that of its query loss.
+    """Bytes that the graph of one update of one task holds on to, and at most that of its query loss.
 
     Found from shapes alone, on tensors without content; ``task`` is one task (T = 1).
     """
     shapes = learner.to(torch.device("meta"), learner.theta.dtype)
     one = Tasks(*(t.to("meta") for t in (task.support_x, task.support_y, task.query_x, task.query_y)))
     theta = shapes.theta[None]
-    second_order = not learner.rule.method.first_order
-    support, query = _Saved(), _Saved()
-    with torch.autograd.graph.saved_tensors_hooks(support.note, _given):
-        shapes.backbone.loss_gradient(objective, theta, one.support_x, one.support_y, second_order)
-    with torch.autograd.graph.saved_tensors_hooks(query.note, _given):
-        shapes.backbone.loss_gradient(objective, theta, one.query_x, one.query_y, differentiable=False)
-    return support.total, query.total
+    held = []
+    for x, y, differentiable in (
+        (one.support_x, one.support_y, not learner.rule.method.first_order),
+        (one.query_x, one.query_y, True),
+    ):
+        counted = _Counted()
+        with torch.autograd.graph.saved_tensors_hooks(counted.note, _given):
+            at = shapes.backbone.loss_gradient(objective, theta, x, y, differentiable)
+        counted.note_within(at)
+        held.append(counted.total)
+    return held[0], held[1]
 
 
-class _Saved:
-    """Counts the bytes of the distinct tensors that autograd saves."""
+class _Counted:
+    """Counts the bytes of distinct tensors: those that autograd saves, and those that an object has."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -48,6 +52,15 @@ class _Saved:
             self._seen[storage._cdata] = storage
             self.total += storage.nbytes()
         return tensor
+
+    def note_within(self, thing: object) -> None:
+        if isinstance(thing, Tensor):
+            self.note(thing)
+        elif isinstance(thing, list | tuple):
+            for part in thing:
+                self.note_within(part)
+        elif hasattr(thing, "__dict__"):
+            self.note_within(list(vars(thing).values()))
 
 
 def _given(tensor: Tensor) -> Tensor:

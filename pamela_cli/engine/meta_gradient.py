@@ -60,12 +60,9 @@ def meta_gradient(
     kept = steps if kept_updates is None else kept_updates
     with torch.no_grad():
         way = _forward(learner, objective, tasks, spread, kept)
-        at = learner.backbone.loss_gradient(
-            objective, way.trajectory[-1], tasks.query_x, tasks.query_y, differentiable=False
-        )
-        loss = objective.loss(at.outputs, tasks.query_y)
-        score = objective.score(at.outputs, tasks.query_y)
-        theta, q, p = _backward(learner, objective, tasks, spread, way, at.gradient)
+        cotangent, outputs = _query_gradient(way.trajectory[-1], learner, objective, tasks)
+        loss, score = objective.loss(outputs, tasks.query_y), objective.score(outputs, tasks.query_y)
+        theta, q, p = _backward(learner, objective, tasks, spread, way, cotangent)
     return MetaGradient(theta.sum(0), q, p, loss, score)
 
 
@@ -88,6 +85,14 @@ def _gradient_at(
     """∇L_support at θ_j (T, N), with what its Hessian takes where that is wanted, and kept."""
     differentiable = keep and not learner.rule.method.first_order
     return learner.backbone.loss_gradient(objective, theta, tasks.support_x, tasks.support_y, differentiable)
+
+
+def _query_gradient(
+    theta: Tensor, learner: Learner, objective: Objective, tasks: Tasks
+) -> tuple[Tensor, Tensor]:
+    """∇L_query at θ_n (T, N), and the outputs there (T, Q, out); nothing else of it stays in memory."""
+    at = learner.backbone.loss_gradient(objective, theta, tasks.query_x, tasks.query_y, differentiable=False)
+    return at.gradient, at.outputs
 
 
 def _backward(

@@ -1,35 +1,96 @@
-"""Batch norm → ReLU → 2×2 max pool as one operation, with its first and second derivatives written out.
+"""Batch norm → ReLU → 2×2 max pool as one layer, with the derivatives that the meta-gradient takes.
 
 What follows a convolution reads and writes the largest tensors of the network, and PyTorch differentiates
-batch norm a second time in some forty passes over them. Here it takes a quarter of that:
+batch norm a second time in some forty passes over them. Here it takes a few:
 
 - With scales that are not negative, pooling before normalising gives the same numbers, so only what is
   pooled is ever normalised, and the gradient is known from the pooled pixels.
 - The gradient towards the input is, channel by channel, an affine function of the input plus what the pool
-  lets through; so is the gradient of that, with one more term.
+  lets through; the tangent of that is one with the input's tangent as a third term.
 
-Per channel, with n numbers z of mean μ and r = (variance + eps)^−½, x = (z − μ)·r, and d the cotangent of the
-scaled x, which is zero but at the pooled pixels:
+Per channel, with n numbers z of mean μ and r = (variance + eps)^−½, x = (z − μ)·r, s = γ·r, and d the
+cotangent of the scaled x, which is zero but at the pixels that the pool took (tangents have a dot):
 
-    ∂L/∂z = γ·A(d),   A(d) = r·(d − Σd/n − x·Σ(d·x)/n)
+    ∂L/∂z = s·(d − Σd/n − x·Σ(d·x)/n)
+    ẋ = r·(ż − m0 − x·m1),   m0 = Σż/n,   m1 = Σ(ż·x)/n,   ṙ = −r²·m1
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from pamela_cli.engine.norm_pool_compiled import CompiledNormPool, norm_pool_functions
 
 
 def norm_relu_pool(z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
-    """``max_pool2d(relu(batch_norm(z)), 2)`` by the statistics of ``z`` itself; differentiable twice.
+    """``max_pool2d(relu(batch_norm(z)), 2)`` by the statistics of ``z`` itself.
 
     ``z`` (B, C, H, W), ``scale`` (C,), which must not be negative, ``shift`` (C,) → (B, C, ⌊H/2⌋, ⌊W/2⌋).
+    Where gradients are recorded, these are PyTorch's own operations, differentiable any number of times.
     """
-    return _NormReluPool.apply(z, scale, shift, eps)  # type: ignore[no-any-return]
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (z, scale, shift)):
+        return F.max_pool2d(F.relu(F.batch_norm(z, None, None, scale, shift, training=True, eps=eps)), 2)
+    return norm_pool(z, scale, shift, eps).out
+
+
+class NormPool(Protocol):
+    """The layer at one input, and its derivatives there; to be called in the order of this list.
+
+    ``out`` is its output (B, C, ⌊H/2⌋, ⌊W/2⌋).
+    """
+
+    out: Tensor
+
+    def gradient(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From the cotangent of ``out``: those of z (B, C, H, W), scale and shift (C,)."""
+        ...
+
+    def tangent(self, z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """How ``out`` moves as its inputs move along ``z``, ``scale`` and ``shift``."""
+        ...
+
+    def gradient_tangent(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
+        ...
+
+
+def norm_pool(z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> NormPool:
+    """The layer at ``z``: by compiled functions where they are in use, else by PyTorch's operations."""
+    wanted = CompiledNormPool.in_use and z.device.type == "cpu"
+    functions = norm_pool_functions(z.dtype) if wanted else None
+    if functions is None:
+        return TorchNormPool(z, scale, shift, eps)
+    return CompiledNormPool(functions, z, scale, shift, eps)
+
+
+def use_compiled(wanted: bool) -> None:
+    """Whether this process is to use the compiled functions, where they can be had and agree."""
+    CompiledNormPool.in_use = wanted and can_be_compiled()
+
+
+@cache
+def can_be_compiled() -> bool:
+    """Whether there are compiled functions here, and they give what PyTorch's operations give."""
+    functions = norm_pool_functions(torch.float32)
+    if functions is None:
+        return False
+    g = torch.Generator().manual_seed(0)
+    z, z_tangent = (torch.randn(2, 17, 5, 7, generator=g) for _ in range(2))
+    v, v_tangent = (torch.randn(2, 17, 2, 3, generator=g) for _ in range(2))
+    scale, shift, scale_tangent, shift_tangent = (torch.rand(17, generator=g) for _ in range(4))
+
+    def everything(layer: NormPool) -> list[Tensor]:
+        first, moved = layer.gradient(v), layer.tangent(z_tangent, scale_tangent, shift_tangent)
+        return [layer.out, *first, moved, *layer.gradient_tangent(v_tangent)]
+
+    found = everything(CompiledNormPool(functions, z, scale, shift, 1e-5))
+    expected = everything(TorchNormPool(z, scale, shift, 1e-5))
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(found, expected, strict=True))
 
 
 def channel_stats(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,14 +111,6 @@ def _affine(z: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
     return torch.addcmul(_per_channel(offset), z, _per_channel(factor))
 
 
-def _unpooled(values: Tensor, z: Tensor, taken: Tensor) -> Tensor:
-    """``values`` (B, C, h, w) at the pixels that the pool took, zero elsewhere: (B, C, H, W)."""
-    size, none = [2, 2], [0, 0]
-    return torch.ops.aten.max_pool2d_with_indices_backward(  # type: ignore[no-any-return]
-        values, z, size, size, none, [1, 1], False, taken
-    )
-
-
 def _let_through(v: Tensor, out: Tensor) -> Tensor:
     """``v`` where the ReLU was open, zero elsewhere."""
     return torch.ops.aten.threshold_backward(v, out, 0)  # type: ignore[no-any-return]
@@ -68,67 +121,62 @@ def _sums(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((0, 2, 3))
 
 
-def _moments(v: Tensor, z: Tensor, mean: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ v and Σ v·x of each channel, in one pass: PyTorch's gradients towards shift and scale."""
-    _, to_scale, to_shift = torch.ops.aten.native_batch_norm_backward(
-        v, z, None, None, None, mean, r, True, 0.0, [False, True, True]
-    )
-    return to_shift, to_scale
+class TorchNormPool:
+    """The layer in PyTorch's operations, for any device; a ``NormPool``."""
 
+    def __init__(self, z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> None:
+        self._z, self._scale = z, scale
+        self._n = z.numel() / z.shape[1]
+        self._mean, variance = channel_stats(z)
+        self._r = (variance + eps).rsqrt()
+        pooled, self._taken = F.max_pool2d(z, 2, return_indices=True)
+        self._x = _affine(pooled, self._r, -self._mean * self._r)
+        self.out = _affine(self._x, scale, shift).clamp_min_(0)
 
-class _NormReluPool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
-        mean, variance = channel_stats(z)
-        r = (variance + eps).rsqrt()
-        pooled, taken = F.max_pool2d(z, 2, return_indices=True)
-        x = _affine(pooled, r, -mean * r)
-        out = _affine(x, scale, shift).clamp_min_(0)
-        ctx.save_for_backward(z, scale, mean, r, x, taken, out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        (v,) = cotangents
-        return (*_NormReluPoolGradient.apply(v, *ctx.saved_tensors), None)
-
-
-class _NormReluPoolGradient(torch.autograd.Function):
-    """Gradients towards z, γ and β from the cotangent of the output."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, v: Tensor, z: Tensor, scale: Tensor, mean: Tensor, r: Tensor, x: Tensor, taken: Tensor,
-        out: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        n = z.numel() / z.shape[1]
-        d = _let_through(v, out)
-        d0, d1 = d.sum((0, 2, 3)), _sums(d, x)
-        steep = scale * r
-        slope = -steep * r * d1 / n
-        to_z = _affine(z, slope, -steep * d0 / n - slope * mean)
-        to_z += _unpooled(d * _per_channel(steep), z, taken)
-        ctx.save_for_backward(z, scale, mean, r, x, taken, out, d, d0, d1)
+    def gradient(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """s·d − s·r·(d1/n)·z + what makes its mean zero, with d0 = Σ d and d1 = Σ d·x."""
+        d = self._d = _let_through(v, self.out)
+        d0, d1 = self._d0, self._d1 = d.sum((0, 2, 3)), _sums(d, self._x)
+        steep = self._scale * self._r
+        slope = -steep * self._r * d1 / self._n
+        to_z = _affine(self._z, slope, -steep * d0 / self._n - slope * self._mean)
+        to_z += self._unpooled(d * _per_channel(steep))
         return to_z, d1, d0
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        """With F = Σ v·∂L/∂z + v_γ·Σ d·x + v_β·Σ d: its gradients towards d, z and γ."""
-        z, scale, mean, r, x, taken, out, d, d0, d1 = ctx.saved_tensors
-        v, v_scale, v_shift = cotangents
-        n = z.numel() / z.shape[1]
-        v0, v1 = _moments(v, z, mean, r)
-        v_taken = v.flatten(2).gather(2, taken.flatten(2)).view_as(taken)
-        to_scale = r * (_sums(v_taken, d) - v0 * d0 / n - v1 * d1 / n)
-        steep = scale * r
-        to_d = _affine(x, v_scale - steep * v1 / n, v_shift - steep * v0 / n)
-        to_d = _let_through(to_d.addcmul_(v_taken, _per_channel(steep)), out)
-        # Towards z: of_v·v + of_d·d + of_x·x + rest.
-        of_v = -steep * r * d1 / n
-        of_d = v_scale * r - steep * r * v1 / n
-        of_x = (2 * steep * r * d1 * v1 / n - steep * to_scale - v_scale * r * d1) / n
-        rest = (steep * r * (d1 * v0 + v1 * d0) / n - v_scale * r * d0) / n
-        to_z = _affine(z, of_x * r, rest - of_x * r * mean)
-        to_z.addcmul_(v, _per_channel(of_v)).add_(_unpooled(d * _per_channel(of_d), z, taken))
-        return to_d, to_z, to_scale, None, None, None, None, None
+    def tangent(self, z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """γ̇·x + γ·ẋ + β̇ where the ReLU is open; x is only followed where the pool took it."""
+        self._z_tangent, self._scale_tangent = z, scale
+        m0, m1 = self._m0, self._m1 = self._moments(z)
+        x = z.flatten(2).gather(2, self._taken.flatten(2)).view_as(self._taken)
+        x = self._x_tangent = _affine(x, self._r, -m0 * self._r).sub_(self._x * _per_channel(self._r * m1))
+        moved = _affine(self._x, scale, shift).addcmul_(x, _per_channel(self._scale))
+        return _let_through(moved, self.out)
+
+    def gradient_tangent(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The product rule on :meth:`gradient`, sorted by d, ḋ, z, ż and the rest."""
+        n, r, d0, d1, m0, m1 = self._n, self._r, self._d0, self._d1, self._m0, self._m1
+        d = _let_through(v, self.out)
+        to_shift = d.sum((0, 2, 3))
+        to_scale = _sums(d, self._x) + _sums(self._d, self._x_tangent)
+        steep = self._scale * r
+        steep_tangent = self._scale_tangent * r - steep * r * m1
+        of_z = (steep * r * m1 * d1 - steep_tangent * d1 - steep * to_scale) * r / n
+        rest = (steep * r * m0 * d1 - steep_tangent * d0 - steep * to_shift) / n - of_z * self._mean
+        to_z = _affine(self._z, of_z, rest)
+        to_z.addcmul_(self._z_tangent, _per_channel(-steep * r * d1 / n))
+        pooled = (self._d * _per_channel(steep_tangent)).addcmul_(d, _per_channel(steep))
+        return to_z.add_(self._unpooled(pooled)), to_scale, to_shift
+
+    def _unpooled(self, values: Tensor) -> Tensor:
+        """``values`` (B, C, h, w) at the pixels that the pool took, zero elsewhere: (B, C, H, W)."""
+        size, none = [2, 2], [0, 0]
+        return torch.ops.aten.max_pool2d_with_indices_backward(  # type: ignore[no-any-return]
+            values, self._z, size, size, none, [1, 1], False, self._taken
+        )
+
+    def _moments(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """m0 and m1 in one pass: PyTorch's gradients towards shift and scale."""
+        _, product, total = torch.ops.aten.native_batch_norm_backward(
+            z, self._z, None, None, None, self._mean, self._r, True, 0.0, [False, True, True]
+        )
+        return total / self._n, product / self._n

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from pamela_cli.engine.memory import keep_freed_memory
+from pamela_cli.engine.norm_pool import can_be_compiled, use_compiled
 from pamela_cli.engine.tasks import Tasks
 
 Result = TypeVar("Result")
@@ -23,7 +24,8 @@ class Plan:
     ``workers`` threads each take ``tasks_at_a_time`` tasks (``judged_at_a_time`` where there is no
     meta-gradient) and compute them with ``threads`` threads inside PyTorch's operators. Sums over tasks
     are in order, so the number of workers leaves the bits alone. ``kept_updates`` is the number of updates
-    whose graph is kept for the way back (None: all).
+    whose graph is kept for the way back (None: all); ``compiled`` whether batch norm, ReLU and pool are
+    computed by compiled functions.
     """
 
     device: str
@@ -32,6 +34,7 @@ class Plan:
     workers: int
     threads: int
     kept_updates: int | None = None
+    compiled: bool = False
 
     @classmethod
     def choose(
@@ -48,7 +51,7 @@ class Plan:
             return cls(str(device), meta_batch, judged, workers=1, threads=1)
         cores = cores or available_cores()
         workers = min(cores, meta_batch)
-        return cls(str(device), 1, 1, workers, threads=cores // workers)
+        return cls(str(device), 1, 1, workers, threads=cores // workers, compiled=can_be_compiled())
 
     def smaller(self, training: bool) -> Plan | None:
         """The next plan that takes less memory, in training or without a meta-gradient; None: no such.
@@ -86,6 +89,7 @@ class Runner:
         self.lowered: list[Plan] = []
         self.device = torch.device(plan.device)
         torch.set_num_threads(plan.threads)
+        use_compiled(plan.compiled)
         if self.device.type == "cpu":
             keep_freed_memory()
         self._pool = _pool(plan)

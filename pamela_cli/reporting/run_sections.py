@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "platform": "platform",
     "cpu": "CPU",
     "cores": "cores usable",
+    "compiler": "C compiler",
     "gpu": "GPU",
 }
 

@@ -17,6 +17,7 @@ from cli_support import SINE, Job, lines_in
 
 import pamela_cli
 from pamela_cli import environment
+from pamela_cli.engine.compiled import compiler_version
 from pamela_cli.runs import RunFolder
 
 QUICK = ["meta-train", *SINE, "--iterations", "10", "--val-every", "5", "-q"]
@@ -43,6 +44,7 @@ def test_entry(world: Path) -> None:
         "platform": platform.platform(),
         "cpu": entry["cpu"],
         "cores": entry["cores"],
+        "compiler": compiler_version(),
         "gpu": None,
     }
     assert 1 <= int(str(entry["cores"])) <= (os.cpu_count() or 1)

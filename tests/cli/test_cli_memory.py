@@ -15,7 +15,7 @@ def test_the_run_goes_on_with_less_and_says_so(pamela, here: Path, monkeypatch: 
     write_tiny_store(here / "data" / "tiny.h5")
     pamela(*QUICK_TINY, "--run", "whole", "-q").ok()
     calls = 0
-    network = Conv4.__call__
+    network = Conv4.loss_gradient
 
     def once_too_large(self, *arguments, **options):
         nonlocal calls
@@ -24,7 +24,7 @@ def test_the_run_goes_on_with_less_and_says_so(pamela, here: Path, monkeypatch: 
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
         return network(self, *arguments, **options)
 
-    monkeypatch.setattr(Conv4, "__call__", once_too_large)
+    monkeypatch.setattr(Conv4, "loss_gradient", once_too_large)
     result = pamela(*QUICK_TINY, "--run", "short", "--json").ok()
     (lowered,) = result.document["lowered"]
     assert lowered["step"] == 1
@@ -40,11 +40,11 @@ def test_the_run_goes_on_with_less_and_says_so(pamela, here: Path, monkeypatch: 
 def test_what_never_fits_ends_in_one_sentence(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tiny_store(here / "data" / "tiny.h5")
 
-    def too_large(self, theta, x, stats=None):
+    def too_large(self, objective, theta, x, y, differentiable):
         if x.is_meta:
-            return network(self, theta, x, stats)
+            return network(self, objective, theta, x, y, differentiable)
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
 
-    network = Conv4.__call__
-    monkeypatch.setattr(Conv4, "__call__", too_large)
+    network = Conv4.loss_gradient
+    monkeypatch.setattr(Conv4, "loss_gradient", too_large)
     pamela(*QUICK_TINY, "-q").error(1, "a single task does not fit", "lower --way, --shot")

@@ -8,15 +8,26 @@ import torch
 from checkpoint_support import PROGRESS, conv_learner
 
 from pamela_cli.engine.checkpoint import Checkpoint
+from pamela_cli.engine.norm_pool import can_be_compiled, use_compiled
 
 
 @pytest.fixture(autouse=True)
-def same_threads() -> Iterator[None]:
-    """A runner sets PyTorch's number of threads for the whole process: put it back."""
+def same_process() -> Iterator[None]:
+    """A runner sets the number of threads, and what is compiled, for the whole process: put them back."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+    use_compiled(False)
+
+
+@pytest.fixture(params=[False, True], ids=["PyTorch", "compiled"])
+def compiled(request: pytest.FixtureRequest) -> bool:
+    """Batch norm, ReLU and pool by PyTorch's operations, then by the compiled functions."""
+    if request.param and not can_be_compiled():
+        pytest.skip("no C compiler")
+    use_compiled(request.param)
+    return bool(request.param)
 
 
 @pytest.fixture

@@ -120,14 +120,24 @@ def plain_loss(outputs: Tensor, y: Tensor) -> Tensor:
 
 
 def plain_adapt(
-    net: PlainNet, theta: Tensor, qs: list[Tensor], ps: list[Tensor], w: int | None, x: Tensor, y: Tensor
+    net: PlainNet,
+    theta: Tensor,
+    qs: list[Tensor],
+    ps: list[Tensor],
+    w: int | None,
+    x: Tensor,
+    y: Tensor,
+    recorded: bool = False,
 ) -> list[Tensor]:
-    """θ_0…θ_n by equation 5; ``qs`` are the Q_j over θ, ``ps`` the P of the connections in their order."""
+    """θ_0…θ_n by equation 5; ``qs`` are the Q_j over θ, ``ps`` the P of the connections in their order.
+
+    ``recorded``: so that it can be differentiated towards θ, Q and P.
+    """
     ps = list(ps)
-    thetas = [theta.detach()]
+    thetas = [theta if recorded else theta.detach()]
     for j, q in enumerate(qs):
-        leaf = thetas[j].clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(plain_loss(net(leaf, x), y), leaf)
+        leaf = thetas[j] if recorded else thetas[j].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(plain_loss(net(leaf, x), y), leaf, create_graph=recorded)
         u = thetas[j] - q * gradient
         if w is not None and j > 0 and j % w == 0:
             p = ps.pop(0)
@@ -150,7 +160,11 @@ def plain_vectors(net: PlainNet, learner: Learner, q: Tensor, p: Tensor) -> tupl
 
 
 def plain_query_loss(
-    net: PlainNet, learner: Learner, task: Tasks, meta: tuple[Tensor, Tensor, Tensor] | None = None
+    net: PlainNet,
+    learner: Learner,
+    task: Tasks,
+    meta: tuple[Tensor, Tensor, Tensor] | None = None,
+    recorded: bool = False,
 ) -> Tensor:
     """Mean query loss at θ_n over the tasks, for meta-parameters (θ, Q, P), by default the learner's."""
     theta, q, p = meta or (learner.theta, learner.q, learner.p)
@@ -158,7 +172,7 @@ def plain_query_loss(
     losses = []
     for i in range(len(task)):
         x, y = task.support_x[i], task.support_y[i]
-        theta_n = plain_adapt(net, theta, qs, ps, learner.rule.skip_interval, x, y)[-1]
+        theta_n = plain_adapt(net, theta, qs, ps, learner.rule.skip_interval, x, y, recorded)[-1]
         losses.append(plain_loss(net(theta_n, task.query_x[i]), task.query_y[i]))
     return torch.stack(losses).mean()
 
@@ -222,8 +236,8 @@ def task_at(tasks: Tasks, i: int) -> Tasks:
     return Tasks(*(t[i : i + 1] for t in (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)))
 
 
-def cpu_runner(at_a_time: int = 1, workers: int = 1) -> Runner:
-    return Runner(Plan("cpu", at_a_time, at_a_time, workers, threads=1))
+def cpu_runner(at_a_time: int = 1, workers: int = 1, compiled: bool = True) -> Runner:
+    return Runner(Plan("cpu", at_a_time, at_a_time, workers, threads=1, compiled=compiled))
 
 
 class Points:

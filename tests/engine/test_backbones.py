@@ -1,4 +1,4 @@
-"""The networks against PyTorch's modules, batch norm by hand, and the convolution's derivatives."""
+"""The networks against PyTorch's modules, and batch norm by hand."""
 
 import pytest
 import torch
@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pamela_cli.engine.backbones import MLP, Conv4
-from pamela_cli.engine.ops import conv3x3
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -178,45 +177,3 @@ def test_a_task_does_not_see_the_images_of_another():
 
 def test_the_mlp_has_no_statistics():
     assert MLP().norm_stats(random_thetas(MLP(), 1), random(1, 5, 1)) == []
-
-
-# --- the convolution --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("groups", "channels", "filters"), [(1, 2, 3), (2, 1, 2), (3, 2, 1)])
-def test_conv3x3_and_its_first_and_second_derivatives_are_right(groups, channels, filters):
-    x = random(2, groups * channels, 4, 5).requires_grad_()
-    weight = random(groups * filters, channels, 3, 3, seed=1).requires_grad_()
-
-    def convolve(x: Tensor, weight: Tensor) -> Tensor:
-        return conv3x3(x, weight, groups)
-
-    torch.testing.assert_close(convolve(x, weight), F.conv2d(x, weight, padding=1, groups=groups))
-    assert torch.autograd.gradcheck(convolve, (x, weight))
-    assert torch.autograd.gradgradcheck(convolve, (x, weight))
-
-
-def test_conv3x3_has_the_third_derivative_of_torch():
-    # A cubic of the convolution, differentiated three times towards the weight, along fixed vectors.
-    x, weight = random(2, 2, 4, 4), random(4, 1, 3, 3, seed=1)
-    vectors = [random(4, 1, 3, 3, seed=k) for k in (2, 3, 4)]
-
-    def third(convolve) -> Tensor:
-        w, y = weight.clone().requires_grad_(), x.clone().requires_grad_()
-        value = (convolve(y, w) ** 3).sum()
-        for vector in vectors:
-            (gradient,) = torch.autograd.grad(value, w, create_graph=True)
-            value = (gradient * vector).sum()
-        return torch.autograd.grad(value, y)[0]
-
-    ours = third(lambda y, w: conv3x3(y, w, 2))
-    torch.testing.assert_close(ours, third(lambda y, w: F.conv2d(y, w, padding=1, groups=2)))
-
-
-@pytest.mark.parametrize("towards", ["x", "weight"])
-def test_conv3x3_differentiates_towards_one_argument_alone(towards):
-    x, weight = random(2, 2, 4, 4), random(3, 2, 3, 3, seed=1)
-    leaf = (x if towards == "x" else weight).requires_grad_()
-    found = torch.autograd.grad(conv3x3(x, weight).square().sum(), leaf)[0]
-    expected = torch.autograd.grad(F.conv2d(x, weight, padding=1).square().sum(), leaf)[0]
-    torch.testing.assert_close(found, expected)

@@ -1,74 +1,177 @@
-"""The fused batch norm, ReLU and pool against PyTorch's own, and its derivatives against differences."""
+"""Batch norm, ReLU and pool as one layer: against PyTorch's operations, and against differences."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
 from engine_support import generator
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
-from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from pamela_cli.engine.norm_pool import channel_stats, norm_relu_pool
+from pamela_cli.engine.norm_pool import (
+    NormPool,
+    TorchNormPool,
+    channel_stats,
+    norm_pool,
+    norm_relu_pool,
+    use_compiled,
+)
 
-SHAPES = [(3, 2, 4, 4), (2, 3, 5, 7), (4, 1, 2, 3)]
+SHAPES = [(3, 2, 4, 4), (2, 3, 5, 7), (4, 1, 2, 3), (1, 17, 6, 3)]
+EPS = 1e-5
 
 
 def plain(z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """In the paper's order: normalise, ReLU, pool."""
-    return F.max_pool2d(F.relu(F.batch_norm(z, None, None, scale, shift, training=True, eps=1e-5)), 2)
+    """In the paper's order, from sums and products: differentiable any number of times."""
+    mean = z.mean((0, 2, 3), keepdim=True)
+    variance = (z - mean).square().mean((0, 2, 3), keepdim=True)
+    x = (z - mean) / (variance + EPS).sqrt()
+    return F.max_pool2d(F.relu(x * scale[:, None, None] + shift[:, None, None]), 2)
 
 
-def inputs(shape: tuple[int, ...], layout=torch.contiguous_format) -> tuple[Tensor, Tensor, Tensor]:
-    g = generator(sum(shape))
-    z = torch.randn(shape, generator=g, dtype=torch.float64).contiguous(memory_format=layout)
-    scale = 0.5 + torch.rand(shape[1], generator=g, dtype=torch.float64)
-    shift = torch.randn(shape[1], generator=g, dtype=torch.float64)
-    return tuple(t.requires_grad_() for t in (z, scale, shift))
+def draw(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """z, scale and shift."""
+    g = generator(seed)
+    z = torch.randn(shape, generator=g, dtype=dtype)
+    scale = 0.5 + torch.rand(shape[1], generator=g, dtype=dtype)
+    return [z, scale, torch.randn(shape[1], generator=g, dtype=dtype)]
 
 
-def derivatives(function, tensors: tuple[Tensor, ...]) -> list[Tensor]:
-    """Outputs, gradients, and the gradients of a random form in those."""
-    out = function(*tensors)
-    g = generator(7)
-    v = torch.randn(out.shape, generator=g, dtype=torch.float64).requires_grad_()
-    first = torch.autograd.grad(out, tensors, v, create_graph=True)
-    form = sum((torch.randn(f.shape, generator=g, dtype=torch.float64) * f).sum() for f in first)
-    return [out, *first, *torch.autograd.grad(form, (v, *tensors[:2]))]
+def draw_cotangent(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    batch, channels, height, width = shape
+    g = generator(seed)
+    return torch.randn(batch, channels, height // 2, width // 2, generator=g, dtype=dtype)
+
+
+def everything(layer: NormPool, v: Tensor, along: list[Tensor], v_along: Tensor) -> list[Tensor]:
+    """The output, the gradient, and the tangents of both."""
+    gradient = layer.gradient(v)
+    return [layer.out, *gradient, layer.tangent(*along), *layer.gradient_tangent(v_along)]
+
+
+def plain_gradient(inputs: list[Tensor], v: Tensor, recorded: bool = False) -> tuple[Tensor, ...]:
+    leaves = inputs if recorded else [t.clone().requires_grad_() for t in inputs]
+    return torch.autograd.grad(plain(*leaves), leaves, v, create_graph=recorded)
+
+
+def moved(function: Callable[..., tuple[Tensor, ...]], at: list[Tensor], along: list[Tensor]) -> list[Tensor]:
+    """The derivative of a function along a direction."""
+    return list(torch.autograd.functional.jvp(function, tuple(at), tuple(along))[1])
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_values_and_two_derivatives_are_pytorchs(shape, layout) -> None:
-    tensors = inputs(shape, layout)
-    found = derivatives(lambda *t: norm_relu_pool(*t, 1e-5), tensors)
-    for one, other in zip(found, derivatives(plain, tensors), strict=True):
+def test_values_and_derivatives_are_those_of_autograd(shape, layout, compiled: bool) -> None:
+    at, along = draw(shape, 1), draw(shape, 2)
+    v, v_along = draw_cotangent(shape, 3), draw_cotangent(shape, 4)
+    z = at[0].contiguous(memory_format=layout)
+    layer = norm_pool(z, at[1], at[2], EPS)
+    assert isinstance(layer, TorchNormPool) != compiled
+    found = everything(layer, v, along, v_along)
+
+    def gradient(*inputs: Tensor) -> tuple[Tensor, ...]:
+        return plain_gradient(list(inputs[:3]), inputs[3], recorded=True)
+
+    expected = [plain(*at), *plain_gradient(at, v), *moved(lambda *t: (plain(*t),), at, along)]
+    expected += moved(gradient, [*at, v], [*along, v_along])
+    for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_derivatives_are_those_of_differences(shape) -> None:
-    tensors = inputs(shape)
-    assert gradcheck(lambda *t: norm_relu_pool(*t, 1e-5), tensors)
-    assert gradgradcheck(lambda *t: norm_relu_pool(*t, 1e-5), tensors)
+def test_tangents_are_differences_of_what_they_are_of(shape, compiled: bool) -> None:
+    at, along = draw(shape, 5), draw(shape, 6)
+    v, v_along = draw_cotangent(shape, 7), draw_cotangent(shape, 8)
+    step = 1e-6
+
+    def values(by: float) -> list[Tensor]:
+        layer = norm_pool(*(t + by * d for t, d in zip(at, along, strict=True)), EPS)
+        gradient = layer.gradient(v + by * v_along)
+        return [layer.out, *gradient]
+
+    pairs = zip(values(step), values(-step), strict=True)
+    differences = [(after - before) / (2 * step) for after, before in pairs]
+    tangents = everything(norm_pool(*at, EPS), v, along, v_along)[4:]
+    for one, other in zip(tangents, differences, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
-def test_a_channel_of_scale_zero_gives_its_shift() -> None:
-    z, _, _ = inputs((3, 2, 4, 4))
-    out = norm_relu_pool(z, torch.zeros(2, dtype=torch.float64), torch.tensor([0.5, -0.5]).double(), 1e-5)
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(2, 9), st.integers(2, 9)),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    coarse=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_both_forms_agree_at_any_shape(shape, dtype, coarse: bool, seed: int) -> None:
+    at, along = draw(shape, seed, dtype), draw(shape, seed + 1, dtype)
+    if coarse:  # many windows hold the same number twice: both take the first
+        at[0] = at[0].round()
+    v, v_along = draw_cotangent(shape, seed, dtype), draw_cotangent(shape, seed + 1, dtype)
+    use_compiled(True)
+    found = everything(norm_pool(*at, EPS), v, along, v_along)
+    expected = everything(TorchNormPool(*at, EPS), v, along, v_along)
+    # Where a channel hardly varies, r is some hundred, and comes into the second derivatives three times.
+    largest = max(float(e.abs().max()) for e in expected)
+    tolerance = (1e-4 if dtype is torch.float32 else 1e-11) * largest
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+
+
+def test_a_channel_of_scale_zero_gives_its_shift(compiled: bool) -> None:
+    z, _, _ = draw((3, 2, 4, 4), 1)
+    out = norm_relu_pool(z, torch.zeros(2, dtype=torch.float64), torch.tensor([0.5, -0.5]).double(), EPS)
     assert out[:, 0].eq(0.5).all() and out[:, 1].eq(0).all()
 
 
-def test_a_channel_of_equal_numbers_has_finite_derivatives() -> None:
-    tensors = inputs((3, 2, 4, 4))
-    with torch.no_grad():
-        tensors[0][:, 0] = 2.0
-    for tensor in derivatives(lambda *t: norm_relu_pool(*t, 1e-5), tensors):
+def test_a_channel_of_equal_numbers_has_finite_derivatives(compiled: bool) -> None:
+    shape = (3, 2, 4, 4)
+    at = draw(shape, 1)
+    at[0][:, 0] = 2.0
+    v = draw_cotangent(shape, 2)
+    for tensor in everything(norm_pool(*at, EPS), v, draw(shape, 3), v):
         assert tensor.isfinite().all()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [(0, 0, 0, 0), (2, 0, 3, 3), (1, 0, 4, 4)])
+def test_what_is_not_finite_is_not_hidden(value: float, place: tuple[int, ...], compiled: bool) -> None:
+    at = draw((3, 2, 5, 5), 1)
+    at[0][place] = value
+    layer = norm_pool(*at, EPS)
+    assert layer.out[:, 0].isnan().all()
+    assert layer.out[:, 1].isfinite().all()
+    to_z, _, _ = layer.gradient(draw_cotangent((3, 2, 5, 5), 2))
+    assert to_z[:, 0].isnan().all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_float32_is_near_float64(offset: float, compiled: bool) -> None:
+    """Also where the mean is a thousand times the deviation, and differences of large numbers matter."""
+    shape = (5, 8, 12, 12)
+    at, v = draw(shape, 1), draw_cotangent(shape, 2)
+    z = (at[0] + offset).float()
+    layer = norm_pool(z, at[1].float(), at[2].float(), EPS)
+    exact = norm_pool(z.double(), *at[1:], EPS)
+    pairs = [(layer.out, exact.out), *zip(layer.gradient(v.float()), exact.gradient(v), strict=True)]
+    for one, other in pairs:
+        assert (one - other).norm() < 2e-4 * other.norm()
+
+
 def test_statistics_of_a_channel() -> None:
-    z, _, _ = inputs((3, 2, 4, 4))
+    z, _, _ = draw((3, 2, 4, 4), 1)
     mean, variance = channel_stats(z)
     torch.testing.assert_close(mean, z.transpose(0, 1).flatten(1).mean(1))
     torch.testing.assert_close(variance, z.transpose(0, 1).flatten(1).var(1, correction=0))
+
+
+def test_where_gradients_are_recorded_it_is_differentiable() -> None:
+    at = [t.requires_grad_() for t in draw((3, 2, 4, 4), 1)]
+    v = draw_cotangent((3, 2, 4, 4), 2)
+    found = torch.autograd.grad(norm_relu_pool(*at, EPS), at, v)
+    for one, other in zip(found, plain_gradient([t.detach() for t in at], v), strict=True):
+        torch.testing.assert_close(one, other)

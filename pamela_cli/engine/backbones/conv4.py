@@ -6,13 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pamela_cli.engine.backbones.base import AutogradGradient, LossGradient, NormStats, uniform
+from pamela_cli.engine.backbones.base import LossGradient, NormStats, uniform
+from pamela_cli.engine.backbones.conv4_gradient import (
+    BATCH_NORM_EPS,
+    Conv4Gradient,
+    features,
+    kernels,
+    negative_scales,
+    side_by_side,
+    signed,
+)
 from pamela_cli.engine.layout import Layer, Layout, Shapes
 from pamela_cli.engine.norm_pool import channel_stats, norm_relu_pool
 from pamela_cli.engine.ops import conv3x3
 from pamela_cli.engine.tasks import Objective
-
-BATCH_NORM_EPS = 1e-5
 
 
 class Conv4:
@@ -60,7 +67,7 @@ class Conv4:
         self, objective: Objective, theta: Tensor, x: Tensor, y: Tensor, differentiable: bool
     ) -> LossGradient:
         """The gradient of each task's loss at θ (T, N), and its Hessian if ``differentiable``."""
-        return AutogradGradient(self, objective, theta, x, y, differentiable)
+        return Conv4Gradient(self.layout, objective, theta, x, y, differentiable)
 
     def norm_stats(self, theta: Tensor, x: Tensor) -> NormStats:
         """Statistics of the four convolutions' outputs on the images ``x``."""
@@ -69,28 +76,19 @@ class Conv4:
     def _forward(
         self, theta: Tensor, x: Tensor, stats: NormStats | None, record: bool = False
     ) -> tuple[Tensor, NormStats]:
-        tasks, batch = x.shape[:2]
-        tensors = self.layout.unpack(theta)
+        *tensors, head, bias = self.layout.unpack(theta)
         recorded: NormStats = []
-        # The tasks' channels lie side by side, so that a grouped convolution keeps the tasks apart.
-        z = x.transpose(0, 1).reshape(batch, -1, *x.shape[3:])
-        # Pooling and batch norm on the CPU are several times faster with the channels last in memory.
-        layout = torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
-        # (`contiguous` would leave one-channel images alone, whose strides fit both formats.)
-        z = torch.empty_like(z, memory_format=layout).copy_(z)
+        images = side_by_side(x)
         for block in range(self.BLOCKS):
             weight, _, scale, shift = tensors[4 * block : 4 * block + 4]
-            # A negative scale with a kernel is a positive one with the kernel's negative.
-            sign = torch.where(scale < 0, -1, 1).to(scale.dtype)
-            weight, scale = weight * sign[:, :, None, None, None], (scale * sign).flatten()
-            z = conv3x3(z, weight.flatten(0, 1).contiguous(memory_format=layout), groups=tasks)
+            sign = negative_scales(scale)
+            weight, scale, shift = signed(weight, sign), signed(scale, sign).flatten(), shift.flatten()
+            z = conv3x3(images, kernels(weight), groups=len(theta))
             if record:
                 recorded.append(channel_stats(z))
             if stats is None:
-                z = norm_relu_pool(z, scale, shift.flatten(), BATCH_NORM_EPS)
+                images = norm_relu_pool(z, scale, shift, BATCH_NORM_EPS)
             else:
-                mean, var = stats[block]
-                z = F.batch_norm(z, mean, var, scale, shift.flatten(), eps=BATCH_NORM_EPS)
-                z = F.relu(F.max_pool2d(z, 2))
-        features = z.reshape(batch, tasks, self.features).transpose(0, 1)
-        return torch.baddbmm(tensors[-1][:, None], features, tensors[-2].mT), recorded
+                pooled = F.max_pool2d(z, 2)
+                images = F.relu(F.batch_norm(pooled, *stats[block], scale, shift, eps=BATCH_NORM_EPS))
+        return torch.baddbmm(bias[:, None], features(images, len(theta)), head.mT), recorded

@@ -1,0 +1,169 @@
+"""∇L of Conv4 and its product with the Hessian, written out.
+
+The gradient is followed backwards through the blocks; the Hessian product differentiates that computation
+along a direction (Pearlmutter's R-operator), first what went forward, then what went back. Automatic
+differentiation would do the same arithmetic in three times as many operations.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pamela_cli.engine.layout import Layout
+from pamela_cli.engine.norm_pool import norm_pool
+from pamela_cli.engine.ops import conv3x3, conv3x3_gradients
+from pamela_cli.engine.tasks import Objective
+
+BATCH_NORM_EPS = 1e-5
+
+
+class Conv4Gradient:
+    """The gradient of each task's loss at θ (T, N) for images (T, B, C, H, W); a ``LossGradient``."""
+
+    def __init__(
+        self, layout: Layout, objective: Objective, theta: Tensor, x: Tensor, y: Tensor, differentiable: bool
+    ) -> None:
+        self._layout, self._objective, self._y = layout, objective, y
+        *tensors, self._head, bias = layout.unpack(theta)
+        images = side_by_side(x)
+        self._blocks: list[Block] = []
+        for i in range(0, len(tensors), 4):
+            weight, _, scale, shift = tensors[i : i + 4]
+            self._blocks.append(Block(images, weight, scale, shift, first=i == 0))
+            images = self._blocks[-1].out
+        self._pooled = images.shape
+        self._features = features(images, len(theta))
+        self.outputs = torch.baddbmm(bias[:, None], self._features, self._head.mT)
+        delta = self._delta = objective.gradient(self.outputs, y)
+        self.gradient = torch.empty_like(theta)
+        *into, to_head, to_bias = layout.unpack(self.gradient)
+        torch.bmm(delta.mT, self._features, out=to_head)
+        torch.sum(delta, 1, out=to_bias)
+        v: Tensor | None = self._images(delta @ self._head)
+        for i in reversed(range(len(self._blocks))):
+            assert v is not None, "only the first block gives nothing back"
+            v = self._blocks[i].gradient(v, into[4 * i : 4 * i + 4])
+            if not differentiable:
+                self._blocks.pop()
+
+    def hessian_product(self, vectors: Tensor) -> Tensor:
+        """Differentiate the gradient along ``vectors`` (T, N)."""
+        *along, head, bias = self._layout.unpack(vectors)
+        moved: Tensor | None = None
+        for i, block in enumerate(self._blocks):
+            weight, _, scale, shift = along[4 * i : 4 * i + 4]
+            moved = block.tangent(moved, weight, scale, shift)
+        assert moved is not None
+        moved_features = features(moved, len(vectors))
+        outputs = torch.baddbmm(bias[:, None], self._features, head.mT).baddbmm_(
+            moved_features, self._head.mT
+        )
+        delta = self._objective.gradient_tangent(self.outputs, self._y, outputs)
+        product = torch.empty_like(vectors)
+        *into, to_head, to_bias = self._layout.unpack(product)
+        torch.bmm(delta.mT, self._features, out=to_head).baddbmm_(self._delta.mT, moved_features)
+        torch.sum(delta, 1, out=to_bias)
+        v: Tensor | None = self._images(torch.bmm(delta, self._head).baddbmm_(self._delta, head))
+        for i in reversed(range(len(self._blocks))):
+            assert v is not None, "only the first block gives nothing back"
+            v = self._blocks.pop().gradient_tangent(v, into[4 * i : 4 * i + 4])
+        return product
+
+    def _images(self, v: Tensor) -> Tensor:
+        """The inverse of :func:`features`."""
+        return v.transpose(0, 1).reshape(self._pooled).contiguous(memory_format=memory_format(v.device))
+
+
+class Block:
+    """One block at its input, [convolution → batch norm → ReLU → pool], and its derivatives there.
+
+    ``images`` (B, T·C, H, W); ``weight`` (T, …), ``scale`` and ``shift`` (T, channels). The derivatives fill
+    tensors like [weight, bias, scale, shift] and return what goes on to the block before (None at the first).
+    """
+
+    def __init__(self, images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, first: bool) -> None:
+        self._first = first
+        self._sign = negative_scales(scale)
+        self._images, self._weight = images, kernels(signed(weight, self._sign))
+        z = conv3x3(images, self._weight, len(weight))
+        self._norm = norm_pool(z, signed(scale, self._sign).flatten(), shift.flatten(), BATCH_NORM_EPS)
+        self.out = self._norm.out
+
+    def gradient(self, v: Tensor, into: list[Tensor]) -> Tensor | None:
+        """From the cotangent of the output."""
+        self._to_z, to_scale, to_shift = self._norm.gradient(v)
+        to_images, to_weight = self._gradients(self._to_z, self._images, self._weight, len(into[0]))
+        self._fill(into, to_weight, to_scale, to_shift)
+        return to_images
+
+    def tangent(self, images: Tensor | None, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """How the output moves with the images (None: they do not) and the parameters."""
+        self._images_tangent, self._weight_tangent = images, kernels(signed(weight, self._sign))
+        z = conv3x3(self._images, self._weight_tangent, len(weight))
+        if images is not None:
+            z += conv3x3(images, self._weight, len(weight))
+        return self._norm.tangent(z, signed(scale, self._sign).flatten(), shift.flatten())
+
+    def gradient_tangent(self, v: Tensor, into: list[Tensor]) -> Tensor | None:
+        """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
+        to_z, to_scale, to_shift = self._norm.gradient_tangent(v)
+        to_images, to_weight = self._gradients(to_z, self._images, self._weight, len(into[0]))
+        if self._images_tangent is not None:
+            more = self._gradients(self._to_z, self._images_tangent, self._weight_tangent, len(into[0]))
+            to_weight += more[1]
+            if to_images is not None and more[0] is not None:
+                to_images += more[0]
+        self._fill(into, to_weight, to_scale, to_shift)
+        return to_images
+
+    def _gradients(
+        self, v: Tensor, images: Tensor, weight: Tensor, tasks: int
+    ) -> tuple[Tensor | None, Tensor]:
+        return conv3x3_gradients(v, images, weight, tasks, to_input=not self._first)
+
+    def _fill(self, into: list[Tensor], to_weight: Tensor, to_scale: Tensor, to_shift: Tensor) -> None:
+        weight, bias, scale, shift = into
+        weight.copy_(signed(to_weight.view_as(weight), self._sign))
+        bias.zero_()  # batch norm cancels it
+        scale.copy_(signed(to_scale.view_as(scale), self._sign))
+        shift.copy_(to_shift.view_as(shift))
+
+
+def side_by_side(x: Tensor) -> Tensor:
+    """Images (T, B, C, H, W) as (B, T·C, H, W), so that a grouped convolution keeps the tasks apart."""
+    images = x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
+    # (`contiguous` would leave one-channel images alone, whose strides fit both formats.)
+    return torch.empty_like(images, memory_format=memory_format(x.device)).copy_(images)
+
+
+def features(images: Tensor, tasks: int) -> Tensor:
+    """What the last block gives, (B, T·C, h, w), as (T, B, C·h·w)."""
+    return images.reshape(len(images), tasks, -1).transpose(0, 1)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Pooling and batch norm on the CPU are several times faster with the channels last in memory."""
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+
+
+def kernels(weight: Tensor) -> Tensor:
+    """The weights of the tasks, (T, C_out, C_in, 3, 3), as those of one grouped convolution."""
+    return weight.flatten(0, 1).contiguous(memory_format=memory_format(weight.device))
+
+
+def negative_scales(scale: Tensor) -> Tensor | None:
+    """−1 where ``scale`` is negative, 1 elsewhere; None where it is known that there is no negative one."""
+    negative = scale < 0
+    # Only of the CPU may one ask without waiting.
+    if scale.device.type == "cpu" and not negative.any():
+        return None
+    return torch.where(negative, -1, 1).to(scale.dtype)
+
+
+def signed(t: Tensor, sign: Tensor | None) -> Tensor:
+    """``t`` (T, channels, …) times ``sign``.
+
+    A negative scale with a kernel is a positive one with the kernel's negative.
+    """
+    return t if sign is None else t * sign.view(*sign.shape, *[1] * (t.dim() - 2))

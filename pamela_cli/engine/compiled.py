@@ -1,0 +1,104 @@
+"""C functions, compiled on the machine that they run on and kept in a cache.
+
+A second of work for the C compiler where there is one; without one the engine does without.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import platformdirs
+
+# The first that the compiler takes. No -ffast-math: infinities and NaN must stay what they are.
+_FLAGS = (
+    ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"),
+    ("-O3", "-fno-math-errno", "-fno-trapping-math"),
+)
+_PATIENCE = 60.0
+"""Seconds that the compiler may take."""
+
+
+@cache
+def compile_and_load(source: Path, definition: str) -> ctypes.CDLL | None:
+    """The shared library of ``source``, compiled with ``-D definition``; None where that is impossible.
+
+    ``PAMELA_COMPILE=0`` forbids it.
+    """
+    compiler = compiler_version()
+    if compiler is None:
+        return None
+    for flags in _FLAGS:
+        key = "\0".join([source.read_text(encoding="utf-8"), definition, *flags, compiler, _processor()])
+        name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
+        library = cache_folder() / name
+        with suppress(OSError):  # it is not there, or is no library
+            return ctypes.CDLL(str(library))
+        with suppress(OSError, subprocess.SubprocessError):
+            _compile(source, [*flags, f"-D{definition}"], library)
+            return ctypes.CDLL(str(library))
+    return None
+
+
+@cache
+def compiler_version() -> str | None:
+    """The C compiler's own first line about itself; None where there is none, or none is wanted."""
+    if os.environ.get("PAMELA_COMPILE") == "0" or os.name != "posix" or shutil.which("cc") is None:
+        return None
+    try:
+        command = ["cc", "--version"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PATIENCE)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.partition("\n")[0].strip() or None
+
+
+def _compile(source: Path, flags: list[str], library: Path) -> None:
+    """Compile to a file of another name first: other processes may be doing the same."""
+    handle, draft = tempfile.mkstemp(dir=library.parent, prefix=".", suffix=".so")
+    os.close(handle)
+    try:
+        command = ["cc", *flags, "-shared", "-fPIC", "-o", draft, str(source), "-lm"]
+        subprocess.run(command, capture_output=True, check=True, timeout=_PATIENCE)
+        Path(draft).replace(library)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+@cache
+def cache_folder() -> Path:
+    """Where compiled code lies: in the user's cache, or elsewhere if others could write there."""
+    own = os.environ.get("PAMELA_CACHE_DIR") or platformdirs.user_cache_dir("pamela")
+    folder = Path(own).absolute() / "compiled"
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.stat()
+        private = about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if private and os.access(folder, os.W_OK):
+            return folder
+    return Path(_temporary_folder().name)
+
+
+@cache
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """Removed when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="pamela-")
+
+
+def _processor() -> str:
+    """What tells processors apart that do not run each other's code: caches are shared between machines."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        told = {line.partition(":")[0].strip(): line for line in reversed(lines)}
+        if "flags" in told or "Features" in told:
+            return "".join(told.get(name, "") for name in ("model name", "flags", "CPU part", "Features"))
+    return f"{platform.platform()} {platform.processor()}"

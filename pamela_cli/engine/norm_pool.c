@@ -1,0 +1,294 @@
+/* Batch norm -> ReLU -> 2x2 max pool on the CPU, each derivative in one pass over the large tensors.
+
+   norm_pool.py has the formulas and the names. Tensors have their channels last in memory, z (B, H, W, C) and
+   what is pooled (B, H/2, W/2, C), so every inner loop runs over the channels of a pixel and vectorises.
+   What the pool took is not stored: it is the first pixel of a window that equals the window's largest.
+   Sums are made in REAL (float or double) along a row, and in double over the rows; `row` (2, C) and
+   `total` (2, C) are where. */
+
+#include <math.h>
+
+typedef REAL real;
+typedef const real *restrict in;
+typedef real *restrict out;
+typedef double *restrict sums;
+
+#ifdef __clang__
+#define CHANNELS _Pragma("clang loop vectorize(assume_safety)") for (long c = 0; c < C; c++)
+#else
+#define CHANNELS _Pragma("GCC ivdep") for (long c = 0; c < C; c++)
+#endif
+
+/* For every two rows of z: where they start in z and in what is pooled, how many windows they hold, and the
+   pixels that are in none: the last column of odd widths, the last row of odd heights. */
+#define TWO_ROWS                                                                                               \
+    for (long b = 0; b < B; b++)                                                                               \
+        for (long i = 0; i < H; i += 2)
+
+typedef struct {
+    long above, below, pooled, windows;
+    long rest[2], rests[2];
+} Rows;
+
+static Rows rows_at(long b, long i, long H, long W, long C)
+{
+    long above = (b * H + i) * W * C, below = above + W * C, whole = W / 2;
+    if (i + 1 == H)
+        return (Rows){above, above, 0, 0, {above, above}, {W, 0}};
+    long last = 2 * whole * C;
+    return (Rows){above, below, (b * (H / 2) + i / 2) * whole * C, whole, {above + last, below + last}, {W % 2, W % 2}};
+}
+
+static void clear(sums total, out row, long C)
+{
+    for (long c = 0; c < 2 * C; c++)
+        total[c] = row[c] = 0;
+}
+
+/* What a row has summed up goes to the total, and the row starts anew. */
+static void gather(sums total, out row, long C)
+{
+    for (long c = 0; c < 2 * C; c++) {
+        total[c] += row[c];
+        row[c] = 0;
+    }
+}
+
+/* The first if it is NaN, so that what is not finite cannot pass for zero. */
+static inline real largest(real a, real b)
+{
+    return b > a ? b : a;
+}
+
+/* --- the layer --------------------------------------------------------------------------------------------- */
+
+static void stats_pixels(in z, in from, out sum, out square, long pixels, long C)
+{
+    for (long j = 0; j < pixels; j++, z += C)
+        CHANNELS {
+            real a = z[c] - from[c];
+            sum[c] += a;
+            square[c] += a * a;
+        }
+}
+
+static void stats_windows(in z, in below, in from, out pooled, out sum, out square, long windows, long C)
+{
+    for (long j = 0; j < windows; j++, z += 2 * C, below += 2 * C, pooled += C)
+        CHANNELS {
+            real a = z[c], b = z[C + c], d = below[c], e = below[C + c];
+            pooled[c] = largest(largest(a, b), largest(d, e));
+            a -= from[c], b -= from[c], d -= from[c], e -= from[c];
+            sum[c] += (a + b) + (d + e);
+            square[c] += (a * a + b * b) + (d * d + e * e);
+        }
+}
+
+/* mean, r (C), pooled z, and the layer's output y. */
+void norm_pool(in z, in scale, in shift, double eps, long B, long H, long W, long C, out mean, out r, out pooled,
+               out y, out row, sums total)
+{
+    in from = z; /* Sums of differences from some pixel keep more digits. */
+    clear(total, row, C);
+    TWO_ROWS {
+        Rows at = rows_at(b, i, H, W, C);
+        stats_windows(z + at.above, z + at.below, from, pooled + at.pooled, row, row + C, at.windows, C);
+        for (int k = 0; k < 2; k++)
+            stats_pixels(z + at.rest[k], from, row, row + C, at.rests[k], C);
+        gather(total, row, C);
+    }
+    double n = (double)B * H * W;
+    CHANNELS {
+        double shifted = total[c] / n, variance = total[C + c] / n - shifted * shifted;
+        mean[c] = from[c] + shifted;
+        r[c] = 1 / sqrt((variance < 0 ? 0 : variance) + eps);
+    }
+    for (long j = 0; j < B * (H / 2) * (W / 2); j++)
+        CHANNELS {
+            real x = (pooled[j * C + c] - mean[c]) * r[c];
+            y[j * C + c] = largest(x * scale[c] + shift[c], 0);
+        }
+}
+
+/* --- its gradient ------------------------------------------------------------------------------------------ */
+
+static void affine_pixels(in z, in factor, in offset, out to_z, long pixels, long C)
+{
+    for (long j = 0; j < pixels; j++, z += C, to_z += C)
+        CHANNELS to_z[c] = z[c] * factor[c] + offset[c];
+}
+
+static void affine_windows(in z, in below, in pooled, in y, in v, in steep, in factor, in offset, out to_z,
+                           out to_below, long windows, long C)
+{
+    for (long j = 0; j < windows; j++) {
+        CHANNELS {
+            real a = z[c], b = z[C + c], d = below[c], e = below[C + c], p = pooled[c];
+            real t = y[c] > 0 ? steep[c] * v[c] : 0, f = factor[c], o = offset[c];
+            to_z[c] = a * f + (a == p ? o + t : o);
+            t = a == p ? 0 : t;
+            to_z[C + c] = b * f + (b == p ? o + t : o);
+            t = b == p ? 0 : t;
+            to_below[c] = d * f + (d == p ? o + t : o);
+            t = d == p ? 0 : t;
+            to_below[C + c] = e * f + (e == p ? o + t : o);
+        }
+        z += 2 * C, below += 2 * C, to_z += 2 * C, to_below += 2 * C, pooled += C, y += C, v += C;
+    }
+}
+
+/* to_z, and to_scale, to_shift (C), from the cotangent v of y. `work` (3, C). */
+void norm_pool_gradient(in v, in z, in pooled, in y, in mean, in r, in scale, long B, long H, long W, long C,
+                        out to_z, out to_scale, out to_shift, out work, out row, sums total)
+{
+    clear(total, row, C);
+    for (long line = 0; line < B * (H / 2); line++) {
+        for (long j = line * (W / 2); j < (line + 1) * (W / 2); j++)
+            CHANNELS {
+                long k = j * C + c;
+                real d = y[k] > 0 ? v[k] : 0;
+                row[c] += d;
+                row[C + c] += d * (pooled[k] - mean[c]) * r[c];
+            }
+        gather(total, row, C);
+    }
+    double n = (double)B * H * W;
+    out steep = work, factor = work + C, offset = work + 2 * C;
+    CHANNELS {
+        to_shift[c] = total[c];
+        to_scale[c] = total[C + c];
+        steep[c] = scale[c] * r[c];
+        factor[c] = -steep[c] * r[c] * total[C + c] / n;
+        offset[c] = -steep[c] * total[c] / n - factor[c] * mean[c];
+    }
+    TWO_ROWS {
+        Rows at = rows_at(b, i, H, W, C);
+        affine_windows(z + at.above, z + at.below, pooled + at.pooled, y + at.pooled, v + at.pooled, steep, factor,
+                       offset, to_z + at.above, to_z + at.below, at.windows, C);
+        for (int k = 0; k < 2; k++)
+            affine_pixels(z + at.rest[k], factor, offset, to_z + at.rest[k], at.rests[k], C);
+    }
+}
+
+/* --- the tangent of the layer ------------------------------------------------------------------------------ */
+
+static void moments_pixels(in zt, in z, in mean, out sum, out product, long pixels, long C)
+{
+    for (long j = 0; j < pixels; j++, z += C, zt += C)
+        CHANNELS {
+            sum[c] += zt[c];
+            product[c] += zt[c] * (z[c] - mean[c]);
+        }
+}
+
+static void moments_windows(in zt, in zt_below, in z, in below, in pooled, in mean, out taken, out sum, out product,
+                            long windows, long C)
+{
+    for (long j = 0; j < windows; j++) {
+        CHANNELS {
+            real a = z[c], b = z[C + c], d = below[c], e = below[C + c], p = pooled[c], m = mean[c];
+            real at = zt[c], bt = zt[C + c], dt = zt_below[c], et = zt_below[C + c];
+            taken[c] = a == p ? at : b == p ? bt : d == p ? dt : et;
+            sum[c] += (at + bt) + (dt + et);
+            product[c] += (at * (a - m) + bt * (b - m)) + (dt * (d - m) + et * (e - m));
+        }
+        z += 2 * C, below += 2 * C, zt += 2 * C, zt_below += 2 * C, pooled += C, taken += C;
+    }
+}
+
+/* m0, m1 (2, C): means of zt and zt x; xt and yt, the tangents of x where the pool took it, and of y. */
+void norm_pool_tangent(in zt, in z, in pooled, in y, in mean, in r, in scale, in scale_t, in shift_t, long B, long H,
+                       long W, long C, out moments, out xt, out yt, out row, sums total)
+{
+    clear(total, row, C);
+    TWO_ROWS {
+        Rows at = rows_at(b, i, H, W, C);
+        moments_windows(zt + at.above, zt + at.below, z + at.above, z + at.below, pooled + at.pooled, mean,
+                        xt + at.pooled, row, row + C, at.windows, C);
+        for (int k = 0; k < 2; k++)
+            moments_pixels(zt + at.rest[k], z + at.rest[k], mean, row, row + C, at.rests[k], C);
+        gather(total, row, C);
+    }
+    double n = (double)B * H * W;
+    out m0 = moments, m1 = moments + C;
+    CHANNELS {
+        m0[c] = total[c] / n;
+        m1[c] = total[C + c] * r[c] / n;
+    }
+    for (long j = 0; j < B * (H / 2) * (W / 2); j++)
+        CHANNELS {
+            long k = j * C + c;
+            real x = (pooled[k] - mean[c]) * r[c];
+            xt[k] = r[c] * (xt[k] - m0[c] - x * m1[c]);
+            yt[k] = y[k] > 0 ? scale_t[c] * x + scale[c] * xt[k] + shift_t[c] : 0;
+        }
+}
+
+/* --- the tangent of the gradient --------------------------------------------------------------------------- */
+
+static void tangent_pixels(in z, in zt, in factor, in factor_t, in offset, out to_z, long pixels, long C)
+{
+    for (long j = 0; j < pixels; j++, z += C, zt += C, to_z += C)
+        CHANNELS to_z[c] = z[c] * factor[c] + zt[c] * factor_t[c] + offset[c];
+}
+
+static void tangent_windows(in z, in below, in zt, in zt_below, in pooled, in y, in v, in vt, in steep, in steep_t,
+                            in factor, in factor_t, in offset, out to_z, out to_below, long windows, long C)
+{
+    for (long j = 0; j < windows; j++) {
+        CHANNELS {
+            real a = z[c], b = z[C + c], d = below[c], e = below[C + c], p = pooled[c];
+            real t = y[c] > 0 ? steep_t[c] * v[c] + steep[c] * vt[c] : 0;
+            real f = factor[c], ft = factor_t[c], o = offset[c];
+            to_z[c] = a * f + zt[c] * ft + (a == p ? o + t : o);
+            t = a == p ? 0 : t;
+            to_z[C + c] = b * f + zt[C + c] * ft + (b == p ? o + t : o);
+            t = b == p ? 0 : t;
+            to_below[c] = d * f + zt_below[c] * ft + (d == p ? o + t : o);
+            t = d == p ? 0 : t;
+            to_below[C + c] = e * f + zt_below[C + c] * ft + (e == p ? o + t : o);
+        }
+        z += 2 * C, below += 2 * C, zt += 2 * C, zt_below += 2 * C, to_z += 2 * C, to_below += 2 * C;
+        pooled += C, y += C, v += C, vt += C;
+    }
+}
+
+/* Tangents of what norm_pool_gradient gives, vt being that of v. `work` (5, C). */
+void norm_pool_gradient_tangent(in vt, in v, in zt, in z, in pooled, in y, in xt, in mean, in r, in scale, in scale_t,
+                                in to_scale, in to_shift, in moments, long B, long H, long W, long C, out to_zt,
+                                out to_scale_t, out to_shift_t, out work, out row, sums total)
+{
+    clear(total, row, C);
+    for (long line = 0; line < B * (H / 2); line++) {
+        for (long j = line * (W / 2); j < (line + 1) * (W / 2); j++)
+            CHANNELS {
+                long k = j * C + c;
+                real open = y[k] > 0 ? 1 : 0;
+                row[c] += open * vt[k];
+                row[C + c] += open * (vt[k] * (pooled[k] - mean[c]) * r[c] + v[k] * xt[k]);
+            }
+        gather(total, row, C);
+    }
+    double n = (double)B * H * W;
+    out steep = work, steep_t = work + C, factor = work + 2 * C, factor_t = work + 3 * C, offset = work + 4 * C;
+    CHANNELS {
+        double m0 = moments[c], m1 = moments[C + c], d0 = to_shift[c], d1 = to_scale[c];
+        double s = (double)scale[c] * r[c], st = (double)scale_t[c] * r[c] - s * r[c] * m1;
+        to_shift_t[c] = total[c];
+        to_scale_t[c] = total[C + c];
+        steep[c] = s;
+        steep_t[c] = st;
+        factor[c] = (s * r[c] * m1 * d1 - st * d1 - s * total[C + c]) * r[c] / n;
+        factor_t[c] = -s * r[c] * d1 / n;
+        offset[c] = (s * r[c] * m0 * d1 - st * d0 - s * total[c]) / n - factor[c] * mean[c];
+    }
+    TWO_ROWS {
+        Rows at = rows_at(b, i, H, W, C);
+        tangent_windows(z + at.above, z + at.below, zt + at.above, zt + at.below, pooled + at.pooled, y + at.pooled,
+                        v + at.pooled, vt + at.pooled, steep, steep_t, factor, factor_t, offset, to_zt + at.above,
+                        to_zt + at.below, at.windows, C);
+        for (int k = 0; k < 2; k++)
+            tangent_pixels(z + at.rest[k], zt + at.rest[k], factor, factor_t, offset, to_zt + at.rest[k],
+                           at.rests[k], C);
+    }
+}

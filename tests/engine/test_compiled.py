@@ -1,0 +1,122 @@
+"""Compiling C functions: where there is a compiler, where there is none, and what lies in the cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pamela_cli.engine import compiled
+
+PROGRAM = """
+import torch
+from pamela_cli.engine import compiled
+from pamela_cli.engine.norm_pool import can_be_compiled, norm_pool, use_compiled
+from pamela_cli.engine.runner import Plan
+
+found = can_be_compiled()
+use_compiled(True)
+layer = norm_pool(torch.randn(2, 3, 4, 4), torch.ones(3), torch.zeros(3), 1e-5)
+assert Plan.choose(torch.device("cpu"), 4, True).compiled == found
+print(found, type(layer).__name__, compiled.cache_folder())
+"""
+
+needs_compiler = pytest.mark.skipif(compiled.compiler_version() is None, reason="no C compiler")
+
+
+def run(cache: Path, **environment: str) -> list[str]:
+    env = os.environ | {"PAMELA_CACHE_DIR": str(cache)} | environment
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=env, check=True, capture_output=True, text=True, timeout=120
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def libraries(cache: Path) -> dict[str, int]:
+    """What lies in the cache, by name, with the time of its making."""
+    return {path.name: path.stat().st_mtime_ns for path in (cache / "compiled").iterdir()}
+
+
+@needs_compiler
+def test_it_is_compiled_once(tmp_path: Path) -> None:
+    expected = ["True", "CompiledNormPool", str(tmp_path / "compiled")]
+    assert run(tmp_path) == expected
+    made = libraries(tmp_path)
+    assert len(made) == 1
+    assert run(tmp_path) == expected
+    assert libraries(tmp_path) == made
+
+
+@needs_compiler
+def test_several_processes_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: run(tmp_path)[:2], range(3)))
+    assert answers == [["True", "CompiledNormPool"]] * 3
+    assert len(libraries(tmp_path)) == 1
+
+
+@needs_compiler
+def test_a_broken_library_is_made_again(tmp_path: Path) -> None:
+    run(tmp_path)
+    (name,) = libraries(tmp_path)
+    path = tmp_path / "compiled" / name
+    path.write_bytes(b"no library")
+    assert run(tmp_path)[:2] == ["True", "CompiledNormPool"]
+    assert path.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("environment", [{"PAMELA_COMPILE": "0"}, {"PATH": "/nowhere"}])
+def test_without_a_compiler_it_does_without(tmp_path: Path, environment: dict[str, str]) -> None:
+    assert run(tmp_path, **environment)[:2] == ["False", "TorchNormPool"]
+
+
+def compiler(folder: Path, text: str) -> dict[str, str]:
+    """A search path with a `cc` of one's own."""
+    folder.mkdir()
+    (folder / "cc").write_text(f"#!/bin/sh\n{text}\n")
+    (folder / "cc").chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="shell scripts")
+def test_a_compiler_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    broken = compiler(tmp_path / "bin", '[ "$1" = --version ] && echo "broken 1" || exit 1')
+    assert run(tmp_path / "cache", **broken)[:2] == ["False", "TorchNormPool"]
+    assert libraries(tmp_path / "cache") == {}
+
+
+@needs_compiler
+def test_a_compiler_that_computes_wrongly_is_not_trusted(tmp_path: Path) -> None:
+    real = subprocess.run(["which", "cc"], capture_output=True, text=True, check=True).stdout.strip()
+    wrong = compiler(tmp_path / "bin", f'exec {real} "$@" -Dsqrt=fabs')
+    assert run(tmp_path / "cache", **wrong)[:2] == ["False", "TorchNormPool"]
+
+
+@needs_compiler
+def test_a_compiler_without_its_flags_for_this_processor(tmp_path: Path) -> None:
+    real = subprocess.run(["which", "cc"], capture_output=True, text=True, check=True).stdout.strip()
+    plain = compiler(tmp_path / "bin", f'case "$*" in *march=native*) exit 1;; esac\nexec {real} "$@"')
+    assert run(tmp_path / "cache", **plain)[:2] == ["True", "CompiledNormPool"]
+
+
+@needs_compiler
+def test_a_cache_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
+    folder = tmp_path / "compiled"
+    folder.mkdir()
+    folder.chmod(0o777)
+    found, layer, used = run(tmp_path)
+    assert (found, layer) == ("True", "CompiledNormPool")
+    assert used != str(folder)
+    assert list(folder.iterdir()) == []
+    assert not Path(used).exists(), "the temporary folder outlives its process"
+
+
+@needs_compiler
+def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert run(tmp_path / "file")[:2] == ["True", "CompiledNormPool"]
