@@ -60,7 +60,12 @@ class Config:
     test_tasks: int = setting(600, "outer", "Test tasks at the end.", low=2, high=10**6)
 
     seed: int = setting(0, "run", "Of the initialization and the training tasks.", low=0, high=2**63 - 1)
-    precision: str = setting("float32", "run", "Type of the numbers.", choices=("float32", "float64"))
+    precision: str = setting(
+        "float32",
+        "run",
+        "Type of the numbers; tf32 is float32 with rougher, faster products on CUDA devices.",
+        choices=("float32", "float64", "tf32"),
+    )
 
     @property
     def score_name(self) -> str:

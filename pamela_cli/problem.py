@@ -15,6 +15,7 @@ from torch import Tensor
 from data_prep.store import Split, Store
 from pamela_cli.config import SINE, Config
 from pamela_cli.engine.backbones import MLP, Backbone, Conv4
+from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.episodes import (
     EpisodeSource,
     ImageEpisodes,
@@ -79,7 +80,7 @@ class Problem:
 
     def __init__(self, config: Config, store: Store | None, device: torch.device) -> None:
         self.config, self.store, self.device = config, store, device
-        self.dtype = torch.float64 if config.precision == "float64" else torch.float32
+        self.dtype = use_precision(config.precision)
         if store is None:
             self.backbone = network(config)
             return

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pamela_cli.config import Config, Layer, resolve
 from pamela_cli.engine.backbones import Backbone
+from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import adapt_and_judge, evaluate
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
@@ -60,7 +61,7 @@ class Work:
 
     def __init__(self, case: Case, device: torch.device) -> None:
         self.config, self.device = case.config, device
-        self.dtype = torch.float64 if case.config.precision == "float64" else torch.float32
+        self.dtype = use_precision(case.config.precision)
         backbone = network(case.config)
         fresh = Learner.initial(backbone, case.rule(backbone), self.config.inner_lr, self.config.seed)
         self.learner = fresh.to(device, self.dtype)

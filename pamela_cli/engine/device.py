@@ -25,6 +25,17 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
+def use_precision(precision: str) -> torch.dtype:
+    """The type of the numbers; from now on, CUDA devices multiply float32 as ``precision`` says.
+
+    "tf32" has them round the factors to 10 bits, "float32" does not. (PyTorch itself has convolutions do so,
+    unasked.) The CPU knows no TF32.
+    """
+    # (The newer `fp32_precision` makes whoever reads these two fail.)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    return torch.float64 if precision == "float64" else torch.float32
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until a GPU has done all it was told to."""
     if device.type == "cuda":

@@ -1,0 +1,101 @@
+"""An outer step on a device never asks it for a number: the host would wait for all work before.
+
+Checked without a GPU, on tensors of PyTorch's that have a shape but no content, the device "meta": the engine
+treats it as any device but the CPU, and to ask one of its tensors for a number is an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from engine_support import make_learner
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pamela_cli.engine import outer_loop
+from pamela_cli.engine.backbones import MLP, Conv4
+from pamela_cli.engine.episodes import ImageEpisodes, ImagePool, SineEpisodes
+from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
+from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.tasks import Classification, Regression
+
+DEVICE = torch.device("meta")
+
+
+class Devices(TorchDispatchMode):
+    """Counts the operations, and notes those that make a tensor elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+        self.elsewhere: list[str] = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        self.operations += not operation.is_view
+        if isinstance(out, Tensor) and out.device != DEVICE and out.dim():
+            self.elsewhere.append(str(operation))
+        return out
+
+
+def moved(thing):
+    """An object with each of its tensors on the device."""
+    tensors = {name: value for name, value in vars(thing).items() if isinstance(value, Tensor)}
+    vars(thing).update({name: tensor.to(DEVICE) for name, tensor in tensors.items()})
+    return thing
+
+
+def image_source(rotations: bool) -> ImageEpisodes:
+    numbers = torch.zeros(3, dtype=torch.float64)
+    images = torch.zeros(60, 3, 20, 20, dtype=torch.uint8)
+    pool = moved(ImagePool(images, torch.arange(0, 61, 10), numbers, numbers))
+    source = ImageEpisodes(replace_offsets(pool), "train", 5, 1, 3, rotations)
+    source.pool = pool
+    return moved(source)
+
+
+def replace_offsets(pool: ImagePool) -> ImagePool:
+    return replace(pool, offsets=torch.arange(0, 61, 10))
+
+
+def step(monkeypatch, learner, source, objective, meta_batch: int = 4) -> Devices:
+    """Take one outer step; Adam's own kernel does not know the device, and is left out."""
+    monkeypatch.setattr(outer_loop.torch.optim, "Adam", lambda groups, fused: NoAdam(groups))
+    settings = OuterSettings(10, meta_batch, meta_lr=1e-3, phi_lr=1e-4, clip=10.0, schedule="cosine")
+    runner = Runner(Plan("meta", meta_batch, meta_batch, 1, 1))
+    loop = OuterLoop(moved(learner), objective, runner, settings, seed=1)
+    with Devices() as devices:
+        metrics = next(loop.run(source)).stacked()
+    assert metrics.device == DEVICE
+    return devices
+
+
+class NoAdam(torch.optim.SGD):
+    def step(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("rotations", [False, True])
+@pytest.mark.parametrize("method", ["maml", "fomaml", "meta-sgd", "pamela"])
+def test_of_images(method: str, rotations: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    w = 1 if method == "pamela" else None
+    counts = []
+    for meta_batch in (2, 8):
+        learner = make_learner(method, Conv4(5, 3, 20, 4), 3, w)
+        devices = step(monkeypatch, learner, image_source(rotations), Classification(5), meta_batch)
+        assert devices.elsewhere == []
+        counts.append(devices.operations)
+    assert counts[0] == counts[1], "all tasks go through each operation together"
+
+
+def test_of_sine_waves(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SineEpisodes("train", 5, 5, DEVICE, torch.float64)
+    learner = make_learner("pamela", MLP((1, 8, 1)), 3, 1)
+    assert step(monkeypatch, learner, source, Regression()).elsewhere == []
+
+
+def test_to_ask_would_be_noticed() -> None:
+    with pytest.raises(RuntimeError, match="meta"):
+        bool(torch.ones(1, device=DEVICE) > 0)

@@ -1,0 +1,79 @@
+"""How far TF32 is from float32: products of factors rounded to 10 bits, done here by hand.
+
+The meta-gradient of a network with ReLUs and pools does not stand it well: its direction stays, but it is
+off by a tenth to a fifth. So nobody gets TF32 unasked.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from engine_support import generator, image_tasks
+from torch import Tensor
+
+from pamela_cli.engine.backbones import Conv4, conv4_gradient
+from pamela_cli.engine.device import use_precision
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.meta_gradient import meta_gradient
+from pamela_cli.engine.tasks import Classification, Tasks
+from pamela_cli.engine.update_rule import UpdateRule
+from pamela_cli.methods import METHODS
+
+DROPPED = 13
+"""Bits of a float32 that TF32 does not have."""
+
+
+def rounded(t: Tensor) -> Tensor:
+    """To the nearest number with 10 bits behind the point; halves to even."""
+    bits = t.view(torch.int32)
+    bits = bits + (1 << (DROPPED - 1)) - 1 + ((bits >> DROPPED) & 1)
+    return (bits & -(1 << DROPPED)).view(torch.float32)
+
+
+def gradient(dtype: torch.dtype) -> Tensor:
+    """The meta-gradient of MAML at its start, float64."""
+    net = Conv4(5, 3, 32, 32)
+    rule = UpdateRule(METHODS["maml"], net.layout, 5, None)
+    learner = Learner.initial(net, rule, 0.01, 0).to(torch.device("cpu"), dtype)
+    task = image_tasks(1, 5, 1, 5, 3, 32)
+    task = Tasks(task.support_x.to(dtype), task.support_y, task.query_x.to(dtype), task.query_y)
+    return meta_gradient(learner, Classification(5), task, learner.spread()).theta.double()
+
+
+def distance(found: Tensor, exact: Tensor) -> float:
+    return ((found - exact).norm() / exact.norm()).item()
+
+
+def test_rounding() -> None:
+    exact = torch.randn(1000, generator=generator(0))
+    error = ((rounded(exact) - exact) / exact).abs().max()
+    assert 2**-12 < error <= 2**-11
+    assert torch.equal(rounded(rounded(exact)), rounded(exact))
+
+
+def test_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact, float32 = gradient(torch.float64), gradient(torch.float32)
+    convolve, differentiate = conv4_gradient.conv3x3, conv4_gradient.conv3x3_gradients
+    monkeypatch.setattr(
+        conv4_gradient, "conv3x3", lambda x, weight, groups: convolve(rounded(x), rounded(weight), groups)
+    )
+    monkeypatch.setattr(
+        conv4_gradient,
+        "conv3x3_gradients",
+        lambda v, x, weight, groups, to_input: differentiate(
+            rounded(v), rounded(x), rounded(weight), groups, to_input
+        ),
+    )
+    tf32 = gradient(torch.float32)
+    assert distance(float32, exact) < 0.02
+    assert 3 * distance(float32, exact) < distance(tf32, exact) < 0.4
+    assert torch.cosine_similarity(tf32, exact, 0) > 0.9
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float64"])
+def test_it_is_taken_where_it_is_asked_for(precision: str) -> None:
+    dtype = use_precision(precision)
+    assert dtype == (torch.float64 if precision == "float64" else torch.float32)
+    assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
+    assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
+    use_precision("float32")
