@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks.engines import ENGINES
-from pamela_cli.engine.device import synchronise
+from pamela_cli.engine.device import synchronise, use_precision
 from pamela_cli.engine.runner import available_cores
 from pamela_cli.environment import current_environment
 
@@ -17,10 +17,7 @@ SIDE = 2048
 
 
 class MatrixRate:
-    """Floating-point operations a second of a float32 matrix product: the limit for everything else.
-
-    On a GPU with the rounding that PyTorch lets convolutions use there (TF32).
-    """
+    """Floating-point operations a second of a float32 matrix product: the limit for everything else."""
 
     def __init__(self, device: str, side: int = SIDE) -> None:
         self.device, self.side = torch.device(device), side
@@ -33,9 +30,9 @@ class MatrixRate:
         self.samples.append(self._take())
 
     def _take(self) -> float:
-        threads, tf32 = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+        threads = torch.get_num_threads()
         torch.set_num_threads(available_cores())
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+        use_precision("float32")
         try:
             synchronise(self.device)
             start = time.perf_counter()
@@ -44,7 +41,6 @@ class MatrixRate:
             return 2 * self.side**3 / (time.perf_counter() - start)
         finally:
             torch.set_num_threads(threads)
-            torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 def environment(device: str) -> dict[str, Any]:
