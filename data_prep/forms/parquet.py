@@ -113,7 +113,7 @@ class Tables:
     def _paths_of(self, table: Any) -> list[str | None]:
         if table.schema_arrow.field(self._image).type.get_field_index("path") < 0:
             return [None] * table.metadata.num_rows
-        paths = [image["path"].as_py() for image in self._images(table, "path")]
+        paths = (image["path"].as_py() for image in self._images(table, "path"))
         return [path if isinstance(path, str) and len(path) <= _LONGEST_PATH else None for path in paths]
 
     def _images(self, table: Any, part: str) -> Iterator[Any]:

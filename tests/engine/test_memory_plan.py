@@ -89,7 +89,8 @@ def test_graphs_are_counted_from_shapes_alone() -> None:
     assert second[0] > 6 * 4 * 16 * 16 * 8 > first[0], "of the first order nothing is kept"
     twice = graph_bytes(learner, Classification(3), image_tasks(1, 3, 4, 10))
     assert 1.8 < twice[1] / first[1] < 2.1
-    assert graph_bytes(make_learner("q", MLP((1, 4, 1)), 3), Regression(), sine_task()) == (0, 0)
+    waves = graph_bytes(make_learner("q", MLP((1, 4, 1)), 3), Regression(), sine_task())
+    assert 0 < waves[0] == waves[1] < 1000, "support and query are alike here"
 
 
 def sine_task() -> Tasks:
