@@ -42,12 +42,16 @@ _PANELS = {
 
 @dataclass(frozen=True)
 class Context:
-    """What every command gets: where to speak, where things are, and the settings given as flags."""
+    """What every command gets: where to speak, where things are, and the settings given as flags.
+
+    ``arguments`` are those of the whole command line, to call it again.
+    """
 
     console: Console
     data_dir: Path
     runs_dir: Path
     flags: Layer
+    arguments: tuple[str, ...] = ()
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -106,7 +110,8 @@ def command(
             _console = console
             texts = {key: given.pop(key) for key in settings}
             flags = Layer({key: parse_flag(key, text) for key, text in texts.items() if text is not None})
-            function(Context(console, given.pop("data_dir"), given.pop("runs_dir"), flags), **given)
+            folders = given.pop("data_dir"), given.pop("runs_dir")
+            function(Context(console, *folders, flags, _arguments), **given)
 
         options = [_setting_option(key) for key in settings]
         verb.__signature__ = inspect.Signature([*own, *options, *_COMMON])  # type: ignore[attr-defined]
@@ -119,6 +124,7 @@ def command(
 
 
 _console = Console()
+_arguments: tuple[str, ...] = ()
 
 
 @app.callback(invoke_without_command=True)
@@ -150,6 +156,8 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
     """The exit code, and the error that it stands for."""
+    global _arguments  # noqa: PLW0603  (commands that start themselves again need them)
+    _arguments = tuple(arguments)
     try:
         code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
@@ -169,7 +177,8 @@ def _failed(error: BaseException) -> int:
     if _console.verbose:
         traceback.print_exception(error)
     if isinstance(error, PamelaError | Stopped):
-        _console.error(str(error))
+        if str(error):  # another process says it
+            _console.error(str(error))
         return error.exit_code
     if isinstance(error, DataError):
         _console.error(str(error))

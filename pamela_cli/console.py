@@ -36,8 +36,13 @@ class Console:
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> None:
         self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
+        self._muted = False
         self._err = RichConsole(stderr=True, highlight=False)
         self._out = RichConsole(highlight=False)
+
+    def mute(self) -> None:
+        """From now on say nothing but errors: another process speaks for all."""
+        self.quiet = self._muted = True
 
     def say(self, text: str) -> None:
         """A message on the way."""
@@ -51,7 +56,8 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Something the user should know and may want to mend."""
-        self._err.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)
+        if not self._muted:
+            self._err.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)
 
     def error(self, text: str) -> None:
         """Why the command fails."""
@@ -59,6 +65,8 @@ class Console:
 
     def result(self, renderable: Any, document: dict[str, Any]) -> None:
         """The result: a table for people, or the document where ``--json`` asks for it."""
+        if self._muted:
+            return
         if self.as_json:
             self.document(document)
         else:

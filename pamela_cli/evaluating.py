@@ -9,11 +9,13 @@ from typing import Any, cast
 import torch
 
 from pamela_cli.cli import Context
+from pamela_cli.company import company
 from pamela_cli.config import SINE, Config
 from pamela_cli.datasets import open_same_kind, open_trained_dataset
 from pamela_cli.engine.evaluation import Floats, NormSource, TaskScores, paired_advantage
 from pamela_cli.engine.inner_loop import Learner, inner_loop
-from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.processes import Processes, neighbours
+from pamela_cli.engine.runner import Plan, Runner, available_cores
 from pamela_cli.engine.tasks import Tasks
 from pamela_cli.errors import UsageError
 from pamela_cli.judging import judge, load_learner
@@ -21,7 +23,6 @@ from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import Protocol, loss_unit, result_record, task_text
 from pamela_cli.runs import RunFolder, find_run
-from pamela_cli.session import device_of
 from pamela_cli.signals import StopRequest
 
 SHOWN_WAVES = 3
@@ -92,12 +93,13 @@ def evaluate_runs(
     context: Context, names: list[str], wanted: Wanted, device_name: str, figures: bool
 ) -> dict[str, Any]:
     """Evaluate each run; several are compared in pairs, which needs the same tasks for all."""
-    device = device_of(device_name)
     judged: list[Judged] = []
-    for name in names:
-        judged.append(_evaluate(context, find_run(context.runs_dir, name), wanted, device))
-        _check_comparable(judged[0], judged[-1])
-    if figures:
+    with company(context, device_name) as (device, processes):
+        for name in names:
+            folder = find_run(context.runs_dir, name)
+            judged.append(_evaluate(context, folder, wanted, device, processes))
+            _check_comparable(judged[0], judged[-1])
+    if figures and processes.leads:
         try:
             for path in _draw(judged):
                 context.console.say(f"figure: {path}")
@@ -114,7 +116,9 @@ def evaluate_runs(
     return {"runs": [each.record for each in judged], "pairs": pairs}
 
 
-def _evaluate(context: Context, folder: RunFolder, wanted: Wanted, device: torch.device) -> Judged:
+def _evaluate(
+    context: Context, folder: RunFolder, wanted: Wanted, device: torch.device, processes: Processes
+) -> Judged:
     config, _ = folder.read_config()
     protocol = wanted.protocol(config)
     find = open_same_kind if wanted.dataset else open_trained_dataset
@@ -131,12 +135,15 @@ def _evaluate(context: Context, folder: RunFolder, wanted: Wanted, device: torch
         context.console.warn(
             f"{tasks.left_out} classes of {wanted.split} have too few images and are left out."
         )
-    runner = Runner(Plan.choose(device, config.meta_batch, convolutional=store is not None))
+    if count < processes.size:
+        raise UsageError(f"--tasks {count} is too small for {processes.size} processes.")
+    plan = Plan.choose(device, config.meta_batch, store is not None, available_cores() // neighbours() or 1)
+    runner = Runner(plan, processes)
     with StopRequest() as stop, context.console.progress(f"judging {folder.name}", count) as bar:
 
         def heard(done: int) -> None:
             bar.update(done)
-            stop.check("nothing was written")
+            stop.check("nothing was written")  # of several processes, the others notice it
 
         scores = judge(
             learner, problem.objective(protocol.way), tasks, runner, protocol.steps, heard,

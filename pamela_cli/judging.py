@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
+
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.evaluation import NormSource, TaskScores, concatenate, evaluate
 from pamela_cli.engine.inner_loop import Learner
@@ -26,17 +28,23 @@ def judge(
     norm_stats: NormSource = "query",
     every_step: bool = True,
 ) -> TaskScores:
-    """Scores of all tasks, in order. ``on_batch`` hears the number judged so far, and may raise to stop."""
-    plan = runner.plan
-    batches = tasks.batches(2 * plan.workers * plan.judged_at_a_time)
+    """Scores of all tasks, in order; several processes judge a share each, and all get all.
+
+    ``on_batch`` hears the number judged so far, and may raise to stop where there is one process.
+    """
+    plan, processes = runner.plan, runner.processes
+    batches = tasks.batches(2 * plan.workers * plan.judged_at_a_time, processes.share(tasks.count))
     parts = []
     done = 0
     with saying_what_to_lower():
         for part in evaluate(learner, objective, batches, runner, steps, norm_stats, every_step):
             parts.append(part)
             done += len(part.final)
-            on_batch(done)
-    return concatenate(parts)
+            on_batch(min(done * processes.size, tasks.count))
+    own = concatenate(parts)
+    placed = [processes.placed(torch.from_numpy(v), tasks.count) for v in (own.loss, own.score)]
+    loss, score = (values.numpy() for values in processes.sum(placed))
+    return TaskScores(loss, score)
 
 
 @contextmanager

@@ -48,10 +48,11 @@ class TaskSet:
     frozen: Tensor | None = None
     left_out: int = 0
 
-    def batches(self, size: int) -> Iterator[Tasks]:
-        """The tasks in order, ``size`` at a time."""
-        for start in range(0, self.count, size):
-            stop = min(start + size, self.count)
+    def batches(self, size: int, share: range | None = None) -> Iterator[Tasks]:
+        """The tasks in order, or a share of them, ``size`` at a time."""
+        share = share or range(self.count)
+        for start in range(share.start, share.stop, size):
+            stop = min(start + size, share.stop)
             if self.frozen is not None and isinstance(self.source, ImageEpisodes):
                 yield self.source.gather(self.frozen[start:stop])
             else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +14,21 @@ import torch
 
 from data_prep import Store
 from pamela_cli.cli import Context
+from pamela_cli.company import Followed, company
 from pamela_cli.config import Config, Layer, flag, read_config_file, resolve
 from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
-from pamela_cli.engine.device import NoSuchDeviceError, choose_device
 from pamela_cli.engine.fitting import fit, free_bytes, graph_bytes
 from pamela_cli.engine.norm_pool import can_be_compiled
-from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.processes import Processes, ProcessLostError, neighbours
+from pamela_cli.engine.runner import Plan, Runner, available_cores
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.problem import Problem
 from pamela_cli.report.figures import run_title, training_curves
 from pamela_cli.report.trends import Trends, draw_trends
 from pamela_cli.results import task_text
-from pamela_cli.runs import RunFolder, create_run, find_run
-from pamela_cli.signals import StopRequest
+from pamela_cli.runs import RunFolder, create_run, find_run, run_path
+from pamela_cli.signals import SAME_REQUEST, StopRequest
 from pamela_cli.training import Training
 
 
@@ -37,18 +41,51 @@ def train(
     figures: bool = True,
 ) -> dict[str, Any]:
     """Start a run and take it to its end, on so many CPU cores (None: all); returns its summary."""
-    console = context.console
-    device = device_of(device_name)
+    with company(context, device_name) as (device, processes):
+        if processes.leads:
+            if _is_there_again(context, run):
+                started = _go_on(context, run or "", device, processes)
+            else:
+                with _telling(processes):
+                    started = _start(context, run, config_file, device, processes, cores)
+        else:
+            started = _follow(context, device, processes)
+        return _run(context, started, processes, device_name, figures)
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A run that is about to be computed here, or that has its summary."""
+
+    folder: RunFolder
+    problem: Problem | None = None
+    plan: Plan | None = None
+    goes_on: bool = False
+    summary: dict[str, Any] | None = None
+
+
+def _start(
+    context: Context,
+    run: str | None,
+    config_file: Path | None,
+    device: torch.device,
+    processes: Processes,
+    cores: int | None,
+) -> _Started:
+    """Make the run's folder, and tell the other processes where it is."""
     layers = [read_config_file(config_file)] if config_file else []
     layers.append(context.flags)
     problem = settle(context, layers, device)
-    plan = _plan(problem, cores)
+    check_enough(problem.config, processes)
+    plan = _plan(problem, processes, cores)
     folder = create_run(context.runs_dir, run, problem.config, asdict(plan))
     compiled = ", with compiled functions" if plan.compiled else ""
-    console.say(f"run {folder.path} on {describe(device)}{compiled}: {_headline(problem.config)}")
-    with StopRequest() as stop:
-        command = _resume_command(context, folder, problem.store)
-        return _run(Training(folder, problem, Runner(plan), console, stop, command), figures)
+    several = f", {processes.size} processes" if processes.size > 1 else ""
+    context.console.say(
+        f"run {folder.path} on {describe(device)}{several}{compiled}: {_headline(problem.config)}"
+    )
+    _tell(processes, folder, problem.store, goes_on=False)
+    return _Started(folder, problem, plan)
 
 
 def settle(context: Context, layers: list[Layer], device: torch.device, purpose: str = "") -> Problem:
@@ -71,57 +108,132 @@ def settle(context: Context, layers: list[Layer], device: torch.device, purpose:
 
 def resume(context: Context, run: str, device_name: str, figures: bool = True) -> dict[str, Any]:
     """Go on with a run from its last checkpoint; returns its summary."""
-    folder = find_run(context.runs_dir, run)
-    config, recorded = folder.read_config()
-    moved = context.flags.values.get("dataset")
-    for name, value in context.flags.values.items():
-        if name != "dataset" and getattr(config, name) != value:
-            raise UsageError(
-                f"{flag(name)} {value} differs from the run, which has {getattr(config, name)}; "
-                "a run goes on with its own settings."
+    with company(context, device_name) as (device, processes):
+        if processes.leads:
+            started = _go_on(context, run, device, processes)
+        else:
+            started = _follow(context, device, processes)
+        return _run(context, started, processes, device_name, figures)
+
+
+def _go_on(context: Context, run: str, device: torch.device, processes: Processes) -> _Started:
+    """Find the run, and tell the other processes where it is."""
+    with _telling(processes):
+        folder = find_run(context.runs_dir, run)
+        config, recorded = folder.read_config()
+        moved = context.flags.values.get("dataset")
+        for name, value in context.flags.values.items():
+            if name != "dataset" and getattr(config, name) != value:
+                raise UsageError(
+                    f"{flag(name)} {value} differs from the run, which has {getattr(config, name)}; "
+                    "a run goes on with its own settings."
+                )
+        if moved == config.dataset:
+            moved = None
+        # What an earlier version finished has no scores: it is tested again.
+        summary = folder.read_summary() if folder.scores.exists() else None
+        store = None
+        if summary is None or moved is not None:
+            store = open_trained_dataset(config, moved, context.data_dir, context.console)
+        if summary is not None:
+            context.console.say(f"run {folder.path} is finished")
+            processes.from_leader({"finished": str(folder.path)})
+            return _Started(folder, summary=summary)
+        check_enough(config, processes)
+        problem = Problem(config, store, device)
+        plan = _recorded_plan(recorded, device, processes) or _plan(problem, processes)
+        if plan.compiled and not can_be_compiled():
+            context.console.warn(
+                "this run was computed with compiled functions, which cannot be had here (is there a C "
+                "compiler?); it goes on without, and rounds otherwise."
             )
-    if moved == config.dataset:
-        moved = None
-    # What an earlier version finished has no scores: it is tested again.
-    summary = folder.read_summary() if folder.scores.exists() else None
-    store = None
-    if summary is None or moved is not None:
-        store = open_trained_dataset(config, moved, context.data_dir, context.console)
-    if summary is not None:
-        context.console.say(f"run {folder.path} is finished")
-        return summary
-    device = device_of(device_name)
+        _tell(processes, folder, store, goes_on=True)
+        return _Started(folder, problem, plan, goes_on=True)
+
+
+def _follow(context: Context, device: torch.device, processes: Processes) -> _Started:
+    """What another process has started, or goes on with."""
+    told = processes.from_leader(None)
+    if told is None:
+        raise Followed
+    if "finished" in told:
+        folder = RunFolder(Path(told["finished"]))
+        return _Started(folder, summary=folder.read_summary())
+    folder = RunFolder(Path(told["run"]))
+    config, recorded = folder.read_config()
+    store = open_trained_dataset(config, told["store"], context.data_dir, context.console)
     problem = Problem(config, store, device)
-    plan = _recorded_plan(recorded, device) or _plan(problem)
-    if plan.compiled and not can_be_compiled():
-        context.console.warn(
-            "this run was computed with compiled functions, which cannot be had here (is there a C "
-            "compiler?); it goes on without, and rounds otherwise."
-        )
-    with StopRequest() as stop:
-        command = _resume_command(context, folder, store)
-        training = Training(folder, problem, Runner(plan), context.console, stop, command)
-        training.resume()
-        context.console.say(
-            f"run {folder.path} goes on from step {training.progress.step:,} on {describe(device)}"
-        )
-        return _run(training, figures)
+    plan = _recorded_plan(recorded, device, processes) or _plan(problem, processes)
+    return _Started(folder, problem, plan, told["goes_on"])
 
 
-def _run(training: Training, figures: bool) -> dict[str, Any]:
+@contextmanager
+def _telling(processes: Processes) -> Iterator[None]:
+    """Let those who wait for the leader's word know that there will be none."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, ProcessLostError):
+            processes.from_leader(None)
+        raise
+
+
+def _tell(processes: Processes, folder: RunFolder, store: Store | None, goes_on: bool) -> None:
+    path = None if store is None else str(store.path)
+    processes.from_leader({"run": str(folder.path), "store": path, "goes_on": goes_on})
+
+
+def _is_there_again(context: Context, run: str | None) -> bool:
+    """Whether torchrun has started this command once more after a failure, and the run is there."""
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) == 0:
+        return False
+    if run is None:
+        raise UsageError("name the run by --run: torchrun has started it again, and which is it?")
+    return run_path(context.runs_dir, run).is_dir()
+
+
+def check_enough(config: Config, processes: Processes) -> None:
+    """:class:`UsageError` where there are too few tasks for so many processes."""
+    for name in ("meta_batch", "val_tasks", "test_tasks"):
+        if getattr(config, name) < processes.size:
+            raise UsageError(
+                f"{flag(name)} {getattr(config, name)} is too small for {processes.size} processes, of which "
+                "each takes a task at least."
+            )
+
+
+def _run(
+    context: Context, started: _Started, processes: Processes, device_name: str, figures: bool
+) -> dict[str, Any]:
     """Take a run to its end; returns its summary."""
-    summary = training.run()
-    if figures:
-        _draw(training.folder, training.config, training.console)
+    if started.summary is not None:
+        return started.summary
+    problem, plan, folder = started.problem, started.plan, started.folder
+    assert problem is not None and plan is not None
+    with StopRequest(0.0 if processes.size == 1 else SAME_REQUEST) as stop:
+        command = _resume_command(context, folder, problem.store, device_name)
+        training = Training(folder, problem, Runner(plan, processes), context.console, stop, command)
+        if started.goes_on:
+            training.resume()
+            step = f"step {training.progress.step:,} on {describe(problem.device)}"
+            context.console.say(f"run {folder.path} goes on from {step}")
+        summary = training.run()
+    if figures and processes.leads:
+        _draw(folder, problem.config, context.console)
     return summary
 
 
-def _plan(problem: Problem, cores: int | None = None) -> Plan:
-    """The fastest plan that fits into the device's free memory."""
+def _plan(problem: Problem, processes: Processes, cores: int | None = None) -> Plan:
+    """The fastest plan that fits into the device's free memory, for this process's share of the work."""
     config, device = problem.config, problem.device
-    plan = Plan.choose(device, config.meta_batch, convolutional=problem.store is not None, cores=cores)
+    share = -(-config.meta_batch // processes.size)
+    cores = cores or max(1, available_cores() // neighbours())
+    plan = Plan.choose(device, share, convolutional=problem.store is not None, cores=cores)
     held = graph_bytes(problem.learner(), problem.objective(), problem.task_shape())
-    return fit(plan, config.steps or 0, *held, free_bytes(device))
+    free = free_bytes(device)
+    if free is not None and device.type == "cpu":
+        free //= neighbours()
+    return replace(fit(plan, config.steps or 0, *held, free), processes=processes.size)
 
 
 def _draw(folder: RunFolder, config: Config, console: Console) -> None:
@@ -131,14 +243,6 @@ def _draw(folder: RunFolder, config: Config, console: Console) -> None:
         draw_trends(Trends.read(config, folder.best), folder.figures / "trends", run_title(config))
     except OSError as error:
         console.warn(f"no figures: {error.filename}: {error.strerror}")
-
-
-def device_of(name: str) -> torch.device:
-    """The device of ``--device``; wrong names and absent devices are wrong usage."""
-    try:
-        return choose_device(name)
-    except NoSuchDeviceError as error:
-        raise UsageError(f"{error}.") from error
 
 
 def describe(device: torch.device) -> str:
@@ -153,9 +257,11 @@ def _facts(store: Store | None) -> dict[str, Any]:
     return {"store_sha256": store.sha256, "image_size": store.image_size, "channels": store.channels}
 
 
-def _resume_command(context: Context, folder: RunFolder, store: Store | None) -> str:
+def _resume_command(context: Context, folder: RunFolder, store: Store | None, device_name: str) -> str:
     """What to type in this folder to go on with a run."""
     words = ["pamela", "meta-train", "--run", str(folder.path), "--resume"]
+    if "," in device_name:
+        words += ["--device", device_name]
     if store is not None and store.path.parent != context.data_dir:
         words += ["--dataset", str(store.path)]
     elif store is not None and context.data_dir != Path("data"):
@@ -174,13 +280,14 @@ def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None
             )
 
 
-def _recorded_plan(recorded: dict[str, Any], device: torch.device) -> Plan | None:
-    """The plan of a run, to go on to the same bits; None on another device than it was made for."""
+def _recorded_plan(recorded: dict[str, Any], device: torch.device, processes: Processes) -> Plan | None:
+    """The plan of a run, to go on to the same bits; None for other devices, or another number of them."""
     try:
         plan = Plan(**recorded)
     except TypeError:
         return None
-    return plan if torch.device(plan.device).type == device.type else None
+    same = torch.device(plan.device).type == device.type and plan.processes == processes.size
+    return replace(plan, device=str(device)) if same else None
 
 
 def _headline(config: Config) -> str:

@@ -17,7 +17,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 # Who is impatient, or wraps a command, may send the same request several times: those that follow within this
 # time must not break into the tidying up that the first has set off. In seconds.
-_SAME_REQUEST = 2.0
+SAME_REQUEST = 2.0
 
 # Raised inside a finalizer or a callback, an exception ends there, and nobody hears of it. So often, in
 # seconds, it is looked whether it still exists.
@@ -37,11 +37,9 @@ def stopping_at_once() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal first
         now = time.monotonic()
-        if first is None or now - first > _SAME_REQUEST or again.was_swallowed():
+        if first is None or now - first > SAME_REQUEST or again.was_swallowed():
             first = first or now
-            raise again.watched(
-                Stopped(number, f"stopped by {signal.Signals(number).name}; nothing is left half-written.")
-            )
+            raise again.watched(stopped_by(number, "nothing is left half-written"))
 
     again.stop = stop
     for number, handler in before.items():
@@ -90,11 +88,20 @@ class _Again:
         return look
 
 
-class StopRequest:
-    """While entered, the first SIGINT or SIGTERM is only noted; a second one stops at once."""
+def stopped_by(number: int, state: str) -> Stopped:
+    """The request to stop that the signal is; ``state`` says what is left."""
+    return Stopped(number, f"stopped by {signal.Signals(number).name}; {state}.")
 
-    def __init__(self) -> None:
+
+class StopRequest:
+    """While entered, the first SIGINT or SIGTERM is only noted; a second one stops at once.
+
+    Those that come within ``patience`` seconds are one: a terminal and torchrun both pass the same Ctrl-C on.
+    """
+
+    def __init__(self, patience: float = 0.0) -> None:
         self.signal: int | None = None
+        self._patience, self._noted = patience, 0.0
         self._before: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
@@ -103,7 +110,7 @@ class StopRequest:
     def check(self, state: str) -> None:
         """Raise :class:`Stopped` if a signal was noted; ``state`` says what is left."""
         if self.signal is not None:
-            raise Stopped(self.signal, f"stopped by {signal.Signals(self.signal).name}; {state}.")
+            raise stopped_by(self.signal, state)
 
     def __enter__(self) -> StopRequest:
         for number in _SIGNALS:
@@ -116,8 +123,14 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        self._restore()
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._noted = number, now
+            if not self._patience:
+                self._restore()
+        elif now - self._noted > self._patience:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         while self._before:

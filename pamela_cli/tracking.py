@@ -11,10 +11,15 @@ from pamela_cli.runs import RunFolder
 
 
 class Tracker:
-    """Writes each record to ``metrics.jsonl`` and as TensorBoard scalars; a context manager."""
+    """Writes each record to ``metrics.jsonl`` and as TensorBoard scalars; a context manager.
 
-    def __init__(self, folder: RunFolder, step: int) -> None:
+    Without a folder it writes nothing.
+    """
+
+    def __init__(self, folder: RunFolder | None, step: int) -> None:
         self._folder = folder
+        if folder is None:
+            return
         # What an interrupted run logged after its last checkpoint is logged again: hide the first.
         self._events = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)
 
@@ -27,6 +32,8 @@ class Tracker:
         self._write("validation", record)
 
     def _write(self, kind: str, record: dict[str, Any]) -> None:
+        if self._folder is None:
+            return
         self._folder.add_metrics(record)
         for name, value in record.items():
             if name != "step" and not isinstance(value, list):
@@ -38,4 +45,5 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._events.close()
+        if self._folder is not None:
+            self._events.close()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pamela_cli.company import Followed
 from pamela_cli.console import Bar, Console
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.episodes import EpisodeSource
@@ -26,7 +27,7 @@ from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.results import Protocol, result_record, score_text
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, task_set_name, write_scores
-from pamela_cli.signals import StopRequest
+from pamela_cli.signals import StopRequest, stopped_by
 from pamela_cli.tracking import Tracker
 
 WINDOW = 10
@@ -70,6 +71,7 @@ class Training:
     ) -> None:
         self.folder, self.problem, self.runner = folder, problem, runner
         self.console, self.stop, self.resume_command = console, stop, resume_command
+        self.processes = runner.processes
         self.config = config = problem.config
         self.learner = problem.learner()
         self.objective = problem.objective()
@@ -89,23 +91,31 @@ class Training:
             except (CheckpointError, TypeError) as error:
                 raise PamelaError(f"the run cannot go on from {self.folder.last}: {error}.") from error
             self._pending = list(self.learner.theta.new_tensor(self.progress.window))
-        self.folder.rewind_metrics(self.progress.step, self.progress.validated)
+        if self.processes.leads:
+            self.folder.rewind_metrics(self.progress.step, self.progress.validated)
 
     def run(self) -> dict[str, Any]:
-        """Train, validate, test; returns the summary. :class:`Stopped` after a signal, all saved."""
-        try:
-            record_environment(self.folder, self.progress.step, self.problem.device)
-        except PamelaError as error:
-            self.console.warn(str(error))
+        """Train, validate, test; returns the summary. :class:`Stopped` after a signal, all saved.
+
+        Of several processes the one that leads writes the files.
+        """
+        if self.processes.leads:
+            self._record_environment()
         source = self.problem.training_tasks()
         validation = self.problem.fixed_tasks("val", self.config.val_tasks)
         with (
-            Tracker(self.folder, self.progress.step) as tracker,
+            Tracker(self.folder if self.processes.leads else None, self.progress.step) as tracker,
             self.console.progress("training", self.config.iterations) as bar,
             saying_what_to_lower(),
         ):
             self._train(source, validation, tracker, bar)
         return self._finish(validation)
+
+    def _record_environment(self) -> None:
+        try:
+            record_environment(self.folder, self.progress.step, self.problem.device)
+        except PamelaError as error:
+            self.console.warn(str(error))
 
     def _train(self, source: EpisodeSource, validation: TaskSet, tracker: Tracker, bar: Bar) -> None:
         self._clock = time.perf_counter()
@@ -131,9 +141,9 @@ class Training:
                 f"step {self.loop.step:,}: memory ran out; going on with {tasks}{rebuilt}, which gives "
                 "the same within rounding"
             )
-        if self.runner.lowered:
+        if self.runner.lowered and self.processes.leads:
             self.folder.write_config(self.config, asdict(self.runner.plan))
-            self.runner.lowered.clear()
+        self.runner.lowered.clear()
 
     def _close_window(self, tracker: Tracker) -> str:
         """Sum up the steps since the last line; returns how training goes, for the bar."""
@@ -168,6 +178,8 @@ class Training:
         if not judged or sum(recent) <= steps / 2:
             return
         self._save()
+        if not self.processes.leads:
+            raise Followed
         clip = f"a lower --clip (now {self.config.clip:g})" if self.config.clip else "with --clip 10"
         raise PamelaError(
             f"training diverged: {sum(recent)} of the last {steps} meta-gradients before step "
@@ -185,7 +197,8 @@ class Training:
         mean, ci95 = mean_ci95(scores.final)
         if self._improved(mean):
             self.progress.best = {"step": step, name: mean, "ci95": ci95}
-            Checkpoint.of(self.learner, self.progress.best).write(self.folder.best)
+            if self.processes.leads:
+                Checkpoint.of(self.learner, self.progress.best).write(self.folder.best)
         self.progress.validated = step
         gain = self._gain_text(scores)
         each = [float(f"{value:.6g}") for value in scores.final]
@@ -197,7 +210,8 @@ class Training:
 
     def _gain_text(self, scores: TaskScores) -> str:
         """How much better than at the validation before, task by task: is it still worth going on?"""
-        before = next((m for m in reversed(self.folder.metrics()) if "val_scores" in m), None)
+        metrics = reversed(self.folder.metrics()) if self.processes.leads else ()
+        before = next((m for m in metrics if "val_scores" in m), None)
         if before is None or not np.isfinite(scores.final).all() or None in before["val_scores"]:
             return ""
         higher = self.objective.higher_is_better
@@ -218,18 +232,26 @@ class Training:
     ) -> TaskScores:
         """Judge a learner on fixed tasks, attentive to a request to stop."""
 
+        alone = self.processes.size == 1
+
         def attentive(done: int) -> None:
             on_batch(done)
-            self._stop_if_asked()
+            if alone:
+                self._stop_if_asked()
 
         steps = learner.rule.steps
-        return judge(learner, self.objective, tasks, self.runner, steps, attentive, every_step=every_step)
+        scores = judge(learner, self.objective, tasks, self.runner, steps, attentive, every_step=every_step)
+        if not alone:  # in between they may have done different numbers of batches
+            self._stop_if_asked()
+        return scores
 
     def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        if not self.processes.leads:
+            return
         self.progress.window = [row.tolist() for row in self._pending]
         checkpoint = Checkpoint.of(self.learner, asdict(self.progress), self.loop.state())
         checkpoint.write(self.folder.last)
-        self._saved_at = time.monotonic()
 
     def _save_when_due(self) -> None:
         self._stop_if_asked()
@@ -237,13 +259,20 @@ class Training:
             self._save()
 
     def _stop_if_asked(self) -> None:
-        if self.stop.signal is None:
+        """All processes stop where one was asked to."""
+        signal = self.processes.largest(self.stop.signal or 0)
+        if not signal:
             return
         self._save()
-        self.stop.check(f"all is saved at step {self.loop.step:,}: go on with `{self.resume_command}`")
+        if not self.processes.leads:
+            raise Followed(128 + signal)
+        raise stopped_by(
+            signal, f"all is saved at step {self.loop.step:,}: go on with `{self.resume_command}`"
+        )
 
     def _finish(self, validation: TaskSet) -> dict[str, Any]:
         """Test the best checkpoint, and write the scores and the summary."""
+        self.processes.largest(0)  # the leader has written it
         best = load_learner(self.folder, self.problem)
         records, stored = {}, {}
         test = self.problem.fixed_tasks("test", self.config.test_tasks)
@@ -267,6 +296,7 @@ class Training:
         }
         if self.progress.lowered:
             summary["lowered"] = self.progress.lowered
-        write_scores(self.folder.scores, stored)
-        self.folder.write_summary(summary)
+        if self.processes.leads:
+            write_scores(self.folder.scores, stored)
+            self.folder.write_summary(summary)
         return summary

@@ -17,6 +17,7 @@ from pamela_cli.ablation.pool import run_jobs
 from pamela_cli.ablation.slurm import open_executor, submit_jobs
 from pamela_cli.ablation.worker import Job, News
 from pamela_cli.cli import Context
+from pamela_cli.company import device_of
 from pamela_cli.config import SINE, Config, Layer, read_config_file
 from pamela_cli.console import Bar
 from pamela_cli.engine.runner import available_cores
@@ -25,7 +26,7 @@ from pamela_cli.methods import METHODS
 from pamela_cli.problem import Problem
 from pamela_cli.results import score_text
 from pamela_cli.runs import RunFolder
-from pamela_cli.session import device_of, settle
+from pamela_cli.session import settle
 from pamela_cli.signals import StopRequest
 
 

@@ -45,7 +45,7 @@ def evaluate(
             metavar="query|support", help="Batch norm of queries: among themselves, or by the support set."
         ),
     ] = "query",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw figures into the run's folder.")] = True,
 ) -> None:
     """Test runs; several runs are compared in pairs on the same tasks."""

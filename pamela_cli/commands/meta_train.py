@@ -34,7 +34,7 @@ def meta_train(
     config: Annotated[
         Path | None, typer.Option(help="Settings in a TOML file; flags win over it, it wins over the recipe.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw figures into the run's folder.")] = True,
 ) -> None:
     """Train PAMELA or one of its relatives, then test the best checkpoint."""

@@ -127,8 +127,14 @@ def _backward(
     return cotangent, to_q, to_p
 
 
-def mean_meta_gradient(learner: Learner, objective: Objective, tasks: Tasks, runner: Runner) -> MetaGradient:
-    """Meta-gradient of the mean query loss over the tasks, in the shapes of the learned θ, Q and P."""
+def mean_meta_gradient(
+    learner: Learner, objective: Objective, tasks: Tasks, runner: Runner, meta_batch: int | None = None
+) -> MetaGradient:
+    """Meta-gradient of the mean query loss over the tasks, in the shapes of the learned θ, Q and P.
+
+    Where several processes work at it, ``tasks`` are this one's share of ``meta_batch``, and the result is
+    that of all.
+    """
     with torch.no_grad():
         spread = learner.spread()
 
@@ -138,5 +144,8 @@ def mean_meta_gradient(learner: Learner, objective: Objective, tasks: Tasks, run
     parts = runner.map(compute, tasks)
     theta, q, p = (sum_in_order([getattr(part, name) for part in parts]) for name in ("theta", "q", "p"))
     q, p = learner.rule.fold(q, p)
-    loss, score = (torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "score"))
-    return MetaGradient(theta / len(tasks), q / len(tasks), p / len(tasks), loss, score)
+    each = [torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "score")]
+    count, processes = meta_batch or len(tasks), runner.processes
+    placed = [processes.placed(values, count) for values in each]
+    theta, q, p, loss, score = processes.sum([theta, q, p, *placed])
+    return MetaGradient(theta / count, q / count, p / count, loss, score)

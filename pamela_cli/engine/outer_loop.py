@@ -71,7 +71,8 @@ class OuterLoop:
         ]
         # Fused Adam skips a step on the device's own word (`found_inf`): the host need not look.
         self.optimizer = torch.optim.Adam(groups, fused=True)
-        self._indices = torch.arange(settings.meta_batch, device=runner.device)
+        share = runner.processes.share(settings.meta_batch)
+        self._indices = torch.arange(share.start, share.stop, device=runner.device)
 
     def parameters(self) -> dict[str, Tensor]:
         """The tensors that are learned: θ always, Q and P where the method has them."""
@@ -85,7 +86,8 @@ class OuterLoop:
 
     def _advance(self, source: EpisodeSource) -> StepMetrics:
         tasks = source.draw(self.seed, self.step, self._indices)
-        mean = mean_meta_gradient(self.learner, self.objective, tasks, self.runner)
+        meta_batch = self.settings.meta_batch
+        mean = mean_meta_gradient(self.learner, self.objective, tasks, self.runner, meta_batch)
         gradients = [getattr(mean, name) for name in self.parameters()]
         norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))
         clip = self.settings.clip

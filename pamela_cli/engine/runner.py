@@ -12,6 +12,7 @@ import torch
 
 from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.engine.norm_pool import can_be_compiled, use_compiled
+from pamela_cli.engine.processes import Processes
 from pamela_cli.engine.tasks import Tasks
 
 Result = TypeVar("Result")
@@ -25,7 +26,7 @@ class Plan:
     meta-gradient) and compute them with ``threads`` threads inside PyTorch's operators. Sums over tasks
     are in order, so the number of workers leaves the bits alone. ``kept_updates`` is the number of updates
     whose graph is kept for the way back (None: all); ``compiled`` whether batch norm, ReLU and pool are
-    computed by compiled functions.
+    computed by compiled functions; ``processes`` how many computed so, each its share.
     """
 
     device: str
@@ -35,6 +36,7 @@ class Plan:
     threads: int
     kept_updates: int | None = None
     compiled: bool = False
+    processes: int = 1
 
     @classmethod
     def choose(
@@ -82,10 +84,12 @@ class Runner:
     """Carries out a plan, and takes a smaller one where memory does not suffice.
 
     ``lowered`` are the plans it came to, in order; results of another plan are equal within rounding.
+    ``processes`` are those that work by such plans at the same tasks.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, processes: Processes | None = None) -> None:
         self.plan = plan
+        self.processes = processes or Processes()
         self.lowered: list[Plan] = []
         self.device = torch.device(plan.device)
         torch.set_num_threads(plan.threads)

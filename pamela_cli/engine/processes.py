@@ -1,0 +1,121 @@
+"""Several processes at one piece of work: who takes which tasks, and sums over all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for one that says nothing. One that has ended is noticed at once."""
+
+
+class ProcessLostError(Exception):
+    """Another process of this work has ended, or does not answer: one sentence."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among ``size`` of them, numbered from 0; alone by default."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def join(cls, device: torch.device) -> Processes:
+        """Meet the others, where the environment names them as torchrun does; else it is alone."""
+        if not in_company():
+            return cls()
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        with _naming_losses():
+            dist.init_process_group(backend, timeout=PATIENCE)
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one that speaks and writes."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """Which of ``count`` tasks are this process's: a block, as long as the others' or one longer."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Each tensor summed over the processes, by one all-reduce; all get the same bits."""
+        if self.size == 1:
+            return list(tensors)
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        with _naming_losses():
+            dist.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def placed(self, values: Tensor, count: int) -> Tensor:
+        """Values of this process's share among zeros for the others': their sum has all, (count, …)."""
+        if self.size == 1:
+            return values
+        share = self.share(count)
+        out = values.new_zeros(count, *values.shape[1:])
+        out[share.start : share.stop] = values
+        return out
+
+    def largest(self, value: int) -> int:
+        """The largest value of all processes; each must ask, and waits for the others."""
+        if self.size == 1:
+            return value
+        found = torch.tensor([value])
+        with _naming_losses():
+            dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
+
+    def from_leader(self, value: Any) -> Any:
+        """What the leader says, in all: JSON values."""
+        if self.size == 1:
+            return value
+        text = json.dumps(value).encode() if self.leads else b""
+        with _naming_losses():
+            length = torch.tensor([len(text)])
+            dist.broadcast(length, 0)
+            data = torch.zeros(int(length), dtype=torch.uint8)
+            if self.leads:
+                data.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+            dist.broadcast(data, 0)
+        return json.loads(bytes(data.tolist()))
+
+
+def in_company() -> bool:
+    """Whether the environment is that of torchrun, for more than one process."""
+    known = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"))
+    return known and os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+
+
+def local_rank() -> int:
+    """The number of this process on its machine."""
+    return int(os.environ["LOCAL_RANK"]) if in_company() else 0
+
+
+def neighbours() -> int:
+    """How many processes share this machine with this one, itself included."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])) if in_company() else 1
+
+
+@contextmanager
+def _naming_losses() -> Iterator[None]:
+    try:
+        yield
+    # Distributed errors of PyTorch and gloo are RuntimeErrors, those of reading the environment ValueErrors.
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise ProcessLostError(
+            f"another process of this work has ended, or cannot be reached ({reason})"
+        ) from error
