@@ -63,6 +63,11 @@ def device_of(name: str) -> torch.device:
         raise UsageError(f"{error}.") from error
 
 
+def describe(device: torch.device) -> str:
+    """The device for people."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+
+
 def _device_here(names: list[str]) -> torch.device:
     """Of several names, or several CUDA devices, the one with this process's number."""
     place = local_rank()

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.store.atomic import atomic_path
 from pamela_cli.errors import PamelaError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -14,13 +22,52 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     :class:`PamelaError` where it cannot be written; ``path`` is then as it was.
     """
     blob = data.encode() if isinstance(data, str) else data
-    with atomic_path(path, failed=_cannot_write) as temporary:
+    with atomic_path(path, failed=cannot_write) as temporary:
         try:
             temporary.write_bytes(blob)
         except OSError as error:
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
 
 
-def _cannot_write(path: Path, error: Exception) -> PamelaError:
+def keep_as(path: Path, other: Path) -> None:
+    """Let ``other`` have the content of ``path`` too, where there is such a file; ``path`` stays."""
+    draft = other.with_name(f".{other.name}.partial")
+    try:
+        draft.unlink(missing_ok=True)
+        try:
+            os.link(path, draft)
+        except FileNotFoundError:
+            return
+        except OSError:  # a file system without links
+            shutil.copyfile(path, draft)
+        draft.replace(other)
+    except OSError as error:
+        raise cannot_write(other, error) from error
+
+
+@contextmanager
+def only_one(folder: Path, said: str) -> Iterator[None]:
+    """Keep other processes from the same folder while the block runs; ``said`` is the error for a second one.
+
+    The lock is the system's and ends with the process. Where there are none, processes are trusted.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PamelaError(said) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def cannot_write(path: Path, error: Exception) -> PamelaError:
+    """The sentence for a file that could not be written."""
     reason = getattr(error, "strerror", None) or error
     return PamelaError(f"{path} could not be written ({reason}); make room or mend its access rights.")

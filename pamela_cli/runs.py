@@ -14,7 +14,7 @@ import tomli_w
 from pamela_cli.config import Config, read_layer, resolve
 from pamela_cli.console import finite
 from pamela_cli.errors import PamelaError, UsageError
-from pamela_cli.files import write_atomically
+from pamela_cli.files import cannot_write, write_atomically
 
 _CONFIG_HEAD = """\
 # The settings of this run, complete: `pamela meta-train --config FILE` trains it again.
@@ -43,6 +43,11 @@ class RunFolder:
     def last(self) -> Path:
         """Checkpoint to resume from."""
         return self.path / "last.safetensors"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before that, for the case that the last one is damaged."""
+        return self.path / "previous.safetensors"
 
     @property
     def best(self) -> Path:
@@ -101,9 +106,12 @@ class RunFolder:
         return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
     def add_metrics(self, record: dict[str, Any]) -> None:
-        """Append one line."""
-        with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite(record)) + "\n")
+        """Append one line; :class:`PamelaError` where that is impossible."""
+        try:
+            with self.metrics_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(finite(record)) + "\n")
+        except OSError as error:
+            raise cannot_write(self.metrics_file, error) from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines so far; one that a kill cut short is left out."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from data_prep import Store
 from pamela_cli.cli import Context
-from pamela_cli.company import Followed, company
+from pamela_cli.company import Followed, company, describe
 from pamela_cli.config import Config, Layer, flag, read_config_file, resolve
 from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
@@ -23,6 +23,7 @@ from pamela_cli.engine.norm_pool import can_be_compiled
 from pamela_cli.engine.processes import Processes, ProcessLostError, neighbours
 from pamela_cli.engine.runner import Plan, Runner, available_cores
 from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.files import only_one
 from pamela_cli.problem import Problem
 from pamela_cli.report.figures import run_title, training_curves
 from pamela_cli.report.trends import Trends, draw_trends
@@ -210,7 +211,9 @@ def _run(
         return started.summary
     problem, plan, folder = started.problem, started.plan, started.folder
     assert problem is not None and plan is not None
-    with StopRequest(0.0 if processes.size == 1 else SAME_REQUEST) as stop:
+    said = f"{folder.path} is being computed by another process; wait until that has ended, or stop it."
+    lock = only_one(folder.path, said) if processes.leads else nullcontext()
+    with lock, StopRequest(0.0 if processes.size == 1 else SAME_REQUEST) as stop:
         command = _resume_command(context, folder, problem.store, device_name)
         training = Training(folder, problem, Runner(plan, processes), context.console, stop, command)
         if started.goes_on:
@@ -243,11 +246,6 @@ def _draw(folder: RunFolder, config: Config, console: Console) -> None:
         draw_trends(Trends.read(config, folder.best), folder.figures / "trends", run_title(config))
     except OSError as error:
         console.warn(f"no figures: {error.filename}: {error.strerror}")
-
-
-def describe(device: torch.device) -> str:
-    """The device for people."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
 
 
 def _facts(store: Store | None) -> dict[str, Any]:

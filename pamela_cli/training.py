@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pamela_cli.company import Followed
 from pamela_cli.console import Bar, Console
-from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
+from pamela_cli.engine.checkpoint import Checkpoint
 from pamela_cli.engine.episodes import EpisodeSource
 from pamela_cli.engine.evaluation import TaskScores, mean_ci95, paired_advantage
 from pamela_cli.engine.inner_loop import Learner
@@ -24,6 +24,7 @@ from pamela_cli.environment import record_environment
 from pamela_cli.errors import PamelaError
 from pamela_cli.judging import judge, load_learner, saying_what_to_lower
 from pamela_cli.problem import Problem, TaskSet
+from pamela_cli.progress import Progress, restored, save
 from pamela_cli.results import Protocol, result_record, score_text
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, task_set_name, write_scores
@@ -37,24 +38,6 @@ DIVERGENCE_WINDOWS = 10
 """When, over so many windows, more steps were skipped than taken, the run ends with an error."""
 
 CHECKPOINT_SECONDS = 30.0
-
-
-@dataclass
-class Progress:
-    """How far a run is: with the tensors of a checkpoint, all that decides its further course.
-
-    ``window`` holds the metrics of the steps since the last line; ``validated`` is the step of the
-    last validation; ``best`` its best record so far; ``lowered`` the plans taken when memory ran out.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    skipped: int = 0
-    validated: int = -1
-    best: dict[str, Any] | None = None
-    window: list[list[float]] = field(default_factory=list)
-    recent_skips: list[int] = field(default_factory=list)
-    lowered: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Training:
@@ -81,16 +64,9 @@ class Training:
         self._saved_at = time.monotonic()
 
     def resume(self) -> None:
-        """Go on from the last checkpoint, or from the start if there is none yet."""
-        if self.folder.last.exists():
-            try:
-                checkpoint = Checkpoint.read(self.folder.last)
-                optimizer = checkpoint.restore(self.learner)
-                self.progress = Progress(**checkpoint.progress)
-                self.loop.load_state(optimizer, self.progress.step)
-            except (CheckpointError, TypeError) as error:
-                raise PamelaError(f"the run cannot go on from {self.folder.last}: {error}.") from error
-            self._pending = list(self.learner.theta.new_tensor(self.progress.window))
+        """Go on from the last checkpoint, or the one before if that is damaged, or from the start."""
+        self.progress = restored(self.folder, self.loop, self.console)
+        self._pending = list(self.learner.theta.new_tensor(self.progress.window))
         if self.processes.leads:
             self.folder.rewind_metrics(self.progress.step, self.progress.validated)
 
@@ -250,8 +226,7 @@ class Training:
         if not self.processes.leads:
             return
         self.progress.window = [row.tolist() for row in self._pending]
-        checkpoint = Checkpoint.of(self.learner, asdict(self.progress), self.loop.state())
-        checkpoint.write(self.folder.last)
+        save(self.folder, self.loop, self.progress)
 
     def _save_when_due(self) -> None:
         self._stop_if_asked()

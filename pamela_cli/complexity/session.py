@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pamela_cli.cli import Context
-from pamela_cli.company import device_of
+from pamela_cli.company import describe, device_of
 from pamela_cli.complexity.cases import Case, make_cases
 from pamela_cli.complexity.measure import measure
 from pamela_cli.config import flag
@@ -17,7 +17,6 @@ from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import COMPARED, METHODS
 from pamela_cli.report.complexity_figure import complexity_figure
-from pamela_cli.session import describe
 from pamela_cli.signals import StopRequest
 
 LARGE_SPREAD = 0.25

@@ -1,12 +1,13 @@
 """Checkpoints: one safetensors file with all that a run needs to go on, or to be used.
 
 Tensors by name: ``theta.<layer>.<tensor>`` in its own shape, ``q.<layer>`` (updates, numbers), ``p``
-(connections, layers), and Adam's moments. Everything else is JSON in the file's metadata. Nothing in
-such a file can run.
+(connections, layers), and Adam's moments. Everything else is JSON in the file's metadata, and so is a
+checksum of it all. Nothing in such a file can run.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.files import write_atomically
 
-FORMAT = "pamela checkpoint 1"
+FORMAT = "pamela checkpoint 2"
 
 
 class CheckpointError(Exception):
@@ -78,8 +79,8 @@ class Checkpoint:
         """Write the file atomically."""
         tensors = {name: t.detach().cpu().clone() for name, t in self.tensors.items()}
         # One entry: safetensors writes several in random order, and equal runs shall give equal files.
-        metadata = {"pamela": json.dumps({"format": FORMAT, "progress": self.progress})}
-        write_atomically(path, save(tensors, metadata))
+        record = {"format": FORMAT, "progress": self.progress, "sha256": _checksum(tensors, self.progress)}
+        write_atomically(path, save(tensors, {"pamela": json.dumps(record)}))
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -90,6 +91,17 @@ class Checkpoint:
                 if record.get("format") != FORMAT:
                     raise CheckpointError(f"{path} is not a checkpoint of this version ('{FORMAT}')")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                if record["sha256"] != _checksum(tensors, record["progress"]):
+                    raise CheckpointError(f"{path} is damaged: its checksum does not fit its content")
                 return cls(tensors, record["progress"])
-        except (SafetensorError, OSError, KeyError, ValueError, AttributeError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError, AttributeError, TypeError) as error:
             raise CheckpointError(f"{path} is not a readable checkpoint ({error})") from error
+
+
+def _checksum(tensors: dict[str, Tensor], progress: object) -> str:
+    """SHA-256 of the tensors' names, types, shapes and bytes, and of the progress."""
+    digest = hashlib.sha256(json.dumps(progress).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

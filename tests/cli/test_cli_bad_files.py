@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from cli_support import SINE, TINY, snapshot, write_tiny_store
+from cli_support import SINE, TINY, snapshot, tensors, write_tiny_store
 from safetensors.numpy import save_file
 
 # Configuration files ---------------------------------------------------------------------------------
@@ -214,8 +214,34 @@ def test_resume_from_a_bad_checkpoint(pamela, own_world: Path, damage: Callable[
     run = own_world / "runs" / "tiny-a"
     (run / "summary.json").unlink()
     damage(run / "last.safetensors")
+    (run / "previous.safetensors").unlink()
     before = snapshot(own_world)
     pamela("meta-train", "--run", "tiny-a", "--resume").error(1, "runs/tiny-a/last.safetensors")
+    assert snapshot(own_world) == before
+
+
+@pytest.mark.parametrize("damage", [damage for damage in CHECKPOINTS if damage is not a_folder])
+def test_resume_from_the_checkpoint_before(pamela, own_world: Path, damage: Callable[[Path], None]) -> None:
+    run = own_world / "runs" / "tiny-a"
+    expected = tensors(run / "last.safetensors")
+    (run / "summary.json").unlink()
+    damage(run / "last.safetensors")
+    result = pamela("meta-train", "--run", "tiny-a", "--resume").ok()
+    assert "runs/tiny-a/last.safetensors" in result.err
+    assert "going on from the checkpoint before, of step" in result.err
+    assert tensors(run / "last.safetensors") == expected, "to the same bits"
+
+
+def test_both_checkpoints_damaged(pamela, own_world: Path) -> None:
+    run = own_world / "runs" / "tiny-a"
+    (run / "summary.json").unlink()
+    for name in ("last.safetensors", "previous.safetensors"):
+        flipped = bytearray((run / name).read_bytes())
+        flipped[-1] ^= 1
+        (run / name).write_bytes(flipped)
+    before = snapshot(own_world)
+    wrong = pamela("meta-train", "--run", "tiny-a", "--resume")
+    wrong.error(1, "last.safetensors is damaged", "the one before", "previous.safetensors is damaged")
     assert snapshot(own_world) == before
 
 
