@@ -144,7 +144,15 @@ def _root(
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code. Errors end in one sentence on stderr."""
     # Each registers its verb.
-    from pamela_cli.commands import ablate, complexity, evaluate, meta_train, prepare, report  # noqa: F401
+    from pamela_cli.commands import (  # noqa: F401
+        ablate,
+        complexity,
+        doctor,
+        evaluate,
+        meta_train,
+        prepare,
+        report,
+    )
 
     try:
         with stopping_at_once():

@@ -40,15 +40,19 @@ def train(
     device_name: str,
     cores: int | None = None,
     figures: bool = True,
+    low_memory: bool = False,
 ) -> dict[str, Any]:
-    """Start a run and take it to its end, on so many CPU cores (None: all); returns its summary."""
+    """Start a run and take it to its end, on so many CPU cores (None: all); returns its summary.
+
+    ``low_memory`` has it keep no graphs, even where there is room.
+    """
     with company(context, device_name) as (device, processes):
         if processes.leads:
             if _is_there_again(context, run):
                 started = _go_on(context, run or "", device, processes)
             else:
                 with _telling(processes):
-                    started = _start(context, run, config_file, device, processes, cores)
+                    started = _start(context, run, config_file, device, processes, cores, low_memory)
         else:
             started = _follow(context, device, processes)
         return _run(context, started, processes, device_name, figures)
@@ -72,19 +76,18 @@ def _start(
     device: torch.device,
     processes: Processes,
     cores: int | None,
+    low_memory: bool,
 ) -> _Started:
     """Make the run's folder, and tell the other processes where it is."""
     layers = [read_config_file(config_file)] if config_file else []
     layers.append(context.flags)
     problem = settle(context, layers, device)
     check_enough(problem.config, processes)
-    plan = _plan(problem, processes, cores)
+    plan = _plan(problem, processes, cores, low_memory)
     folder = create_run(context.runs_dir, run, problem.config, asdict(plan))
-    compiled = ", with compiled functions" if plan.compiled else ""
-    several = f", {processes.size} processes" if processes.size > 1 else ""
-    context.console.say(
-        f"run {folder.path} on {describe(device)}{several}{compiled}: {_headline(problem.config)}"
-    )
+    how = f", {processes.size} processes" if processes.size > 1 else ""
+    how += ", with compiled functions" if plan.compiled else ""
+    context.console.say(f"run {folder.path} on {describe(device)}{how}: {_headline(problem.config)}")
     _tell(processes, folder, problem.store, goes_on=False)
     return _Started(folder, problem, plan)
 
@@ -226,7 +229,7 @@ def _run(
     return summary
 
 
-def _plan(problem: Problem, processes: Processes, cores: int | None = None) -> Plan:
+def _plan(problem: Problem, processes: Processes, cores: int | None = None, low_memory: bool = False) -> Plan:
     """The fastest plan that fits into the device's free memory, for this process's share of the work."""
     config, device = problem.config, problem.device
     share = -(-config.meta_batch // processes.size)
@@ -236,7 +239,8 @@ def _plan(problem: Problem, processes: Processes, cores: int | None = None) -> P
     free = free_bytes(device)
     if free is not None and device.type == "cpu":
         free //= neighbours()
-    return replace(fit(plan, config.steps or 0, *held, free), processes=processes.size)
+    plan = fit(plan, config.steps or 0, *held, free)
+    return replace(plan, processes=processes.size, kept_updates=0 if low_memory else plan.kept_updates)
 
 
 def _draw(folder: RunFolder, config: Config, console: Console) -> None:

@@ -35,6 +35,13 @@ def meta_train(
         Path | None, typer.Option(help="Settings in a TOML file; flags win over it, it wins over the recipe.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",
+    low_memory: Annotated[
+        bool,
+        typer.Option(
+            "--low-memory",
+            help="Keep no graphs: the memory of one inner update, a fifth more time, the same bits.",
+        ),
+    ] = False,
     figures: Annotated[bool, typer.Option(help="Draw figures into the run's folder.")] = True,
 ) -> None:
     """Train PAMELA or one of its relatives, then test the best checkpoint."""
@@ -42,9 +49,11 @@ def meta_train(
     from pamela_cli.report.tables import summary_table
 
     if not resume:
-        summary = session.train(context, run, config, device, figures=figures)
+        summary = session.train(context, run, config, device, figures=figures, low_memory=low_memory)
     elif run is None:
         raise UsageError("--resume needs --run, the name or path of the run to go on with.")
+    elif low_memory:
+        raise UsageError("--resume keeps to how the run was computed; leave out --low-memory.")
     elif config is not None:
         raise UsageError("--resume takes its settings from the run; leave out --config.")
     else:

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from cli_support import QUICK_TINY, nameless_summary, write_tiny_store
+from cli_support import QUICK_TINY, assert_same_run, nameless_summary, write_tiny_store
 
 from pamela_cli.engine.backbones import Conv4
 
@@ -48,3 +48,16 @@ def test_what_never_fits_ends_in_one_sentence(pamela, here: Path, monkeypatch: p
     network = Conv4.loss_gradient
     monkeypatch.setattr(Conv4, "loss_gradient", too_large)
     pamela(*QUICK_TINY, "-q").error(1, "a single task does not fit", "lower --way, --shot")
+
+
+def test_low_memory_gives_the_same_bits(pamela, here: Path) -> None:
+    write_tiny_store(here / "data" / "tiny.h5")
+    pamela(*QUICK_TINY, "--run", "usual", "-q").ok()
+    pamela(*QUICK_TINY, "--run", "low", "--low-memory", "-q").ok()
+    assert_same_run(here / "runs" / "low", here / "runs" / "usual")
+    plans = [
+        tomllib.loads((here / "runs" / run / "config.toml").read_text())["plan"] for run in ("usual", "low")
+    ]
+    assert plans[1] == plans[0] | {"kept_updates": 0}
+    resumed = pamela("meta-train", "--run", "low", "--resume", "--low-memory")
+    resumed.error(2, "leave out --low-memory")

@@ -1,0 +1,31 @@
+"""`pamela doctor`: is everything well on this machine?"""
+
+from __future__ import annotations
+
+import typer
+
+from pamela_cli.cli import Context, command
+
+EXAMPLES = """
+**Examples**
+
+`pamela doctor`
+
+`pamela doctor --json > doctor.json` – for a report of a fault
+"""
+
+
+@command("doctor", examples=EXAMPLES)
+def doctor(context: Context) -> None:
+    """Show versions, devices, memory, disk and datasets, and test the engine against stored numbers.
+
+    Takes some seconds. Exit code 1 if something is wrong.
+    """
+    from pamela_cli.doctor import examine
+    from pamela_cli.report.doctor import doctor_tables
+
+    with context.console.progress("examining", 1):
+        document = examine(context.data_dir, context.runs_dir)
+    context.console.result(doctor_tables(document), document)
+    if document["problems"]:
+        raise typer.Exit(1)

@@ -1,0 +1,103 @@
+"""Whether the engine computes here what it computed elsewhere: small problems against stored numbers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from math import inf, isfinite
+
+import torch
+from torch import Tensor
+
+from pamela_cli.engine.backbones import MLP, Backbone, Conv4
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
+from pamela_cli.engine.norm_pool import can_be_compiled
+from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
+from pamela_cli.engine.update_rule import UpdateRule
+from pamela_cli.methods import METHODS
+
+# Of PAMELA's meta-gradient in float64, whose parts the tests hold against finite differences: the query loss,
+# the norm, and the product with a fixed direction. A test finds the same numbers by plain PyTorch.
+STORED = {
+    "Conv4": (1.31605908424773, 7.68352487220199, -2.89068932059549),
+    "MLP": (0.588909834323713, 1.02862365227249, 0.521981192654822),
+}
+SAME, ROUNDED = 1e-8, 1e-2
+"""Largest relative difference in float64, and in float32."""
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """One problem computed in one way: how far it is from the stored numbers."""
+
+    what: str
+    device: str
+    error: float
+    right: bool
+    seconds: float
+
+
+def self_tests(device: torch.device) -> list[SelfTest]:
+    """Compute each problem on ``device`` in every way that it offers."""
+    ways = [(torch.float64, False), (torch.float32, False)]
+    if device.type == "cpu" and can_be_compiled():
+        ways += [(torch.float64, True), (torch.float32, True)]
+    results = []
+    for network, stored in STORED.items():
+        for dtype, compiled in ways if network == "Conv4" else ways[:2]:
+            start = time.perf_counter()
+            error = _error(measured(network, device, dtype, compiled), stored)
+            limit = SAME if dtype == torch.float64 else ROUNDED
+            name = str(dtype).removeprefix("torch.") + (", compiled" if compiled else "")
+            seconds = time.perf_counter() - start
+            results.append(SelfTest(f"{network}, {name}", str(device), error, error <= limit, seconds))
+    return results
+
+
+def measured(network: str, device: torch.device, dtype: torch.dtype, compiled: bool) -> tuple[float, ...]:
+    """Query loss, norm of the meta-gradient, and its product with a fixed direction."""
+    learner, objective, tasks = _problem(network, device, dtype)
+    runner = Runner(Plan(str(device), 2, 2, workers=1, threads=1, compiled=compiled))
+    found = mean_meta_gradient(learner, objective, tasks, runner)
+    gradient = torch.cat([part.flatten().double().cpu() for part in (found.theta, found.q, found.p)])
+    direction = _waves(gradient.numel(), 0.7)
+    return found.loss.double().mean().item(), gradient.norm().item(), (gradient @ direction).item()
+
+
+def _error(found: tuple[float, ...], stored: tuple[float, ...]) -> float:
+    """The largest relative difference; infinite where something is not finite."""
+    errors = [abs(one - other) / abs(other) for one, other in zip(found, stored, strict=True)]
+    return max(errors) if all(map(isfinite, errors)) else inf
+
+
+def _waves(count: int, step: float) -> Tensor:
+    """Numbers that no random generator is needed for, float64."""
+    return torch.sin(step * torch.arange(1, count + 1, dtype=torch.float64) ** 1.3)
+
+
+def _problem(network: str, device: torch.device, dtype: torch.dtype) -> tuple[Learner, Objective, Tasks]:
+    """Two tasks for PAMELA with three updates, at a point where nothing is special."""
+    backbone: Backbone = Conv4(3, 2, 17, 6) if network == "Conv4" else MLP((1, 7, 7, 1))
+    rule = UpdateRule(METHODS["pamela"], backbone.layout, 3, 1)
+    theta = 0.4 * _waves(backbone.layout.size, 0.9)
+    for layer, tensors in zip(backbone.layout.layers, _by_layer(backbone, theta), strict=True):
+        if "scale" in layer.shapes:
+            tensors["scale"] += 1.0
+    q = 0.05 + 0.02 * _waves(rule.q_shape[0] * rule.q_shape[1], 0.5).view(rule.q_shape)
+    p = 0.3 * _waves(rule.p_shape[0] * rule.p_shape[1], 0.3).view(rule.p_shape)
+    learner = Learner(backbone, rule, 0.05, theta, q, p).to(device, dtype)
+    if network == "Conv4":
+        images = _waves(2 * 15 * 2 * 17 * 17, 0.11).view(2, 15, 2, 17, 17).to(device, dtype)
+        labels = torch.arange(3, device=device).repeat(5).expand(2, -1)
+        return learner, Classification(3), Tasks(images[:, :6], labels[:, :6], images[:, 6:], labels[:, 6:])
+    x = (5 * _waves(2 * 12, 0.8)).view(2, 12, 1).to(device, dtype)
+    y = x.sin()
+    return learner, Regression(), Tasks(x[:, :5], y[:, :5], x[:, 5:], y[:, 5:])
+
+
+def _by_layer(backbone: Backbone, theta: Tensor) -> list[dict[str, Tensor]]:
+    """Views of θ (N,) by layer and tensor."""
+    views = iter(backbone.layout.unpack(theta[None]))
+    return [{name: next(views) for name in layer.shapes} for layer in backbone.layout.layers]
