@@ -127,7 +127,8 @@ def _configured(name: str, source: Path | None, own_name: str | None, options: O
     dataset = find_source(name)
     if dataset.configured:
         return dataset.configured(stored_name(name, source, own_name), options)
-    given = [field for field, value in vars(options).items() if value] + ["name"] * (own_name is not None)
+    given = [field for field, value in vars(options).items() if value is not None and value is not False]
+    given += ["name"] * (own_name is not None)
     if given:
         flag = given[0].replace("_", "-")
         raise WrongUsage(f"--{flag} is for `pamela prepare folder` alone; leave it out for {name}.")

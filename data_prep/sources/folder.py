@@ -19,11 +19,11 @@ CLASS_SPLIT = "64%,16%,20%"
 
 def _configured(name: str, options: OwnOptions) -> Source:
     """Return the source of a folder of images that is called `name`."""
-    fit = options.fit or "crop"
+    fit = "crop" if options.fit is None else options.fit
     if fit not in FITS:
         raise WrongUsage(f"--fit {fit!r} is not known; it is {' or '.join(FITS)}.")
     channels = 1 if options.grayscale else 3
-    class_split = ClassSplit.parse(options.class_split or CLASS_SPLIT)
+    class_split = ClassSplit.parse(CLASS_SPLIT if options.class_split is None else options.class_split)
 
     def find(tree: Tree) -> Collection | None:
         if isinstance(tree, FileTree):

@@ -124,7 +124,8 @@ def test_seeds_are_pooled_task_by_task(pamela, mine: Path) -> None:
 def test_a_cell_that_fails_is_marked_and_the_rest_goes_on(pamela, mine: Path) -> None:
     broken = mine / "runs" / "q-sine-10s-s0-n3"
     (broken / "summary.json").unlink()
-    (broken / "last.safetensors").write_bytes(b"damaged")
+    for name in ("last", "previous"):
+        (broken / f"{name}.safetensors").write_bytes(b"damaged")
     shutil.rmtree(mine / "runs" / "pamela-sine-10s-s0-n3-w2")
     result = pamela(*GRID, "--json", "-q")
     assert result.code == 1
