@@ -71,11 +71,13 @@ def _forward(
 ) -> _Way:
     rule = learner.rule
     way = _Way([learner.theta.detach().expand(len(tasks), -1)], [])
+    # In one block: one by one they would lie scattered among the large tensors that come and go.
+    later = learner.theta.new_empty(rule.steps, len(tasks), learner.theta.numel())
     for j in range(rule.steps):
         keep = j >= rule.steps - kept
         at = _gradient_at(way.trajectory[j], learner, objective, tasks, keep=keep)
         way.gradients.append(at if keep else None)
-        way.trajectory.append(rule.apply(j, way.trajectory, at.gradient, *spread))
+        way.trajectory.append(later[j].copy_(rule.apply(j, way.trajectory, at.gradient, *spread)))
     return way
 
 

@@ -63,6 +63,7 @@ def test_two_train_as_one_does(trained: Path) -> None:
         assert summaries[0][split]["accuracy"] == pytest.approx(summaries[1][split]["accuracy"])
 
 
+@pytest.mark.slow
 def test_torchrun_starts_them_too(trained: Path) -> None:
     command = [
         sys.executable,
@@ -124,7 +125,7 @@ def test_one_that_dies_ends_all(here: Path) -> None:
     running.end().error(1, "process 1 on cpu failed: SIGKILL", "--resume")
 
 
-@pytest.mark.parametrize("device", [["--device", "cpu"], TWO])
+@pytest.mark.parametrize("device", [["--device", "cpu"], pytest.param(TWO, marks=pytest.mark.slow)])
 def test_a_run_of_two_goes_on_with_one_or_two(trained: Path, here: Path, device: list[str]) -> None:
     shutil.copytree(trained, here, dirs_exist_ok=True)
     run = here / "runs" / "two"
@@ -136,7 +137,7 @@ def test_a_run_of_two_goes_on_with_one_or_two(trained: Path, here: Path, device:
 
 
 @linux
-@pytest.mark.parametrize("who", ["leader", "follower"])
+@pytest.mark.parametrize("who", [pytest.param("leader", marks=pytest.mark.slow), "follower"])
 def test_a_request_to_stop_reaches_all(here: Path, who: str) -> None:
     running = Running(here, *TWO)
     os.kill(running.leader.pid if who == "leader" else running.follower, signal.SIGTERM)

@@ -5,31 +5,68 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
-from pamela_cli.engine import compiled
-
-PROGRAM = """
 import torch
+
 from pamela_cli.engine import compiled
 from pamela_cli.engine.norm_pool import can_be_compiled, norm_pool, use_compiled
+from pamela_cli.engine.norm_pool_compiled import norm_pool_functions
 from pamela_cli.engine.runner import Plan
 
-found = can_be_compiled()
-use_compiled(True)
-layer = norm_pool(torch.randn(2, 3, 4, 4), torch.ones(3), torch.zeros(3), 1e-5)
-assert Plan.choose(torch.device("cpu"), 4, True).compiled == found
-print(found, type(layer).__name__, compiled.cache_folder())
+PROGRAM = """
+from test_compiled import look
+print(*look())
 """
+
+
+def look() -> list[str]:
+    """Whether there are compiled functions in this process, what is used, and where they lie."""
+    found = can_be_compiled()
+    use_compiled(True)
+    layer = norm_pool(torch.randn(2, 3, 4, 4), torch.ones(3), torch.zeros(3), 1e-5)
+    assert Plan.choose(torch.device("cpu"), 4, True).compiled == found
+    return [str(found), type(layer).__name__, str(compiled.cache_folder())]
+
+
+CACHES = (
+    compiled.compile_and_load,
+    compiled.compiler_version,
+    compiled.cache_folder,
+    norm_pool_functions,
+    can_be_compiled,
+)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """What the process knows of its compiler is found anew, during each test and after it."""
+    for function in CACHES:
+        function.cache_clear()
+    yield
+    for function in CACHES:
+        function.cache_clear()
+
 
 needs_compiler = pytest.mark.skipif(compiled.compiler_version() is None, reason="no C compiler")
 
 
 def run(cache: Path, **environment: str) -> list[str]:
-    env = os.environ | {"PAMELA_CACHE_DIR": str(cache)} | environment
+    """Look as a process of that environment would, which has just started."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ({"PAMELA_CACHE_DIR": str(cache)} | environment).items():
+            patch.setenv(name, value)
+        for function in CACHES:
+            function.cache_clear()
+        return look()
+
+
+def fresh(cache: Path) -> list[str]:
+    """The same in a process of its own."""
+    env = os.environ | {"PAMELA_CACHE_DIR": str(cache), "PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=env, check=True, capture_output=True, text=True, timeout=120
     )
@@ -55,18 +92,18 @@ def test_it_is_compiled_once(tmp_path: Path) -> None:
 @needs_compiler
 def test_several_processes_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: run(tmp_path)[:2], range(3)))
+        answers = list(pool.map(lambda _: fresh(tmp_path)[:2], range(3)))
     assert answers == [["True", "CompiledNormPool"]] * 3
     assert len(libraries(tmp_path)) == 1
 
 
 @needs_compiler
 def test_a_broken_library_is_made_again(tmp_path: Path) -> None:
-    run(tmp_path)
+    fresh(tmp_path)
     (name,) = libraries(tmp_path)
     path = tmp_path / "compiled" / name
     path.write_bytes(b"no library")
-    assert run(tmp_path)[:2] == ["True", "CompiledNormPool"]
+    assert fresh(tmp_path)[:2] == ["True", "CompiledNormPool"]
     assert path.stat().st_size > 1000
 
 
@@ -109,7 +146,7 @@ def test_a_cache_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
     folder = tmp_path / "compiled"
     folder.mkdir()
     folder.chmod(0o777)
-    found, layer, used = run(tmp_path)
+    found, layer, used = fresh(tmp_path)
     assert (found, layer) == ("True", "CompiledNormPool")
     assert used != str(folder)
     assert list(folder.iterdir()) == []
