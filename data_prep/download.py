@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +12,11 @@ import pooch
 
 from data_prep.asking import PATIENCE
 from data_prep.errors import DataError, WrongUsage
+from data_prep.locking import locked
 from data_prep.sources.remote import RemoteFiles
 from data_prep.store.atomic import atomic_path
 from data_prep.store.format import Progress, no_progress
 from data_prep.transfer import Transfer, TransferError
-
-if sys.platform != "win32":
-    import fcntl
 
 
 @dataclass(frozen=True)
@@ -160,14 +157,9 @@ def _retrieve(url: str, remote: RemoteFiles, name: str, options: DownloadOptions
 def _lock(path: Path) -> Iterator[None]:
     """Keep other processes from the same file; elsewhere than on POSIX systems they are trusted."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(
-                    f"Another process is downloading the same file ({path}); wait until it has ended."
-                ) from None
+    path.touch()
+    busy = f"Another process is downloading the same file ({path}); wait until it has ended."
+    with locked(path, DataError(busy)):
         yield
 
 

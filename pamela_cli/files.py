@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from data_prep.locking import locked
 from data_prep.store.atomic import atomic_path
 from pamela_cli.errors import PamelaError
-
-if sys.platform != "win32":
-    import fcntl
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -49,22 +46,12 @@ def keep_as(path: Path, other: Path) -> None:
 def only_one(folder: Path, said: str) -> Iterator[None]:
     """Keep other processes from the same folder while the block runs; ``said`` is the error for a second one.
 
-    The lock is the system's and ends with the process. Where there are none, processes are trusted.
+    On a file system without locks processes are trusted.
     """
-    if sys.platform == "win32":
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(locked(folder, PamelaError(said)))
         yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PamelaError(said) from error
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(handle)
 
 
 def cannot_write(path: Path, error: Exception) -> PamelaError:
