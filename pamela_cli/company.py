@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -66,6 +66,15 @@ def device_of(name: str) -> torch.device:
 def describe(device: torch.device) -> str:
     """The device for people."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+
+
+def check_enough(flag: str, count: int, processes: Processes) -> None:
+    """:class:`UsageError` that names ``flag`` where there are too few tasks for so many processes."""
+    if count < processes.size:
+        raise UsageError(
+            f"{flag} {count} is too small for {processes.size} processes, of which "
+            "each takes a task at least."
+        )
 
 
 def _device_here(names: list[str]) -> torch.device:
@@ -139,10 +148,8 @@ def _started(names: list[str], arguments: tuple[str, ...]) -> Iterator[list[_Fol
 
 def _wait(followers: list[_Follower]) -> None:
     for each in followers:
-        try:
+        with suppress(subprocess.TimeoutExpired):
             each.process.wait(_ENDING)
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def _lost(followers: list[_Follower]) -> str | None:

@@ -9,13 +9,13 @@ from typing import Any, cast
 import torch
 
 from pamela_cli.cli import Context
-from pamela_cli.company import company
+from pamela_cli.company import check_enough, company
 from pamela_cli.config import SINE, Config
 from pamela_cli.datasets import open_same_kind, open_trained_dataset
 from pamela_cli.engine.evaluation import Floats, NormSource, TaskScores, paired_advantage
 from pamela_cli.engine.inner_loop import Learner, inner_loop
-from pamela_cli.engine.processes import Processes, neighbours
-from pamela_cli.engine.runner import Plan, Runner, available_cores
+from pamela_cli.engine.processes import Processes
+from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Tasks
 from pamela_cli.errors import UsageError
 from pamela_cli.judging import judge, load_learner
@@ -135,10 +135,8 @@ def _evaluate(
         context.console.warn(
             f"{tasks.left_out} classes of {wanted.split} have too few images and are left out."
         )
-    if count < processes.size:
-        raise UsageError(f"--tasks {count} is too small for {processes.size} processes.")
-    plan = Plan.choose(device, config.meta_batch, store is not None, available_cores() // neighbours() or 1)
-    runner = Runner(plan, processes)
+    check_enough("--tasks", count, processes)
+    runner = Runner(Plan.choose(device, config.meta_batch, convolutional=store is not None), processes)
     with StopRequest() as stop, context.console.progress(f"judging {folder.name}", count) as bar:
 
         def heard(done: int) -> None:

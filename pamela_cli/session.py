@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,14 +14,14 @@ import torch
 
 from data_prep import Store
 from pamela_cli.cli import Context
-from pamela_cli.company import Followed, company, describe
+from pamela_cli.company import Followed, check_enough, company, describe
 from pamela_cli.config import Config, Layer, flag, read_config_file, resolve
 from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
 from pamela_cli.engine.fitting import fit, free_bytes, graph_bytes
 from pamela_cli.engine.norm_pool import can_be_compiled
 from pamela_cli.engine.processes import Processes, ProcessLostError, neighbours
-from pamela_cli.engine.runner import Plan, Runner, available_cores
+from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.files import only_one
 from pamela_cli.problem import Problem
@@ -46,16 +46,23 @@ def train(
 
     ``low_memory`` has it keep no graphs, even where there is room.
     """
-    with company(context, device_name) as (device, processes):
-        if processes.leads:
-            if _is_there_again(context, run):
-                started = _go_on(context, run or "", device, processes)
-            else:
-                with _telling(processes):
-                    started = _start(context, run, config_file, device, processes, cores, low_memory)
-        else:
-            started = _follow(context, device, processes)
-        return _run(context, started, processes, device_name, figures)
+
+    def lead(device: torch.device, processes: Processes) -> _Started:
+        again = _started_again(context, run)
+        if again is not None:
+            return _go_on(context, again, device, processes)
+        return _start(context, run, config_file, device, processes, cores, low_memory)
+
+    return _compute(context, lead, device_name, figures)
+
+
+def resume(context: Context, run: str, device_name: str, figures: bool = True) -> dict[str, Any]:
+    """Go on with a run from its last checkpoint; returns its summary."""
+
+    def lead(device: torch.device, processes: Processes) -> _Started:
+        return _go_on(context, run, device, processes)
+
+    return _compute(context, lead, device_name, figures)
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def _start(
     layers = [read_config_file(config_file)] if config_file else []
     layers.append(context.flags)
     problem = settle(context, layers, device)
-    check_enough(problem.config, processes)
+    _check_enough(problem.config, processes)
     plan = _plan(problem, processes, cores, low_memory)
     folder = create_run(context.runs_dir, run, problem.config, asdict(plan))
     how = f", {processes.size} processes" if processes.size > 1 else ""
@@ -110,49 +117,38 @@ def settle(context: Context, layers: list[Layer], device: torch.device, purpose:
     return problem
 
 
-def resume(context: Context, run: str, device_name: str, figures: bool = True) -> dict[str, Any]:
-    """Go on with a run from its last checkpoint; returns its summary."""
-    with company(context, device_name) as (device, processes):
-        if processes.leads:
-            started = _go_on(context, run, device, processes)
-        else:
-            started = _follow(context, device, processes)
-        return _run(context, started, processes, device_name, figures)
-
-
 def _go_on(context: Context, run: str, device: torch.device, processes: Processes) -> _Started:
     """Find the run, and tell the other processes where it is."""
-    with _telling(processes):
-        folder = find_run(context.runs_dir, run)
-        config, recorded = folder.read_config()
-        moved = context.flags.values.get("dataset")
-        for name, value in context.flags.values.items():
-            if name != "dataset" and getattr(config, name) != value:
-                raise UsageError(
-                    f"{flag(name)} {value} differs from the run, which has {getattr(config, name)}; "
-                    "a run goes on with its own settings."
-                )
-        if moved == config.dataset:
-            moved = None
-        # What an earlier version finished has no scores: it is tested again.
-        summary = folder.read_summary() if folder.scores.exists() else None
-        store = None
-        if summary is None or moved is not None:
-            store = open_trained_dataset(config, moved, context.data_dir, context.console)
-        if summary is not None:
-            context.console.say(f"run {folder.path} is finished")
-            processes.from_leader({"finished": str(folder.path)})
-            return _Started(folder, summary=summary)
-        check_enough(config, processes)
-        problem = Problem(config, store, device)
-        plan = _recorded_plan(recorded, device, processes) or _plan(problem, processes)
-        if plan.compiled and not can_be_compiled():
-            context.console.warn(
-                "this run was computed with compiled functions, which cannot be had here (is there a C "
-                "compiler?); it goes on without, and rounds otherwise."
+    folder = find_run(context.runs_dir, run)
+    config, recorded = folder.read_config()
+    moved = context.flags.values.get("dataset")
+    for name, value in context.flags.values.items():
+        if name != "dataset" and getattr(config, name) != value:
+            raise UsageError(
+                f"{flag(name)} {value} differs from the run, which has {getattr(config, name)}; "
+                "a run goes on with its own settings."
             )
-        _tell(processes, folder, store, goes_on=True)
-        return _Started(folder, problem, plan, goes_on=True)
+    if moved == config.dataset:
+        moved = None
+    # What an earlier version finished has no scores: it is tested again.
+    summary = folder.read_summary() if folder.scores.exists() else None
+    store = None
+    if summary is None or moved is not None:
+        store = open_trained_dataset(config, moved, context.data_dir, context.console)
+    if summary is not None:
+        context.console.say(f"run {folder.path} is finished")
+        processes.from_leader({"finished": str(folder.path)})
+        return _Started(folder, summary=summary)
+    _check_enough(config, processes)
+    problem = Problem(config, store, device)
+    plan = _recorded_plan(recorded, device, processes) or _plan(problem, processes)
+    if plan.compiled and not can_be_compiled():
+        context.console.warn(
+            "this run was computed with compiled functions, which cannot be had here (is there a C "
+            "compiler?); it goes on without, and rounds otherwise."
+        )
+    _tell(processes, folder, store, goes_on=True)
+    return _Started(folder, problem, plan, goes_on=True)
 
 
 def _follow(context: Context, device: torch.device, processes: Processes) -> _Started:
@@ -187,31 +183,36 @@ def _tell(processes: Processes, folder: RunFolder, store: Store | None, goes_on:
     processes.from_leader({"run": str(folder.path), "store": path, "goes_on": goes_on})
 
 
-def _is_there_again(context: Context, run: str | None) -> bool:
-    """Whether torchrun has started this command once more after a failure, and the run is there."""
+def _check_enough(config: Config, processes: Processes) -> None:
+    for name in ("meta_batch", "val_tasks", "test_tasks"):
+        check_enough(flag(name), getattr(config, name), processes)
+
+
+def _started_again(context: Context, run: str | None) -> str | None:
+    """The run, if torchrun has started this command once more after a failure, and it is there."""
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) == 0:
-        return False
+        return None
     if run is None:
         raise UsageError("name the run by --run: torchrun has started it again, and which is it?")
-    return run_path(context.runs_dir, run).is_dir()
+    return run if run_path(context.runs_dir, run).is_dir() else None
 
 
-def check_enough(config: Config, processes: Processes) -> None:
-    """:class:`UsageError` where there are too few tasks for so many processes."""
-    for name in ("meta_batch", "val_tasks", "test_tasks"):
-        if getattr(config, name) < processes.size:
-            raise UsageError(
-                f"{flag(name)} {getattr(config, name)} is too small for {processes.size} processes, of which "
-                "each takes a task at least."
-            )
+def _compute(
+    context: Context, lead: Callable[[torch.device, Processes], _Started], device_name: str, figures: bool
+) -> dict[str, Any]:
+    """Take the run that ``lead`` starts, or goes on with, to its end; returns its summary."""
+    with company(context, device_name) as (device, processes):
+        if not processes.leads:
+            started = _follow(context, device, processes)
+        else:
+            with _telling(processes):
+                started = lead(device, processes)
+        return started.summary or _run(context, started, processes, device_name, figures)
 
 
 def _run(
     context: Context, started: _Started, processes: Processes, device_name: str, figures: bool
 ) -> dict[str, Any]:
-    """Take a run to its end; returns its summary."""
-    if started.summary is not None:
-        return started.summary
     problem, plan, folder = started.problem, started.plan, started.folder
     assert problem is not None and plan is not None
     said = f"{folder.path} is being computed by another process; wait until that has ended, or stop it."
@@ -233,7 +234,6 @@ def _plan(problem: Problem, processes: Processes, cores: int | None = None, low_
     """The fastest plan that fits into the device's free memory, for this process's share of the work."""
     config, device = problem.config, problem.device
     share = -(-config.meta_batch // processes.size)
-    cores = cores or max(1, available_cores() // neighbours())
     plan = Plan.choose(device, share, convolutional=problem.store is not None, cores=cores)
     held = graph_bytes(problem.learner(), problem.objective(), problem.task_shape())
     free = free_bytes(device)

@@ -12,7 +12,7 @@ import torch
 
 from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.engine.norm_pool import can_be_compiled, use_compiled
-from pamela_cli.engine.processes import Processes
+from pamela_cli.engine.processes import Processes, neighbours
 from pamela_cli.engine.tasks import Tasks
 
 Result = TypeVar("Result")
@@ -42,16 +42,17 @@ class Plan:
     def choose(
         cls, device: torch.device, meta_batch: int, convolutional: bool, cores: int | None = None
     ) -> Plan:
-        """The fastest plan known for a meta-batch of ``meta_batch`` tasks, on so many cores (None: all).
+        """The fastest plan known for a meta-batch of ``meta_batch`` tasks, on so many cores.
 
-        On the CPU, convolutional tasks run side by side, since threads inside small operators gain
-        little; a network of a few thousand numbers takes the whole meta-batch in one thread, since
-        it spends its time between the operators.
+        None: all, or its share where several processes work on this machine. On the CPU, convolutional
+        tasks run side by side, since threads inside small operators gain little; a network of a few
+        thousand numbers takes the whole meta-batch in one thread, since it spends its time between the
+        operators.
         """
         if device.type != "cpu" or not convolutional:
             judged = 16 if convolutional else 250
             return cls(str(device), meta_batch, judged, workers=1, threads=1)
-        cores = cores or available_cores()
+        cores = cores or max(1, available_cores() // neighbours())
         workers = min(cores, meta_batch)
         return cls(str(device), 1, 1, workers, threads=cores // workers, compiled=can_be_compiled())
 
