@@ -16,7 +16,7 @@ from benchmarks.engines import ENGINES
 from benchmarks.peers.base import Engine
 from benchmarks.setting import Setting
 from pamela_cli.complexity.memory import resident
-from pamela_cli.engine.device import synchronise
+from pamela_cli.engine.device import synchronise, use_precision
 from pamela_cli.engine.tasks import Tasks
 
 
@@ -29,6 +29,12 @@ class _Loaded:
 
 
 _loaded: dict[str, _Loaded] = {}
+
+
+def _made(name: str, setting: Setting) -> Engine:
+    """The engine, in a process that makes products as the setting's precision says: peers too."""
+    use_precision(setting.precision)
+    return ENGINES[name].make(setting)
 
 
 def _given(setting: Setting, name: str) -> Tasks:
@@ -48,12 +54,12 @@ def _channels_last(images: Tensor) -> Tensor:
 def load(name: str, setting: Setting) -> None:
     """Make the engine, after a tiny piece of the same work has loaded all code."""
     tiny = setting.tiny()
-    engine, tasks = ENGINES[name].make(tiny), _given(tiny, name)
+    engine, tasks = _made(name, tiny), _given(tiny, name)
     engine.meta_gradient(tasks)
     engine.test(tasks)
     del engine, tasks
     gc.collect()
-    engine, tasks = ENGINES[name].make(setting), _given(setting, name)
+    engine, tasks = _made(name, setting), _given(setting, name)
     device = torch.device(setting.device)
     _loaded[name] = _Loaded(engine, tasks, device, _memory_now(device))
 
@@ -95,13 +101,13 @@ def peak_memory(name: str) -> int | None:
 
 def results(name: str, setting: Setting) -> tuple[list[float], float]:
     """Meta-gradient and test loss, to be compared with those of other engines."""
-    engine, tasks = ENGINES[name].make(setting), setting.tasks()
+    engine, tasks = _made(name, setting), setting.tasks()
     return engine.meta_gradient(tasks).double().tolist(), engine.test(tasks)
 
 
 def train_for(name: str, setting: Setting, began: float, seconds: float) -> list[float]:
     """Train until ``seconds`` after ``began`` (``time.time()``); returns when, from then, steps were done."""
-    engine, tasks = ENGINES[name].make(setting), _given(setting, name)
+    engine, tasks = _made(name, setting), _given(setting, name)
     done: list[float] = []
     while not done or done[-1] < seconds:
         engine.meta_gradient(tasks)

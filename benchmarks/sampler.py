@@ -7,7 +7,7 @@ import torch
 from benchmarks.measures import Measure, seconds
 from benchmarks.ours import pamela
 from benchmarks.setting import Setting
-from pamela_cli.engine.device import synchronise
+from pamela_cli.engine.device import synchronise, use_precision
 from pamela_cli.engine.episodes import ImageEpisodes, ImagePool
 from pamela_cli.engine.tasks import Tasks
 
@@ -27,6 +27,7 @@ def random_pool(setting: Setting, classes: int, images: int) -> ImagePool:
 
 def measure(setting: Setting, repetitions: int, classes: int = 64, images: int = 600) -> list[Measure]:
     """Draw a meta-batch and take its meta-gradient, in turns."""
+    use_precision(setting.precision)
     pool = random_pool(setting, classes, images)
     source = ImageEpisodes(pool, "train", setting.way, setting.shot, setting.query)
     engine, device = pamela(setting), torch.device(setting.device)

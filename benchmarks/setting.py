@@ -14,7 +14,7 @@ from torch.nn.utils import vector_to_parameters
 
 from pamela_cli.complexity.cases import count_flops, make_cases
 from pamela_cli.engine.backbones import MLP, Backbone, Conv4
-from pamela_cli.engine.device import use_precision
+from pamela_cli.engine.device import number_type
 from pamela_cli.engine.episodes import SineEpisodes
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.runner import Plan
@@ -58,8 +58,8 @@ class Setting:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of θ and the inputs; products are made accordingly from then on, by peers too."""
-        return use_precision(self.precision)
+        """Of θ and the inputs."""
+        return number_type(self.precision)
 
     @property
     def convolutional(self) -> bool:

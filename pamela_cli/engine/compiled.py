@@ -28,7 +28,6 @@ _PATIENCE = 60.0
 """Seconds that the compiler may take."""
 
 
-@cache
 def compile_and_load(source: Path, definition: str) -> ctypes.CDLL | None:
     """The shared library of ``source``, compiled with ``-D definition``; None where that is impossible.
 

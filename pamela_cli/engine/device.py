@@ -25,6 +25,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
+def number_type(precision: str) -> torch.dtype:
+    """The type of the numbers of a precision."""
+    return torch.float64 if precision == "float64" else torch.float32
+
+
 def use_precision(precision: str) -> torch.dtype:
     """The type of the numbers; from now on, CUDA devices multiply float32 as ``precision`` says.
 
@@ -33,7 +38,7 @@ def use_precision(precision: str) -> torch.dtype:
     """
     # (The newer `fp32_precision` makes whoever reads these two fail.)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    return torch.float64 if precision == "float64" else torch.float32
+    return number_type(precision)
 
 
 def synchronise(device: torch.device) -> None:

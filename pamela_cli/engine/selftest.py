@@ -82,9 +82,9 @@ def _problem(network: str, device: torch.device, dtype: torch.dtype) -> tuple[Le
     backbone: Backbone = Conv4(3, 2, 17, 6) if network == "Conv4" else MLP((1, 7, 7, 1))
     rule = UpdateRule(METHODS["pamela"], backbone.layout, 3, 1)
     theta = 0.4 * _waves(backbone.layout.size, 0.9)
-    for layer, tensors in zip(backbone.layout.layers, _by_layer(backbone, theta), strict=True):
-        if "scale" in layer.shapes:
-            tensors["scale"] += 1.0
+    for name, tensor in backbone.layout.named(theta).items():
+        if name.endswith(".scale"):
+            tensor.add_(1.0)
     q = 0.05 + 0.02 * _waves(rule.q_shape[0] * rule.q_shape[1], 0.5).view(rule.q_shape)
     p = 0.3 * _waves(rule.p_shape[0] * rule.p_shape[1], 0.3).view(rule.p_shape)
     learner = Learner(backbone, rule, 0.05, theta, q, p).to(device, dtype)
@@ -95,9 +95,3 @@ def _problem(network: str, device: torch.device, dtype: torch.dtype) -> tuple[Le
     x = (5 * _waves(2 * 12, 0.8)).view(2, 12, 1).to(device, dtype)
     y = x.sin()
     return learner, Regression(), Tasks(x[:, :5], y[:, :5], x[:, 5:], y[:, 5:])
-
-
-def _by_layer(backbone: Backbone, theta: Tensor) -> list[dict[str, Tensor]]:
-    """Views of θ (N,) by layer and tensor."""
-    views = iter(backbone.layout.unpack(theta[None]))
-    return [{name: next(views) for name in layer.shapes} for layer in backbone.layout.layers]

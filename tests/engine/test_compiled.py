@@ -33,7 +33,6 @@ def look() -> list[str]:
 
 
 CACHES = (
-    compiled.compile_and_load,
     compiled.compiler_version,
     compiled.cache_folder,
     norm_pool_functions,
