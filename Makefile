@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/pamela meta-train --way 5 --shot 1
 
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 slow: $(VENV)/.tested
 	$(BIN)/python -m pytest -m slow

@@ -38,6 +38,8 @@ def keep_as(path: Path, other: Path) -> None:
         except OSError:  # a file system without links
             shutil.copyfile(path, draft)
         draft.replace(other)
+        # Two names of one file are left as they are, where a kill came between this and a new ``path``.
+        draft.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(other, error) from error
 

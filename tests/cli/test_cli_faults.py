@@ -22,6 +22,7 @@ from cli_support import (
 )
 
 from pamela_cli.engine.outer_loop import OuterLoop
+from pamela_cli.files import keep_as
 
 LONG = ["meta-train", *TINY, "--iterations", "100000", "--val-every", "50000", "--run", "long"]
 
@@ -152,3 +153,13 @@ def test_a_clock_that_goes_back(pamela, here: Path) -> None:
         pamela(*QUICK_TINY, "--run", "back", "-q").ok()
     assert_same_run(here / "runs" / "back", here / "runs" / "straight")
     assert all(record.get("tasks_per_second", 1) > 0 for record in metrics(here / "runs" / "back"))
+
+
+def test_keeping_a_file_again_leaves_no_second_name(tmp_path: Path) -> None:
+    """A kill between keeping the last checkpoint and writing the next leaves two names of one file."""
+    last, previous = tmp_path / "last", tmp_path / "previous"
+    last.write_text("step 10")
+    for _ in range(2):
+        keep_as(last, previous)
+        assert previous.read_text() == "step 10"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "last", "previous"]
