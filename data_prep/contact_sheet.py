@@ -9,17 +9,23 @@ from PIL.PngImagePlugin import PngInfo
 from data_prep.errors import DataError
 from data_prep.store import SPLITS, Split, Store
 from data_prep.store.atomic import atomic_path, cannot_write
+from data_prep.thumbnails import (
+    FAINT,
+    GAP,
+    INK,
+    MARGIN,
+    PAPER,
+    evenly,
+    fitting,
+    shown_side,
+    thumbnail,
+    wrapped,
+)
 
 _CLASSES, _IMAGES = 12, 12  # of a split, and of a class, at most
 
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-_MARGIN, _GAP = 12, 2
 _NAMES = 200  # width of the names' column
-_LETTERS = 200  # that are measured one by one; two lines have fewer
 _HEADING = 34
-_SIDES = (48, 96)  # smaller images are enlarged, larger ones reduced
-_PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (235, 235, 235)
 
 # Says of a PNG that it is a contact sheet, which may be replaced without a question.
 _MARK = ("Software", "pamela contact sheet")
@@ -56,14 +62,14 @@ def _is_sheet(path: Path) -> bool:
 
 def _draw(store: Store) -> Image.Image:
     splits = [store.split(name) for name in SPLITS]
-    rows = [_evenly(len(split.class_names), _CLASSES) for split in splits]
-    side = _shown_side(store.image_size)
-    step = side + _GAP
-    width = 2 * _MARGIN + _NAMES + _IMAGES * step
-    height = 2 * _MARGIN + len(splits) * _HEADING + sum(map(len, rows)) * step
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    rows = [evenly(len(split.class_names), _CLASSES) for split in splits]
+    side = shown_side(store.image_size)
+    step = side + GAP
+    width = 2 * MARGIN + _NAMES + _IMAGES * step
+    height = 2 * MARGIN + len(splits) * _HEADING + sum(map(len, rows)) * step
+    sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    top = _MARGIN
+    top = MARGIN
     for split, classes in zip(splits, rows, strict=True):
         _draw_heading(draw, top, f"{store.dataset}: {_counted(split, len(classes))}", width)
         top += _HEADING
@@ -74,11 +80,9 @@ def _draw(store: Store) -> Image.Image:
 
 
 def _draw_heading(draw: ImageDraw.ImageDraw, top: int, text: str, width: int) -> None:
-    draw.rectangle((_MARGIN, top + 4, width - _MARGIN, top + _HEADING - 4), fill=_FAINT)
+    draw.rectangle((MARGIN, top + 4, width - MARGIN, top + _HEADING - 4), fill=FAINT)
     font = ImageFont.load_default(15)
-    draw.text(
-        (_MARGIN + 6, top + _HEADING / 2), _fitting(draw, text, font, width - 48), _INK, font, anchor="lm"
-    )
+    draw.text((MARGIN + 6, top + _HEADING / 2), fitting(draw, text, font, width - 48), INK, font, anchor="lm")
 
 
 def _draw_row(
@@ -86,52 +90,15 @@ def _draw_row(
 ) -> None:
     """Draw a class: its name and number of images, and some of them."""
     first, end = (int(offset) for offset in split.class_offsets[label : label + 2])
-    lines = _wrapped(draw, split.class_names[label], ImageFont.load_default(13), _NAMES - 12)
+    lines = wrapped(draw, split.class_names[label], ImageFont.load_default(13), _NAMES - 12)
     text = "\n".join([*lines, f"{end - first:,}"])
-    draw.multiline_text((_MARGIN, top + side / 2), text, _INK, ImageFont.load_default(13), anchor="lm")
-    for column, index in enumerate(_evenly(end - first, _IMAGES)):
-        pixels = np.asarray(split.images[first + index])
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
-        if image.size != (side, side):
-            enlarged = side > image.width
-            image = image.resize(
-                (side, side), Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
-            )
-        sheet.paste(image, (_MARGIN + _NAMES + column * (side + _GAP), top))
-
-
-def _shown_side(size: int) -> int:
-    """Return the side that images are shown in: a whole multiple if they are small, for pixels to be seen."""
-    low, high = _SIDES
-    return min(size * -(-low // size), high)
+    draw.multiline_text((MARGIN, top + side / 2), text, INK, ImageFont.load_default(13), anchor="lm")
+    for column, index in enumerate(evenly(end - first, _IMAGES)):
+        image = thumbnail(np.asarray(split.images[first + index]), side)
+        sheet.paste(image, (MARGIN + _NAMES + column * (side + GAP), top))
 
 
 def _counted(split: Split, shown: int) -> str:
     classes, images = len(split.class_names), len(split.images)
     some = "" if shown == classes else f", {shown} of them here"
     return f"{split.name}, {classes:,} classes{some}, {images:,} images"
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    """Return at most `most` indices below `count`, at equal distances."""
-    return [int(index) for index in np.linspace(0, count - 1, min(count, most)).round()]
-
-
-def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: _Font, width: int) -> list[str]:
-    """Break a text into two lines of a width in pixels, and cut off what is more."""
-    line = " ".join(text[:_LETTERS].split())
-    first = _fitting(draw, line, font, width)
-    if first == line:
-        return [line]
-    end = len(first) - 1
-    end = max(line.rfind(" ", 1, end), line.rfind("/", 1, end)) + 1 or end
-    return [line[:end], _fitting(draw, line[end:], font, width)]
-
-
-def _fitting(draw: ImageDraw.ImageDraw, line: str, font: _Font, width: int) -> str:
-    """Cut a line to a width in pixels."""
-    if draw.textlength(line, font) <= width:
-        return line
-    while line and draw.textlength(line + "…", font) > width:
-        line = line[:-1]
-    return line + "…"

@@ -118,7 +118,9 @@ def _write(
         for split, names in classes.items()
     }
     info = dataset.info
-    origin = Origin(info.name, images.form, images.sha256, info.citation, info.terms)
+    origin = Origin(
+        info.name, images.form, images.sha256, info.citation, info.terms, dataset.fit, dataset.inverted
+    )
     return write_store(out, origin, content, image_size=size, channels=dataset.channels, progress=progress)
 
 

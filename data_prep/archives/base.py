@@ -83,6 +83,8 @@ def without_ending(name: str) -> str:
 
 def where(path: Path, name: str = "") -> str:
     """Return what to call a file of the tree at `path`: that itself where it is the file."""
+    if path == Path():  # the working directory: the file's own path says it all
+        return shortened(name)
     if not name or (name == path.name and not path.is_dir()):
         return f"{path}"
     return f"{path}: {shortened(name)}"

@@ -101,7 +101,7 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     train, val and test or more, they are the split. DataError where there are no class folders, a split is
     missing or a class is in two.
     """
-    images, passed_over = _image_files(tree)
+    images, passed_over = image_files(tree)
     folders = by_folder(tree, images)
     root = common_root(folders)
     strays = folders.pop(root, [])
@@ -123,7 +123,7 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     return OwnImages(f"{split}class folders ({tree.kind})", tree, files, parts, passed_over, decoding)
 
 
-def _image_files(tree: Tree) -> tuple[list[str], list[str]]:
+def image_files(tree: Tree) -> tuple[list[str], list[str]]:
     """Return the names of the image files, told by their suffixes, and notes on the others."""
     images, others = [], Counter[str]()
     for name in tree.names():

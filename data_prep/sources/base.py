@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
+from data_prep.fitting import Fit
 from data_prep.forms import Collection, Form
 from data_prep.store import SPLITS
 
@@ -41,14 +42,17 @@ class Source:
     """A dataset, for `prepare`.
 
     `forms` are tried in order on what the user passed; `embedded` makes the images where nothing is to be
-    passed. `splits` gives the class names of train, val and test. `configured` makes the source of one's own
-    images, from their name and options.
+    passed. `splits` gives the class names of train, val and test. `fit` and `inverted` say how any picture
+    becomes like the dataset's images: how it is made square, and whether it is dark ink on white that becomes
+    255 on 0. `configured` makes the source of one's own images, from their name and options.
     """
 
     info: DatasetInfo
     image_size: int
     channels: int
     splits: Callable[[Collection], dict[str, list[str]]]
+    fit: Fit = "crop"
+    inverted: bool = False
     forms: tuple[Form, ...] = ()
     embedded: Callable[[], Collection] | None = None
     configured: "Callable[[str, OwnOptions], Source] | None" = None

@@ -43,7 +43,7 @@ def _configured(name: str, options: OwnOptions) -> Source:
         )
 
     info = replace(SOURCE.info, name=name)
-    return replace(SOURCE, info=info, channels=channels, forms=(find,), splits=splits)
+    return replace(SOURCE, info=info, channels=channels, fit=cast(Fit, fit), forms=(find,), splits=splits)
 
 
 def name_of(source: Path) -> str:

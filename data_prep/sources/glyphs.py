@@ -149,5 +149,6 @@ SOURCE = Source(
     image_size=IMAGE_SIZE,
     channels=1,
     splits=_splits,
+    inverted=True,
     embedded=Glyphs,
 )

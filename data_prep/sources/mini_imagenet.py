@@ -154,5 +154,6 @@ SOURCE = Source(
     image_size=IMAGE_SIZE,
     channels=3,
     splits=_splits,
+    fit=_DECODING.fit,
     forms=(find_caches, find_category_splits, find_lists, find_folders, find_parquet),
 )

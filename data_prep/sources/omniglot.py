@@ -13,6 +13,9 @@ from data_prep.store import SPLITS
 
 IMAGE_SIZE = 28
 
+# One bit a pixel, dark on white.
+_DECODING = Decoding(size=IMAGE_SIZE, channels=1, formats=("PNG",), native=105, invert=True)
+
 _DRAWINGS = 20
 _PARTS = ("background", "evaluation")
 
@@ -46,9 +49,7 @@ def find_drawings(tree: Tree) -> Collection | None:
                 "put both into one folder and pass that."
             )
     check_counts(tree, files, _DRAWINGS)
-    # One bit a pixel, dark on white.
-    decoding = Decoding(size=IMAGE_SIZE, channels=1, formats=("PNG",), native=105, invert=True)
-    return EncodedImages(f"alphabet folders of PNG files ({tree.kind})", tree, files, decoding)
+    return EncodedImages(f"alphabet folders of PNG files ({tree.kind})", tree, files, _DECODING)
 
 
 def _splits(_: Collection) -> dict[str, list[str]]:
@@ -72,5 +73,6 @@ SOURCE = Source(
     image_size=IMAGE_SIZE,
     channels=1,
     splits=_splits,
+    inverted=_DECODING.invert,
     forms=(find_drawings,),
 )

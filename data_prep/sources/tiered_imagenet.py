@@ -75,5 +75,6 @@ SOURCE = Source(
     image_size=IMAGE_SIZE,
     channels=3,
     splits=_splits,
+    fit=_FILES.fit,
     forms=(find_folders, find_arrays, find_pickles),
 )

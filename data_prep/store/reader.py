@@ -30,6 +30,7 @@ _READ_BYTES = 32 << 20
 _MAX_CLASSES = 1_000_000
 
 _TEXTS = ("dataset", "form", "source_sha256", "tool_version", "citation", "terms", "sha256")
+_LATER_TEXTS = ("fit", "inverted")  # which stores of earlier versions lack
 
 
 class Split:
@@ -95,7 +96,8 @@ class Store:
         for key in _TEXTS:
             if key not in file.attrs:
                 raise DataError(f"{path} lacks the attribute {key!r}; prepare it again with --force.")
-        self.attributes = {key: parts.text(file, key) for key in _TEXTS}
+        found = [*_TEXTS, *(key for key in _LATER_TEXTS if key in file.attrs)]
+        self.attributes = {key: parts.text(file, key) for key in found}
         self.dataset = self.attributes["dataset"]
         self.form = self.attributes["form"]
         self.sha256 = self.attributes["sha256"]

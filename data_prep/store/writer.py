@@ -57,7 +57,8 @@ class SplitContent:
 class Origin:
     """Where the images of a store come from.
 
-    `source_sha256` is called when all images are read, so that a folder is hashed while it is read.
+    `source_sha256` is called when all images are read, so that a folder is hashed while it is read. `fit` and
+    `inverted` say how other pictures become like these: see `data_prep.sources.base.Source`.
     """
 
     dataset: str
@@ -65,6 +66,8 @@ class Origin:
     source_sha256: Callable[[], str]
     citation: str
     terms: str
+    fit: str = "crop"
+    inverted: bool = False
 
 
 def write_store(
@@ -100,6 +103,8 @@ def write_store(
                         "source_sha256": origin.source_sha256(),
                         "citation": origin.citation,
                         "terms": origin.terms,
+                        "fit": origin.fit,
+                        "inverted": "yes" if origin.inverted else "no",
                         "tool_version": tool_version or _tool_version(),
                         "sha256": digest,
                     }

@@ -1,0 +1,54 @@
+"""Small pictures of what is in a store, and texts beside them, for sheets that people look at."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from data_prep.store.format import Images
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+MARGIN, GAP = 12, 2
+PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (235, 235, 235)
+
+_SIDES = (48, 96)  # smaller images are enlarged, larger ones reduced
+_LETTERS = 200  # that are measured one by one; two lines have fewer
+
+
+def shown_side(size: int) -> int:
+    """Return the side that images are shown in: a whole multiple if they are small, for pixels to be seen."""
+    low, high = _SIDES
+    return min(size * -(-low // size), high)
+
+
+def thumbnail(pixels: Images, side: int) -> Image.Image:
+    """Return an image uint8 (H, W, 1 or 3) as it is shown, RGB."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+    if image.size == (side, side):
+        return image
+    enlarged = side > image.width
+    return image.resize((side, side), Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Return at most `most` indices below `count`, at equal distances."""
+    return [int(index) for index in np.linspace(0, count - 1, min(count, most)).round()]
+
+
+def wrapped(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> list[str]:
+    """Break a text into two lines of a width in pixels, and cut off what is more."""
+    line = " ".join(text[:_LETTERS].split())
+    first = fitting(draw, line, font, width)
+    if first == line:
+        return [line]
+    end = len(first) - 1
+    end = max(line.rfind(" ", 1, end), line.rfind("/", 1, end)) + 1 or end
+    return [line[:end], fitting(draw, line[end:], font, width)]
+
+
+def fitting(draw: ImageDraw.ImageDraw, line: str, font: Font, width: int) -> str:
+    """Cut a line to a width in pixels."""
+    if draw.textlength(line, font) <= width:
+        return line
+    while line and draw.textlength(line + "…", font) > width:
+        line = line[:-1]
+    return line + "…"
