@@ -150,6 +150,7 @@ def run(arguments: list[str]) -> int:
         doctor,
         evaluate,
         meta_train,
+        predict,
         prepare,
         report,
     )

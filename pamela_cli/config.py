@@ -136,18 +136,26 @@ class Layer:
     origin: str = ""
 
 
-def read_layer(text: str, origin: str) -> tuple[Layer, dict[str, Any]]:
-    """The settings in a TOML text, ``[section]`` with ``key = value``, and its ``[plan]``.
+Recorded = dict[str, dict[str, Any]]
+"""Sections that a run's config.toml has besides its settings, and that set nothing."""
 
-    The plan, which run folders have, records how a run was computed and sets nothing.
-    """
+RECORDED = ("plan", "inputs")
+"""What they are called: how a run was computed, and how images became its inputs."""
+
+
+def read_layer(text: str, origin: str) -> tuple[Layer, Recorded]:
+    """The settings in a TOML text, ``[section]`` with ``key = value``, and what a run has recorded beside."""
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a TOMLDecodeError is a ValueError, and not the only one
         raise UsageError(f"{origin} is not valid TOML: {error}.") from error
     values: dict[str, Any] = {}
+    recorded: Recorded = {}
     for section, entries in document.items():
-        if section == "plan":
+        if section in RECORDED:
+            if not isinstance(entries, dict):
+                raise UsageError(f"{origin} has '{section}' as a key; it is a section, [{section}].")
+            recorded[section] = entries
             continue
         known = [name for name, item in SETTINGS.items() if item.metadata["section"] == section]
         if not known or not isinstance(entries, dict):
@@ -159,10 +167,7 @@ def read_layer(text: str, origin: str) -> tuple[Layer, dict[str, Any]]:
             if key not in known:
                 raise UsageError(f"{origin} has an unknown key '{key}' in [{section}]{_closest(key, known)}.")
             values[key] = value
-    plan = document.get("plan", {})
-    if not isinstance(plan, dict):
-        raise UsageError(f"{origin} has 'plan' as a key; it is a section, [plan].")
-    return Layer(values, origin), plan
+    return Layer(values, origin), recorded
 
 
 def read_config_file(path: Path) -> Layer:

@@ -87,8 +87,10 @@ def open_trained_dataset(
     return store
 
 
-def open_same_kind(config: Config, dataset: str | None, data_dir: Path, console: Console) -> Store | None:
-    """The store of a run, or another of the same image shape; None for sine waves."""
+def open_same_kind(
+    config: Config, dataset: str | None, data_dir: Path, console: Console, resize: bool = False
+) -> Store | None:
+    """The store of a run, or another of the same image shape, or of any with ``resize``; None for waves."""
     name = dataset or config.dataset or ""
     if (name == SINE) != (config.dataset == SINE):
         kind = "sine waves" if config.dataset == SINE else "images"
@@ -104,10 +106,10 @@ def open_same_kind(config: Config, dataset: str | None, data_dir: Path, console:
     if store is None:
         return None
     shape = (store.image_size, store.channels)
-    if shape != (config.image_size, config.channels):
+    if shape != (config.image_size, config.channels) and not resize:
         raise UsageError(
             f"{store.path} has images of {_shape_text(*shape)}, and the run was trained on "
-            f"{_shape_text(config.image_size, config.channels)}."
+            f"{_shape_text(config.image_size, config.channels)}; --resize makes them so."
         )
     return store
 

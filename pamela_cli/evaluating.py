@@ -17,7 +17,8 @@ from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.processes import Processes
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Tasks
-from pamela_cli.errors import UsageError
+from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.inputs import Inputs
 from pamela_cli.judging import judge, load_learner
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.report.figures import fitted_waves, loss_by_update
@@ -40,6 +41,7 @@ class Wanted:
     query: int | None = None
     seed: int | None = None
     dataset: str | None = None
+    resize: bool = False
     norm_stats: str = "query"
 
     def __post_init__(self) -> None:
@@ -47,6 +49,8 @@ class Wanted:
             if getattr(self, name) not in choices:
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(f"{flag} must be {' or '.join(choices)}, not '{getattr(self, name)}'.")
+        if self.resize and self.dataset is None:
+            raise UsageError("--resize is for the images of another --dataset; name it.")
 
     def protocol(self, config: Config) -> Protocol:
         """The protocol for a run: what is wanted, and as trained elsewhere."""
@@ -119,13 +123,21 @@ def evaluate_runs(
 def _evaluate(
     context: Context, folder: RunFolder, wanted: Wanted, device: torch.device, processes: Processes
 ) -> Judged:
-    config, _ = folder.read_config()
+    config, recorded = folder.read_config()
     protocol = wanted.protocol(config)
-    find = open_same_kind if wanted.dataset else open_trained_dataset
-    store = find(config, wanted.dataset, context.data_dir, context.console)
+    if wanted.dataset is None:
+        store = open_trained_dataset(config, None, context.data_dir, context.console)
+    else:
+        store = open_same_kind(config, wanted.dataset, context.data_dir, context.console, wanted.resize)
+    inputs = Inputs.read(recorded.get("inputs", {}), config)
     if store is not None:
         protocol = replace(protocol, dataset=store.path.stem)
-    problem = Problem(config, store, device)
+        if inputs is None and store.sha256 != config.store_sha256:
+            raise PamelaError(
+                f"{folder.path} does not tell how its images were standardised, as runs of earlier versions "
+                f"do not; so it cannot be tested on {store.path}, but on what it was trained on."
+            )
+    problem = Problem(config, store, device, inputs)
     learner = load_learner(folder, problem)
     count = wanted.tasks or (1000 if store is None else 600)
     tasks = problem.fixed_tasks(

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 
+from data_prep.preparation import Preparation
+from data_prep.resizing import resized
 from data_prep.store import Split, Store
-from pamela_cli.config import SINE, Config
+from pamela_cli.config import SINE, Config, Recorded
 from pamela_cli.engine.backbones import MLP, Backbone, Conv4
 from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.episodes import (
@@ -26,9 +29,11 @@ from pamela_cli.engine.episodes import (
 )
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.outer_loop import OuterSettings
+from pamela_cli.engine.runner import Plan
 from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.errors import PamelaError
+from pamela_cli.inputs import Inputs
 from pamela_cli.methods import METHODS
 
 IMAGE_SIZES = range(16, 225)
@@ -77,20 +82,27 @@ def update_rule(config: Config, backbone: Backbone) -> UpdateRule:
 
 
 class Problem:
-    """The network, objective and tasks of ``config`` on ``device``; ``store`` is None for sine waves."""
+    """The network, objective and tasks of ``config`` on ``device``; ``store`` is None for sine waves.
 
-    def __init__(self, config: Config, store: Store | None, device: torch.device) -> None:
+    ``inputs`` are those of the store, unless the network was trained on those of another; images of
+    another size than the network takes are resized.
+    """
+
+    def __init__(
+        self, config: Config, store: Store | None, device: torch.device, inputs: Inputs | None = None
+    ) -> None:
         self.config, self.store, self.device = config, store, device
         self.dtype = use_precision(config.precision)
+        self.backbone = network(config)
+        self.inputs = inputs
         if store is None:
-            self.backbone = network(config)
             return
-        if store.image_size not in IMAGE_SIZES:
+        if config.image_size not in IMAGE_SIZES:
             raise PamelaError(
-                f"{store.path} has images of {store.image_size}×{store.image_size}, and the network takes "
+                f"{store.path} has images of {config.image_size}×{config.image_size}, and the network takes "
                 f"{IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}; prepare it again with --image-size."
             )
-        self.backbone = network(replace(config, channels=store.channels, image_size=store.image_size))
+        self.inputs = inputs or Inputs.of(store)
         self._pools: dict[str, ImagePool] = {}
 
     def check(self) -> list[str]:
@@ -125,6 +137,11 @@ class Problem:
         if self.store is None:
             return Regression()
         return Classification(way or self.config.way or 0)
+
+    def recorded(self, plan: Plan) -> Recorded:
+        """What a run records beside its settings."""
+        inputs = {} if self.inputs is None else {"inputs": self.inputs.record()}
+        return {"plan": asdict(plan)} | inputs
 
     def outer_settings(self) -> OuterSettings:
         """What the outer loop takes of the config."""
@@ -195,27 +212,25 @@ class Problem:
             raise PamelaError(f"{self.store.path}: {error}; lower --way, --shot or --query.") from error
 
     def _pool(self, split: str) -> ImagePool:
-        assert self.store is not None
+        assert self.store is not None and self.inputs is not None
         if split not in self._pools:
-            mean, std = (
-                torch.as_tensor(values, dtype=self.dtype, device=self.device)
-                for values in (self.store.mean, self.store.std)
-            )
+            mean, std = self.inputs.statistics(self.dtype, self.device)
             part = self.store.split(split)
             offsets = torch.from_numpy(part.class_offsets).to(self.device)
-            self._pools[split] = ImagePool(_load_images(part, self.device), offsets, mean, std)
+            images = _load_images(part, self.device, self.inputs.preparation)
+            self._pools[split] = ImagePool(images, offsets, mean, std)
         return self._pools[split]
 
 
-def _load_images(split: Split, device: torch.device) -> Tensor:
+def _load_images(split: Split, device: torch.device, how: Preparation) -> Tensor:
     """A split's images as uint8 (N, C, H, W): on the device, or in pinned host memory if they don't fit."""
-    count, height, width, channels = split.images.shape
-    shape = (count, channels, height, width)
-    size = count * channels * height * width
-    on_host = device.type == "cuda" and size > 0.5 * torch.cuda.mem_get_info(device)[0]
+    shape = (len(split.images), how.channels, how.image_size, how.image_size)
+    alike = split.images.shape[1:] == (how.image_size, how.image_size, how.channels)
+    on_host = device.type == "cuda" and prod(shape) > 0.5 * torch.cuda.mem_get_info(device)[0]
     images = torch.empty(shape, dtype=torch.uint8, device="cpu" if on_host else device, pin_memory=on_host)
     done = 0
-    for block in split.blocks():
+    for found in split.blocks():
+        block = found if alike else resized(found, how.image_size, how.channels)
         images[done : done + len(block)] = torch.from_numpy(block).permute(0, 3, 1, 2)
         done += len(block)
     return images

@@ -42,6 +42,7 @@ def result_record(
     """
     record: dict[str, Any] = {
         "run": run,
+        "trained_on": config.dataset,
         "dataset": protocol.dataset,
         "split": protocol.split,
         "method": config.method,

@@ -11,7 +11,7 @@ from typing import Any
 
 import tomli_w
 
-from pamela_cli.config import Config, read_layer, resolve
+from pamela_cli.config import Config, Recorded, read_layer, resolve
 from pamela_cli.console import finite
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.files import cannot_write, write_atomically
@@ -19,6 +19,7 @@ from pamela_cli.files import cannot_write, write_atomically
 _CONFIG_HEAD = """\
 # The settings of this run, complete: `pamela meta-train --config FILE` trains it again.
 # [plan] says how it was computed; another machine may choose otherwise and round otherwise.
+# [inputs] says how images became inputs of the network, besides their size: for others to be made alike.
 
 """
 
@@ -79,23 +80,26 @@ class RunFolder:
         """Folder of figures."""
         return self.path / "figures"
 
-    def write_config(self, config: Config, plan: dict[str, Any]) -> None:
-        """Record the settings and how they are computed."""
-        known = {key: value for key, value in plan.items() if value is not None}  # TOML has no null
-        document = config.to_toml() | {"plan": known}
-        write_atomically(self.config_file, _CONFIG_HEAD + tomli_w.dumps(document))
+    def write_config(self, config: Config, recorded: Recorded) -> None:
+        """Record the settings, how they are computed, and how images become inputs."""
+        # TOML has no null.
+        known = {
+            section: {key: value for key, value in entries.items() if value is not None}
+            for section, entries in recorded.items()
+        }
+        write_atomically(self.config_file, _CONFIG_HEAD + tomli_w.dumps(config.to_toml() | known))
 
-    def read_config(self) -> tuple[Config, dict[str, Any]]:
-        """The settings and the plan of the run."""
+    def read_config(self) -> tuple[Config, Recorded]:
+        """The settings of the run, and what is recorded beside them."""
         try:
             text = self.config_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", error)
             raise PamelaError(f"{self.path} is no run: its config.toml cannot be read ({reason}).") from error
-        layer, plan = read_layer(text, str(self.config_file))
+        layer, recorded = read_layer(text, str(self.config_file))
         if not layer.values.get("dataset"):
             raise PamelaError(f"{self.config_file} names no dataset: it is not the whole config of a run.")
-        return resolve([layer]), plan
+        return resolve([layer]), recorded
 
     def environment(self) -> list[dict[str, Any]]:
         """What the run was computed on, an entry for each start; a damaged file counts as none."""
@@ -160,20 +164,20 @@ def default_name(config: Config) -> str:
     return f"{config.method}-{config.dataset}-{way}{config.shot}s-s{config.seed}"
 
 
-def create_run(runs_dir: Path, name: str | None, config: Config, plan: dict[str, Any]) -> RunFolder:
+def create_run(runs_dir: Path, name: str | None, config: Config, recorded: Recorded) -> RunFolder:
     """Make a fresh run folder with its config, as ``name`` if given and free.
 
     Without ``name`` it gets the default one, with -2, -3 … behind it where taken.
     """
     if name is not None:
         path = run_path(runs_dir, name)
-        if not _make(path, config, plan):
+        if not _make(path, config, recorded):
             raise UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
         return RunFolder(path)
     stem = default_name(config)
     for count in itertools.count(1):
         path = runs_dir / (stem if count == 1 else f"{stem}-{count}")
-        if _make(path, config, plan):
+        if _make(path, config, recorded):
             break
     return RunFolder(path)
 
@@ -191,7 +195,7 @@ def run_path(runs_dir: Path, name: str) -> Path:
     return Path(name) if "/" in name or Path(name).exists() else runs_dir / name
 
 
-def _make(path: Path, config: Config, plan: dict[str, Any]) -> bool:
+def _make(path: Path, config: Config, recorded: Recorded) -> bool:
     """Make a run folder that has its config from its first moment on; False if ``path`` is there."""
     if path.exists():
         return False
@@ -200,7 +204,7 @@ def _make(path: Path, config: Config, plan: dict[str, Any]) -> bool:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
             draft = Path(temporary) / path.name
             draft.mkdir()
-            RunFolder(draft).write_config(config, plan)
+            RunFolder(draft).write_config(config, recorded)
             draft.rename(path)
     except OSError as error:
         if path.exists():  # another process was faster

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from data_prep import Store
 from pamela_cli.cli import Context
 from pamela_cli.company import Followed, check_enough, company, describe
-from pamela_cli.config import Config, Layer, flag, read_config_file, resolve
+from pamela_cli.config import Config, Layer, Recorded, flag, read_config_file, resolve
 from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
 from pamela_cli.engine.fitting import fit, free_bytes, graph_bytes
@@ -91,7 +91,7 @@ def _start(
     problem = settle(context, layers, device)
     _check_enough(problem.config, processes)
     plan = _plan(problem, processes, cores, low_memory)
-    folder = create_run(context.runs_dir, run, problem.config, asdict(plan))
+    folder = create_run(context.runs_dir, run, problem.config, problem.recorded(plan))
     how = f", {processes.size} processes" if processes.size > 1 else ""
     how += ", with compiled functions" if plan.compiled else ""
     context.console.say(f"run {folder.path} on {describe(device)}{how}: {_headline(problem.config)}")
@@ -282,11 +282,11 @@ def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None
             )
 
 
-def _recorded_plan(recorded: dict[str, Any], device: torch.device, processes: Processes) -> Plan | None:
+def _recorded_plan(recorded: Recorded, device: torch.device, processes: Processes) -> Plan | None:
     """The plan of a run, to go on to the same bits; None for other devices, or another number of them."""
     try:
-        plan = Plan(**recorded)
-    except TypeError:
+        plan = Plan(**recorded["plan"])
+    except (KeyError, TypeError):
         return None
     same = torch.device(plan.device).type == device.type and plan.processes == processes.size
     return replace(plan, device=str(device)) if same else None

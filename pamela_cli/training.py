@@ -118,7 +118,7 @@ class Training:
                 "the same within rounding"
             )
         if self.runner.lowered and self.processes.leads:
-            self.folder.write_config(self.config, asdict(self.runner.plan))
+            self.folder.write_config(self.config, self.problem.recorded(self.runner.plan))
         self.runner.lowered.clear()
 
     def _close_window(self, tracker: Tracker) -> str:

@@ -16,6 +16,8 @@ EXAMPLES = """
 
 `pamela evaluate RUN --steps 10 --norm-stats support`
 
+`pamela evaluate RUN --dataset fc100 --resize` – on classes of another dataset
+
 `pamela evaluate pamela-sine-10s-s0 maml-sine-10s-s0` – compared on the same tasks
 """
 
@@ -39,6 +41,9 @@ def evaluate(
     dataset: Annotated[
         str | None, typer.Option(help="Another dataset or store file, of the same image shape.")
     ] = None,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Take one of any image shape, and make its images so.")
+    ] = False,
     norm_stats: Annotated[
         str,
         typer.Option(
@@ -61,6 +66,7 @@ def evaluate(
         whole_number("query", query, 1, 1000),
         whole_number("seed", seed, 0, 2**62),
         dataset,
+        resize,
         norm_stats,
     )
     document = evaluating.evaluate_runs(context, runs, wanted, device, figures)

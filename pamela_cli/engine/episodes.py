@@ -65,8 +65,13 @@ class ImagePool:
             rotated = torch.stack([torch.rot90(raw, k, (-2, -1)) for k in range(4)])
             choice = turns[None, :, :, None, None, None].expand(1, *raw.shape)
             raw = rotated.gather(0, choice)[0]
-        shape = (-1, 1, 1)
-        return (raw.to(self.mean.dtype) / 255 - self.mean.view(shape)) / self.std.view(shape)
+        return standardised(raw, self.mean, self.std)
+
+
+def standardised(raw: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Images uint8 (…, C, H, W) as inputs of the type of ``mean`` and ``std`` (C,), which are for 0…1."""
+    shape = (-1, 1, 1)
+    return (raw.to(mean.dtype) / 255 - mean.view(shape)) / std.view(shape)
 
 
 class ImageEpisodes:

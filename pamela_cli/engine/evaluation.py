@@ -99,6 +99,15 @@ def mean_ci95(values: Floats) -> tuple[float, float]:
     return float(values.mean()), float(1.96 * values.std(ddof=1) / sqrt(len(values)))
 
 
+def proportion_interval(hits: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for the share that ``hits`` of ``count`` are: never empty, and within 0…1."""
+    z = 1.96
+    share, scale = hits / count, 1 + z * z / count
+    centre = (share + z * z / (2 * count)) / scale
+    half = z / scale * sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 def paired_advantage(a: Floats, b: Floats, higher_is_better: bool) -> tuple[float, float]:
     """How much better ``a`` is than ``b`` on the same tasks, with the interval of the difference."""
     return mean_ci95(a - b if higher_is_better else b - a)

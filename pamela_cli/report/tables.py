@@ -47,7 +47,9 @@ def evaluation_table(document: dict[str, Any]) -> Group:
             if "mse" in record
             else f"{100 * record['accuracy_per_step'][0]:.2f} %"
         )
-        table.add_row(record["run"], f"{record['steps']}{beyond}", score_text(record), before)
+        run = record["run"]
+        run += f", trained on {record['trained_on']}" if record["trained_on"] != record["dataset"] else ""
+        table.add_row(run, f"{record['steps']}{beyond}", score_text(record), before)
     for pair in document.get("pairs", []):
         scale, unit = (1, "") if "mse" in first else (100, " points")
         text = f"{scale * pair['difference']:+.4g} ± {scale * pair['ci95']:.2g}{unit}"

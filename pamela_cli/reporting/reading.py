@@ -69,7 +69,7 @@ class ReadRun:
 
 def read_run(folder: RunFolder) -> ReadRun:
     """Read a run folder; :class:`PamelaError` where its settings cannot be read."""
-    config, plan = folder.read_config()
+    config, recorded = folder.read_config()
     faults: list[str] = []
     summary = _summary(folder, faults)
     scores: dict[str, StoredScores] = {}
@@ -81,7 +81,9 @@ def read_run(folder: RunFolder) -> ReadRun:
                 "Its scores.safetensors is damaged: what needs the score of every task is left out."
             )
     metrics = _metrics(folder, config.score_name, faults)
-    return ReadRun(folder, config, plan, summary, metrics, scores, _step(folder, faults), faults)
+    return ReadRun(
+        folder, config, recorded.get("plan", {}), summary, metrics, scores, _step(folder, faults), faults
+    )
 
 
 def read_json(path: Path) -> Any:

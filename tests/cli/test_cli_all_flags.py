@@ -18,12 +18,13 @@ from pamela_cli import cli, judging
 from pamela_cli.complexity import measure
 from pamela_cli.training import Training
 
-COMMANDS = ("prepare", "meta-train", "evaluate", "ablate", "complexity", "report", "doctor")
+COMMANDS = ("prepare", "meta-train", "evaluate", "predict", "ablate", "complexity", "report", "doctor")
 # What a command cannot do without; nothing is computed before wrong options are told.
 NEEDED = {
     "prepare": ["glyphs"],
     "meta-train": ["--dataset", "sine"],
     "evaluate": ["sine-a"],
+    "predict": ["tiny-a", "support", "query"],
     "ablate": ["--dataset", "sine"],
     "report": ["sine-a"],
 }

@@ -13,6 +13,7 @@ from PIL import Image
 
 SHARED = {
     "run": str,
+    "trained_on": str,
     "dataset": str,
     "split": str,
     "method": str,
@@ -45,6 +46,7 @@ def evaluate(pamela, world: Path) -> Evaluate:
 def test_document_for_images(evaluate: Evaluate) -> None:
     document = evaluate("tiny-a").ok().document
     assert {k: type(document[k]) for k in IMAGES} == IMAGES
+    assert document["trained_on"] == document["dataset"]
     assert set(document) == {*IMAGES, "seed", "loss_per_step", "accuracy_per_step"}
     assert document["seed"] is None
     assert (document["dataset"], document["split"], document["method"]) == ("tiny", "test", "pamela")

@@ -18,7 +18,7 @@ HEAVY = ("torch", "h5py", "matplotlib", "numpy", "safetensors", "tensorboard", "
 
 def test_help_names_every_command(here: Path) -> None:
     result = fresh(here, "--help").ok()
-    for name in ("prepare", "meta-train", "evaluate", "complexity", "report"):
+    for name in ("prepare", "meta-train", "evaluate", "predict", "complexity", "report"):
         assert name in result.out
     assert result.err == ""
 
@@ -40,6 +40,7 @@ def test_help_without_a_command(pamela) -> None:
             "pamela meta-train --way 5 --shot 1",
         ),
         ("evaluate", ["--split", "--norm-stats", "--seed", "--tasks"], "pamela evaluate"),
+        ("predict", ["--top", "--csv", "--save", "--norm-stats", "--figure"], "pamela predict"),
         ("report", ["--out"], "pamela report"),
         ("complexity", ["--methods", "--image-size", "--way", "--repetitions"], "pamela complexity"),
     ],

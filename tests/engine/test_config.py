@@ -235,10 +235,10 @@ def test_sine_waves_have_no_classes():
 # --- files -------------------------------------------------------------------------------------------
 
 
-def test_the_plan_of_a_run_is_read_apart():
-    text = tomli_w.dumps(settled().to_toml() | {"plan": {"workers": 2}})
-    layer, plan = read_layer(text, "config.toml")
-    assert plan == {"workers": 2}
+def test_what_a_run_has_recorded_is_read_apart():
+    text = tomli_w.dumps(settled().to_toml() | {"plan": {"workers": 2}, "inputs": {"fit": "crop"}})
+    layer, recorded = read_layer(text, "config.toml")
+    assert recorded == {"plan": {"workers": 2}, "inputs": {"fit": "crop"}}
     assert resolve([layer]) == settled()
 
 

@@ -1,0 +1,116 @@
+"""A network adapted to somebody's classes, as a file: what `pamela predict --save` writes and takes.
+
+It is a checkpoint of θ_n and batch norm's statistics of the support set, which nothing else is needed beside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pamela_cli.config import Config, Layer, resolve
+from pamela_cli.engine.backbones import Backbone
+from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError, check_tensor
+from pamela_cli.engine.device import number_type, use_precision
+from pamela_cli.engine.prediction import Adapted
+from pamela_cli.errors import PamelaError
+from pamela_cli.inputs import Inputs
+from pamela_cli.problem import network
+
+_SECTIONS = ("settings", "inputs")
+
+
+@dataclass(frozen=True)
+class AdaptedRun:
+    """A run's network adapted by ``steps`` updates; ``support`` has the number of images of each class."""
+
+    run: str
+    config: Config
+    inputs: Inputs
+    support: dict[str, int]
+    steps: int
+    adapted: Adapted
+
+    @property
+    def classes(self) -> list[str]:
+        """In the order of the network's outputs."""
+        return list(self.support)
+
+    def save(self, path: Path) -> None:
+        """Write the file; :class:`PamelaError` where it cannot be written."""
+        about = {
+            "run": self.run,
+            "settings": self.config.values(),
+            "inputs": self.inputs.record(),
+            "support": self.support,
+            "steps": self.steps,
+        }
+        Checkpoint(_named(self.adapted), {"adapted": about}).write(path)
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> AdaptedRun:
+        """Read a file that :meth:`save` wrote; :class:`PamelaError` where it is none."""
+        try:
+            checkpoint = Checkpoint.read(path)
+            about = checkpoint.progress.get("adapted")
+            if not isinstance(about, dict):
+                raise CheckpointError(f"{path} is a checkpoint of a run, and not of an adapted network")
+            return cls._read(path, about, checkpoint.tensors, device)
+        except CheckpointError as error:
+            raise PamelaError(f"{error}; pass a RUN, or what `pamela predict --save` has written.") from error
+
+    @classmethod
+    def _read(
+        cls, path: Path, about: dict[str, Any], tensors: dict[str, Tensor], device: torch.device
+    ) -> AdaptedRun:
+        settings, inputs = (value if isinstance(value := about.get(k), dict) else {} for k in _SECTIONS)
+        try:
+            config = resolve([Layer(settings, str(path))])
+            backbone = network(config)
+        except PamelaError as error:
+            raise CheckpointError(f"{path} has no usable settings ({str(error).rstrip('.')})") from error
+        how, counts = Inputs.read(inputs, config), _counts(about.get("support"), config.way)
+        if how is None or counts is None:
+            raise CheckpointError(f"{path} does not tell its classes, or how its images were prepared")
+        run, steps = about.get("run"), about.get("steps")
+        if not isinstance(run, str) or not isinstance(steps, int):
+            raise CheckpointError(f"{path} does not tell of which run it is")
+        use_precision(config.precision)
+        adapted = _filled(backbone, config, tensors).to(device)
+        return cls(run, config, how, counts, steps, adapted)
+
+
+def _named(adapted: Adapted) -> dict[str, Tensor]:
+    tensors = {f"theta.{name}": t for name, t in adapted.backbone.layout.named(adapted.theta).items()}
+    for i, (mean, variance) in enumerate(adapted.stats):
+        tensors |= {f"norm.{i}.mean": mean, f"norm.{i}.variance": variance}
+    return tensors
+
+
+def _filled(backbone: Backbone, config: Config, tensors: dict[str, Tensor]) -> Adapted:
+    """The adapted network that the tensors are of, once they are those it should have."""
+    theta = torch.zeros(backbone.layout.size, dtype=number_type(config.precision))
+    one = torch.empty(
+        1, 1, config.channels or 0, config.image_size or 0, config.image_size or 0, device="meta"
+    )
+    shapes = backbone.norm_stats(theta[None].to("meta"), one.to(theta.dtype))
+    empty = [(torch.empty_like(m, device="cpu"), torch.empty_like(v, device="cpu")) for m, v in shapes]
+    result = Adapted(backbone, theta, empty)
+    expected = _named(result)
+    if tensors.keys() != expected.keys():
+        raise CheckpointError("it does not have the tensors of an adapted network")
+    for name, view in expected.items():
+        check_tensor(name, tensors[name], view)
+        view.copy_(tensors[name])
+    return result
+
+
+def _counts(support: Any, way: int | None) -> dict[str, int] | None:
+    """The numbers of images by class, if they are such, and of no more classes than there are outputs."""
+    if not isinstance(support, dict) or not 2 <= len(support) <= (way or 0):
+        return None
+    return support if all(isinstance(count, int) for count in support.values()) else None

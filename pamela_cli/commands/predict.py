@@ -1,0 +1,79 @@
+"""`pamela predict`: label one's own images by a few examples of each class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pamela_cli.cli import Context, command, int_option
+from pamela_cli.config import whole_number
+from pamela_cli.errors import UsageError
+
+EXAMPLES = """
+**Examples**
+
+`pamela predict RUN my-classes new-photos` – my-classes has a folder of images for each class
+
+`pamela predict RUN my-classes one.jpg two.jpg --top 3 --csv > labels.csv`
+
+`pamela predict RUN my-classes sorted-photos` – folders called as the classes give the accuracy
+
+`pamela predict RUN my-classes --save mine.safetensors` – then `pamela predict mine.safetensors new-photos`
+"""
+
+
+@command("predict", examples=EXAMPLES)
+def predict(
+    context: Context,
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN SUPPORT_DIR QUERY…",
+            help="A run; a folder with a folder of images for each class; images to label, or folders or "
+            "patterns of them. A file that --save wrote takes the place of RUN SUPPORT_DIR.",
+        ),
+    ],
+    top: Annotated[str | None, int_option("Labels to tell of each image, the likeliest first (1).")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV in place of a table.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the adapted network, as safetensors.")
+    ] = None,
+    steps: Annotated[str | None, int_option("Inner updates (default: as trained).")] = None,
+    norm_stats: Annotated[
+        str,
+        typer.Option(
+            metavar="support|query",
+            help="Batch norm of the images: by the support set alone, or among themselves.",
+        ),
+    ] = "support",
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where to draw the images with their labels (default: by the run)."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    figures: Annotated[bool, typer.Option(help="Draw that figure.")] = True,
+) -> None:
+    """Label your own images: adapt a run to a few examples of each class, in a second."""
+    from pamela_cli.predicting import Wanted
+    from pamela_cli.predicting import predict as label
+    from pamela_cli.report.predictions import as_csv, prediction_table
+
+    if csv and context.console.as_json:
+        raise UsageError("--csv and --json are two formats; leave out one.")
+    wanted = Wanted(
+        whole_number("steps", steps, 0, 1000),
+        norm_stats,
+        whole_number("top", top, 1, 1000) or 1,
+        save,
+        figure,
+        figures,
+    )
+    document = label(context, given, wanted, device)
+    if csv:
+        print(as_csv(document), end="")
+    else:
+        context.console.result(prediction_table(document), document)

@@ -1,0 +1,55 @@
+"""A network adapted to one task, and what it says of inputs that nobody has labelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pamela_cli.engine.backbones import Backbone, NormStats
+from pamela_cli.engine.evaluation import NormSource
+from pamela_cli.engine.inner_loop import Learner, inner_loop
+from pamela_cli.engine.tasks import Objective, Tasks
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """θ_n (N,) of one task with its network, and batch norm's statistics on the support set."""
+
+    backbone: Backbone
+    theta: Tensor
+    stats: NormStats
+
+    def to(self, device: torch.device) -> Adapted:
+        """A copy elsewhere."""
+        stats = [(mean.to(device), variance.to(device)) for mean, variance in self.stats]
+        return Adapted(self.backbone, self.theta.to(device), stats)
+
+    def outputs(self, x: Tensor, norm_stats: NormSource = "support") -> Tensor:
+        """The network's outputs (B, out) for inputs (B, …).
+
+        By "support" each input goes through alone: what else is asked has no influence, not even on the
+        rounding. By "query" batch norm normalises them among themselves.
+        """
+        with torch.no_grad():
+            if norm_stats == "query":
+                return self.backbone(self.theta[None], x[None])[0]
+            each = [self.backbone(self.theta[None], one[None, None], self.stats or None)[0] for one in x]
+            return torch.cat(each)
+
+
+def adapted(
+    learner: Learner, objective: Objective, support_x: Tensor, support_y: Tensor, steps: int | None = None
+) -> Adapted:
+    """Adapt to one task by its support set (S, …), with so many updates (None: as trained).
+
+    Classes may have unequal numbers of examples: the loss is the mean over all of them.
+    """
+    x, y = support_x[None], support_y[None]
+    with torch.no_grad():
+        spread = learner.spread()
+    steps = learner.rule.steps if steps is None else steps
+    theta = inner_loop(learner, objective, Tasks(x, y, x[:, :0], y[:, :0]), spread, steps)[-1]
+    with torch.no_grad():
+        return Adapted(learner.backbone, theta[0], learner.backbone.norm_stats(theta, x))

@@ -1,0 +1,213 @@
+"""Labelling somebody's own images, after adapting a run to a few that are labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from data_prep.pictures import Query, find_queries, read_queries, read_support
+from data_prep.store.format import Images
+from data_prep.thumbnails import evenly
+from pamela_cli.adapted import AdaptedRun
+from pamela_cli.cli import Context
+from pamela_cli.company import device_of
+from pamela_cli.config import SINE, Config
+from pamela_cli.datasets import open_trained_dataset
+from pamela_cli.engine.evaluation import Floats, NormSource, proportion_interval
+from pamela_cli.engine.prediction import adapted
+from pamela_cli.engine.runner import Plan, Runner, available_cores, is_out_of_memory
+from pamela_cli.engine.tasks import Classification
+from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.inputs import Inputs
+from pamela_cli.judging import load_learner
+from pamela_cli.problem import Problem
+from pamela_cli.report.prediction_sheet import write_sheet
+from pamela_cli.runs import RunFolder, find_run
+from pamela_cli.signals import StopRequest
+
+SHOWN = 60
+"""Images on the sheet at most."""
+
+_AT_A_TIME = 256
+"""Images in memory at a time, where they do not normalise each other."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How to predict: updates (None: as trained), batch norm's statistics, labels told of each image.
+
+    ``save`` is where to keep the adapted network, ``figure`` where to draw the sheet (None: by the run).
+    """
+
+    steps: int | None = None
+    norm_stats: str = "support"
+    top: int = 1
+    save: Path | None = None
+    figure: Path | None = None
+    figures: bool = True
+
+    def __post_init__(self) -> None:
+        if self.norm_stats not in ("query", "support"):
+            raise UsageError(f"--norm-stats must be query or support, not '{self.norm_stats}'.")
+
+
+def predict(context: Context, given: Sequence[str], wanted: Wanted, device_name: str) -> dict[str, Any]:
+    """Adapt RUN to SUPPORT_DIR, or take what was adapted earlier, and label the queries."""
+    device = device_of(device_name)
+    with _saying_what_does_not_fit():
+        if Path(given[0]).is_file():
+            kept = Path(given[0])
+            known, rest = _load(given, wanted, device), given[1:]
+            sheet = kept.with_name(f"{kept.stem}-predictions.png")
+        else:
+            folder = find_run(context.runs_dir, given[0])
+            if len(given) == 1:
+                raise UsageError("SUPPORT_DIR is missing: a folder with a folder of images for each class.")
+            known, rest = _adapt(context, folder, Path(given[1]), wanted, device), given[2:]
+            sheet = folder.figures / "predictions.png"
+        if not rest and wanted.save is None:
+            raise UsageError("QUERY is missing: images to label, or folders of them.")
+        queries, notes = find_queries(rest, known.classes)
+        for note in notes:
+            context.console.warn(note)
+        images, probabilities = _label(context, known, queries, cast(NormSource, wanted.norm_stats))
+    if wanted.save is not None:
+        known.save(wanted.save)
+    document = _document(known, queries, probabilities, wanted)
+    if wanted.figures and queries:
+        _draw(context, document, images, wanted.figure or sheet)
+    return document
+
+
+def _load(given: Sequence[str], wanted: Wanted, device: torch.device) -> AdaptedRun:
+    if wanted.steps is not None:
+        raise UsageError(f"--steps is for a RUN that is adapted now; {given[0]} has been.")
+    known = AdaptedRun.load(Path(given[0]), device)
+    Runner(Plan.choose(device, 1, convolutional=True))
+    return known
+
+
+def _adapt(
+    context: Context, folder: RunFolder, support_dir: Path, wanted: Wanted, device: torch.device
+) -> AdaptedRun:
+    config, recorded = folder.read_config()
+    if config.dataset == SINE:
+        raise UsageError(f"{folder.path} was trained on sine waves; to label images, pass a run of images.")
+    inputs = Inputs.read(recorded.get("inputs", {}), config) or _inputs_of_store(context, config)
+    problem = Problem(config, None, device, inputs)
+    learner = load_learner(folder, problem)
+    support = read_support(support_dir, inputs.preparation)
+    for note in support.notes:
+        context.console.warn(f"{support_dir}: {note}")
+    if len(support.classes) > (config.way or 0):
+        raise UsageError(
+            f"{support_dir} has {len(support.classes)} classes, and {folder.path} was trained with "
+            f"{config.way}: its network has no more outputs; leave some out, or train with a larger --way."
+        )
+    Runner(Plan.choose(device, 1, convolutional=True))
+    x = inputs.tensor(support.images, problem.dtype, device)
+    labels = torch.from_numpy(support.labels).to(device)
+    steps = learner.rule.steps if wanted.steps is None else wanted.steps
+    network = adapted(learner, Classification(len(support.classes)), x, labels, steps)
+    counts = dict(zip(support.classes, np.bincount(support.labels).tolist(), strict=True))
+    return AdaptedRun(folder.name, config, inputs, counts, steps, network)
+
+
+def _inputs_of_store(context: Context, config: Config) -> Inputs:
+    """For a run of an earlier version, which did not record them."""
+    store = open_trained_dataset(config, None, context.data_dir, context.console)
+    assert store is not None
+    return Inputs.of(store)
+
+
+def _label(
+    context: Context, known: AdaptedRun, queries: Sequence[Query], norm_stats: NormSource
+) -> tuple[dict[int, Images], Floats]:
+    """Images for the sheet by their places, and the probability of each class, (images, classes)."""
+    theta, classes = known.adapted.theta, len(known.classes)
+    shown = set(evenly(len(queries), SHOWN))
+    kept: dict[int, Images] = {}
+    parts: list[Floats] = []
+
+    def probabilities(block: Images) -> Floats:
+        x = known.inputs.tensor(block, theta.dtype, theta.device)
+        outputs = known.adapted.outputs(x, norm_stats)[:, :classes]
+        return outputs.double().softmax(-1).cpu().numpy()
+
+    # One thread to an image: so the bits do not depend on how many there are.
+    torch.set_num_threads(1)
+    workers = available_cores() if theta.device.type == "cpu" else 1
+    with (
+        StopRequest() as stop,
+        context.console.progress("labelling", len(queries)) as bar,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        blocks = read_queries(queries, known.inputs.preparation)
+        while group := list(islice(blocks, _AT_A_TIME if norm_stats == "support" else len(queries))):
+            start = len(parts)
+            kept |= {start + i: image[0] for i, image in enumerate(group) if start + i in shown}
+            together = group if norm_stats == "support" else [np.concatenate(group)]
+            parts += pool.map(probabilities, together)
+            bar.update(min(start + len(group), len(queries)))
+            stop.check("nothing was written")
+    return kept, np.concatenate(parts) if parts else np.empty((0, classes))
+
+
+def _document(
+    known: AdaptedRun, queries: Sequence[Query], probabilities: Floats, wanted: Wanted
+) -> dict[str, Any]:
+    """What the command prints with ``--json`` (see docs/commands.md)."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : wanted.top]
+    predictions = []
+    for query, own, best in zip(queries, probabilities, order, strict=True):
+        labels = [{"label": known.classes[k], "probability": float(own[k])} for k in best]
+        predictions.append({"image": query.path, **labels[0], "truth": query.truth, "top": labels})
+    judged = [p for p in predictions if p["truth"] is not None]
+    hits = sum(p["label"] == p["truth"] for p in judged)
+    config = known.config
+    return {
+        "run": known.run,
+        "dataset": config.dataset,
+        "method": config.method,
+        "way": len(known.classes),
+        "support": known.support,
+        "steps": known.steps,
+        "trained_steps": config.steps,
+        "norm_stats": wanted.norm_stats,
+        "accuracy": hits / len(judged) if judged else None,
+        "interval95": proportion_interval(hits, len(judged)) if judged else None,
+        "judged": len(judged),
+        "predictions": predictions,
+        "saved": None if wanted.save is None else str(wanted.save),
+    }
+
+
+def _draw(context: Context, document: dict[str, Any], images: dict[int, Images], out: Path) -> None:
+    """Draw the sheet; that it cannot be written costs the sheet only."""
+    try:
+        write_sheet(document, images, out)
+    except PamelaError as error:
+        context.console.warn(f"no figure: {error}")
+    else:
+        context.console.say(f"figure: {out}")
+
+
+@contextmanager
+def _saying_what_does_not_fit() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise PamelaError(
+            "the images do not fit into memory together; pass fewer for each class, or with --norm-stats "
+            "query fewer at a time."
+        ) from error

@@ -1,0 +1,100 @@
+"""Predicted labels, as a table for the terminal and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from data_prep.errors import one_line
+from pamela_cli.report.stores import titled
+
+Document = Mapping[str, Any]
+
+
+def prediction_table(document: Document) -> Group:
+    """An image a line, and how many are right where that is known."""
+    predictions = document["predictions"]
+    table = Table()
+    table.add_column("image", overflow="fold")  # names often differ in their last letters alone
+    table.add_column("label")
+    table.add_column("probability", justify="right")
+    further, judged = len(predictions[0]["top"]) > 1 if predictions else False, document["judged"]
+    if further:
+        table.add_column("next")
+    if judged:
+        table.add_column("is")
+    for each in predictions:
+        cells: list[Text | str] = [_text(each["image"]), _text(each["label"]), _percent(each["probability"])]
+        if further:
+            cells.append(
+                _text(", ".join(f"{t['label']} {_percent(t['probability'])}" for t in each["top"][1:]))
+            )
+        if judged:
+            cells.append(_truth(each))
+        table.add_row(*cells)
+    return titled(_title(document), table, _note(document))
+
+
+def _title(document: Document) -> str:
+    counts = document["support"].values()
+    low, high = min(counts), max(counts)
+    each = f"{low}" if low == high else f"{low} to {high}"
+    return one_line(f"{document['run']}, adapted to {document['way']} classes by {each} images of each")
+
+
+def _note(document: Document) -> str:
+    trained = document["trained_steps"]
+    beyond = f" (trained with {trained})" if document["steps"] != trained else ""
+    stats = (
+        "each image normalised by the support set alone"
+        if document["norm_stats"] == "support"
+        else "images normalised among themselves (transductive)"
+    )
+    parts = [f"{document['steps']} updates{beyond}; {stats}."]
+    if document["judged"]:
+        low, high = document["interval95"]
+        parts.append(
+            f"{100 * document['accuracy']:.1f} % of {document['judged']:,} images are right "
+            f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
+        )
+    if document["saved"]:
+        parts.append(one_line(f"Adapted network: {document['saved']}"))
+    return "\n".join(parts)
+
+
+def _truth(prediction: Document) -> Text:
+    truth = prediction["truth"]
+    if truth is None:
+        return Text("?")
+    return (
+        Text("right", style="green") if truth == prediction["label"] else Text(one_line(truth), style="red")
+    )
+
+
+def _text(value: str) -> Text:
+    """What somebody else has named, as it is: not as markup, nor as commands to the terminal."""
+    return Text(one_line(value))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def as_csv(document: Document) -> str:
+    """Path, label and probability of each image, further labels likewise, and the right label if known."""
+    predictions = document["predictions"]
+    count = max((len(each["top"]) for each in predictions), default=1)
+    names = [name + ("" if k == 0 else str(k + 1)) for k in range(count) for name in ("label", "probability")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", *names, "truth"])
+    for each in predictions:
+        labels = [value for t in each["top"] for value in (t["label"], t["probability"])]
+        writer.writerow([each["image"], *labels, each["truth"] or ""])
+    return text.getvalue()

@@ -1,0 +1,309 @@
+"""`pamela predict`: labels of one's own images, by what `evaluate` would say of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_support import QUICK_TINY, Result, snapshot, write_tiny_store
+from PIL import Image
+
+from data_prep import Store
+
+Predict = Callable[..., Result]
+CLASSES = [f"class{label:02}" for label in range(5)]
+
+
+def save(images: Any, folder: Path) -> None:
+    """Write images uint8 (N, H, W, 1 or 3) as PNG files 000.png, 001.png …"""
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image.squeeze()).save(folder / f"{number:03}.png")
+
+
+def write_task(store: Store, task: int, folder: Path, shot: int = 1) -> None:
+    """Write a frozen test task as folders ``support`` and ``query`` of class folders."""
+    split = store.split("test")
+    rows = split.episodes(5, shot)
+    assert rows is not None
+    images = split.read()
+    for name, row in zip(CLASSES, rows[task], strict=True):
+        save(images[row[:shot]], folder / "support" / name)
+        save(images[row[shot:]], folder / "query" / name)
+
+
+@pytest.fixture(scope="module")
+def tasks(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first four frozen tasks of the tiny store as folders 0…3."""
+    folder = tmp_path_factory.mktemp("tasks")
+    with Store.open(world / "data" / "tiny.h5") as store:
+        for task in range(4):
+            write_task(store, task, folder / str(task))
+    return folder
+
+
+@pytest.fixture
+def predict(pamela, world: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
+    """Predict with a run of the world, in the folder of its first task, without a figure."""
+    monkeypatch.chdir(tasks / "0")
+    places = ["--runs-dir", world / "runs", "--data-dir", world / "data"]
+
+    def run(*arguments: object, figure: bool = False) -> Result:
+        return pamela("predict", *arguments, *places, *([] if figure else ["--no-figures"]))
+
+    return run
+
+
+def probabilities(document: dict[str, Any]) -> dict[str, tuple[str, float]]:
+    return {each["image"]: (each["label"], each["probability"]) for each in document["predictions"]}
+
+
+# What evaluate would say ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm_stats", ["support", "query"])
+def test_accuracy_is_that_of_evaluate(
+    pamela, predict: Predict, world: Path, tasks: Path, norm_stats: str
+) -> None:
+    found = [
+        predict(
+            "tiny-a",
+            tasks / str(i) / "support",
+            tasks / str(i) / "query",
+            "--norm-stats",
+            norm_stats,
+            "--json",
+        )
+        for i in range(4)
+    ]
+    documents = [each.ok().document for each in found]
+    options = ["--tasks", 4, "--norm-stats", norm_stats, "--no-figures", "--json"]
+    places = ["--data-dir", world / "data", "--runs-dir", world / "runs"]
+    evaluated = pamela("evaluate", "tiny-a", *options, *places).ok().document
+    assert np.mean([document["accuracy"] for document in documents]) == pytest.approx(evaluated["accuracy"])
+    assert {document["norm_stats"] for document in documents} == {norm_stats}
+
+
+def test_document(predict: Predict) -> None:
+    document = predict("tiny-a", "support", "query", "--top", 3, "--json").ok().document
+    expected = {
+        "run": "tiny-a", "dataset": "tiny", "method": "pamela", "way": 5, "steps": 2, "trained_steps": 2,
+        "norm_stats": "support",
+    }  # fmt: skip
+    assert {key: document[key] for key in expected} == expected
+    assert document["support"] == dict.fromkeys(CLASSES, 1)
+    assert (document["judged"], len(document["predictions"]), document["saved"]) == (75, 75, None)
+    for each in document["predictions"]:
+        assert set(each) == {"image", "label", "probability", "truth", "top"}
+        assert each["truth"] == Path(each["image"]).parent.name
+        chances = [label["probability"] for label in each["top"]]
+        assert chances == sorted(chances, reverse=True) and len(chances) == 3
+        assert {k: each[k] for k in ("label", "probability")} == each["top"][0]
+    hits = sum(each["label"] == each["truth"] for each in document["predictions"])
+    low, high = document["interval95"]
+    assert document["accuracy"] == hits / 75
+    assert 0 <= low < hits / 75 < high <= 1
+
+
+def test_probabilities_of_all_classes_sum_to_one(predict: Predict) -> None:
+    document = predict("tiny-a", "support", "query", "--top", 9, "--json").ok().document
+    for each in document["predictions"]:
+        assert sum(label["probability"] for label in each["top"]) == pytest.approx(1)
+        assert {label["label"] for label in each["top"]} == set(CLASSES)
+
+
+# What else is asked does not matter -----------------------------------------------------------------
+
+
+def test_alone_in_a_batch_and_in_any_order(predict: Predict) -> None:
+    paths = [str(path) for path in sorted(Path("query").rglob("*.png"))]
+    together = probabilities(predict("tiny-a", "support", "query", "--json").ok().document)
+    turned = probabilities(predict("tiny-a", "support", *reversed(paths), "--json").ok().document)
+    assert turned == together and len(together) == 75
+    for path in (paths[0], paths[40], paths[-1]):
+        alone = predict("tiny-a", "support", path, "--json").ok().document
+        assert probabilities(alone) == {path: together[path]}
+
+
+def test_among_themselves_it_does(predict: Predict) -> None:
+    path = "query/class00/000.png"
+    options = ["--norm-stats", "query", "--json"]
+    together = probabilities(predict("tiny-a", "support", "query", *options).ok().document)
+    alone = probabilities(predict("tiny-a", "support", path, *options).ok().document)
+    assert alone[path] != together[path]
+
+
+# Saved networks -------------------------------------------------------------------------------------
+
+
+def test_a_saved_network_says_the_same_without_run_and_support(predict: Predict, tmp_path: Path) -> None:
+    kept = tmp_path / "mine.safetensors"
+    first = predict("tiny-a", "support", "query", "--save", kept, "--top", 2, "--json").ok().document
+    assert first.pop("saved") == str(kept)
+    again = predict(kept, "query", "--top", 2, "--json", "--runs-dir", tmp_path).ok().document
+    assert again.pop("saved") is None
+    assert again == first
+
+
+def test_saving_needs_no_query(predict: Predict, tmp_path: Path) -> None:
+    kept = tmp_path / "mine.safetensors"
+    document = predict("tiny-a", "support", "--save", kept, "--json").ok().document
+    assert (document["predictions"], document["accuracy"], document["judged"]) == ([], None, 0)
+    assert "0 updates" not in predict("tiny-a", "support", "--save", kept).ok().out
+    predict(kept).error(2, "QUERY is missing")
+    predict(kept, "query", "--steps", 3).error(2, "--steps")
+
+
+# Output ---------------------------------------------------------------------------------------------
+
+
+def test_csv_has_the_numbers_of_json(predict: Predict) -> None:
+    document = predict("tiny-a", "support", "query", "--top", 2, "--json").ok().document
+    rows = list(
+        csv.DictReader(io.StringIO(predict("tiny-a", "support", "query", "--top", 2, "--csv").ok().out))
+    )
+    assert len(rows) == 75
+    for row, each in zip(rows, document["predictions"], strict=True):
+        (first, second) = each["top"]
+        assert (row["image"], row["label"], row["label2"]) == (each["image"], first["label"], second["label"])
+        assert (float(row["probability"]), float(row["probability2"])) == (
+            first["probability"],
+            second["probability"],
+        )
+        assert row["truth"] == each["truth"]
+
+
+def test_table(predict: Predict) -> None:
+    out = predict("tiny-a", "support", "query", "--top", 2).ok().out
+    assert "tiny-a, adapted to 5 classes by 1 images of each" in out
+    assert "2 updates; each image normalised by the support set alone." in out
+    assert "of 75 images are right (95 % interval" in out
+    assert "is" in out and "next" in out
+    lone = predict("tiny-a", "support", "query/class00/000.png").ok().out
+    assert "right" not in lone and "next" not in lone
+
+
+def test_figure(predict: Predict, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    result = predict("tiny-a", "support", "query", "--figure", out, figure=True).ok()
+    assert f"figure: {out}" in result.err
+    with Image.open(out) as image:
+        assert image.format == "PNG" and image.width > 500
+        assert len(image.convert("RGB").getcolors(1 << 24) or []) > 10
+
+
+def test_figures_lie_by_the_run_or_the_saved_network(pamela, own_world: Path, tasks: Path) -> None:
+    few = [tasks / "0" / "support", tasks / "0" / "query" / "class00"]
+    pamela("predict", "tiny-a", *few, "--save", "mine.safetensors").ok()
+    assert (own_world / "runs" / "tiny-a" / "figures" / "predictions.png").is_file()
+    pamela("predict", "mine.safetensors", few[1]).ok()
+    assert (own_world / "mine-predictions.png").is_file()
+
+
+def test_nothing_else_is_written(predict: Predict, world: Path, tasks: Path) -> None:
+    before = snapshot(world), snapshot(tasks)
+    predict("tiny-a", "support", "query").ok()
+    assert (snapshot(world), snapshot(tasks)) == before
+
+
+def test_names_are_shown_as_they_are(predict: Predict, tasks: Path, tmp_path: Path) -> None:
+    for name in ("[red]a[/red]", "b\x1b[31m"):
+        save(np.zeros((1, 16, 16, 1), np.uint8), tmp_path / "few" / name)
+    result = predict("tiny-a", tmp_path / "few", tmp_path / "few").ok()
+    assert "[red]a[/red]" in result.out
+    assert "\x1b" not in result.out + result.err
+
+
+# Support sets of any shape --------------------------------------------------------------------------
+
+
+def test_unequal_numbers_fewer_classes_and_colour(predict: Predict, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, count in (("a", 1), ("b", 7)):
+        save(rng.integers(0, 256, (count, 30, 20, 3), np.uint8), tmp_path / "few" / name)
+    document = predict("tiny-a", tmp_path / "few", tmp_path / "few", "--top", 5, "--json").ok().document
+    assert document["support"] == {"a": 1, "b": 7}
+    assert {len(each["top"]) for each in document["predictions"]} == {2}
+    out = predict("tiny-a", tmp_path / "few", tmp_path / "few").ok().out
+    assert "adapted to 2 classes by 1 to 7 images of each" in out
+
+
+def test_other_updates(predict: Predict) -> None:
+    documents = [
+        predict("tiny-a", "support", "query", "--steps", n, "--json").ok().document for n in (0, 2, 4)
+    ]
+    usual = predict("tiny-a", "support", "query", "--json").ok().document
+    assert [document["steps"] for document in documents] == [0, 2, 4]
+    assert documents[1] == usual
+    assert probabilities(documents[0]) != probabilities(usual) != probabilities(documents[2])
+
+
+# Bad input ------------------------------------------------------------------------------------------
+
+
+def test_wrong_support_sets(predict: Predict, tmp_path: Path) -> None:
+    image = np.zeros((1, 16, 16, 1), np.uint8)
+    save(image, tmp_path / "one" / "a")
+    for name in "abcdef":
+        save(image, tmp_path / "six" / name)
+    save(image, tmp_path / "broken" / "a")
+    (tmp_path / "broken" / "b").mkdir()
+    (tmp_path / "broken" / "b" / "1.png").write_text("no image")
+    (tmp_path / "none").mkdir()
+    predict("tiny-a", tmp_path / "none", "query").error(1, "has no folders with images")
+    predict("tiny-a", tmp_path / "one", "query").error(1, "images of one class, 'a'")
+    predict("tiny-a", tmp_path / "six", "query").error(2, "has 6 classes", "trained with 5", "--way")
+    predict("tiny-a", tmp_path / "broken", "query").error(1, "1.png is broken")
+    predict("tiny-a", "nowhere", "query").error(1, "nowhere")
+
+
+def test_wrong_queries(predict: Predict, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    predict("tiny-a", "support", tmp_path / "notes.txt").error(1, "notes.txt is broken")
+    predict("tiny-a", "support", tmp_path / "empty").error(1, "has no images")
+    predict("tiny-a", "support", "nowhere/*.png").error(1, "nowhere/*.png")
+    predict("tiny-a", "support").error(2, "QUERY is missing")
+    predict("tiny-a").error(2, "SUPPORT_DIR is missing")
+
+
+def test_wrong_runs_and_options(predict: Predict, tmp_path: Path) -> None:
+    predict("sine-a", "support", "query").error(2, "sine waves")
+    predict("nobody", "support", "query").error(2, "there is no run")
+    predict("tiny-a", "support", "query", "--norm-stats", "both").error(
+        2, "--norm-stats must be query or support"
+    )
+    predict("tiny-a", "support", "query", "--top", 0).error(2, "--top must be at least 1")
+    predict("tiny-a", "support", "query", "--csv", "--json").error(2, "--csv and --json")
+    predict("tiny-a", "support", "query", "--device", "gpu").error(2, "--device")
+    predict("tiny-a", "support", "query", "--save", tmp_path).error(1, str(tmp_path))
+
+
+def test_files_that_are_no_saved_networks(predict: Predict, world: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.safetensors"
+    odd.write_bytes(b"odd")
+    predict(odd, "query").error(1, "odd.safetensors is not a readable checkpoint", "pass a RUN")
+    best = world / "runs" / "tiny-a" / "best.safetensors"
+    predict(best, "query").error(1, "is a checkpoint of a run", "pass a RUN")
+
+
+def test_a_run_that_was_not_validated(pamela, here: Path, tasks: Path) -> None:
+    write_tiny_store(here / "data" / "tiny.h5")
+    pamela(*QUICK_TINY, "--run", "young", "-q").ok()
+    (here / "runs" / "young" / "best.safetensors").unlink()
+    pamela("predict", "young", tasks / "0" / "support", tasks / "0" / "query", "-q").error(1, "--resume")
+
+
+def test_a_run_of_an_earlier_version_takes_what_its_store_tells(pamela, own_world: Path, tasks: Path) -> None:
+    task = [tasks / "0" / "support", tasks / "0" / "query", "--no-figures", "--json"]
+    usual = pamela("predict", "tiny-a", *task).ok().document
+    config = own_world / "runs" / "tiny-a" / "config.toml"
+    config.write_text(config.read_text().partition("\n[inputs]\n")[0])
+    assert pamela("predict", "tiny-a", *task).ok().document == usual
+    (own_world / "data" / "tiny.h5").unlink()
+    pamela("predict", "tiny-a", *task).error(1, "tiny.h5")
