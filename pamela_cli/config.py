@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from pamela_cli.errors import UsageError
-from pamela_cli.methods import METHODS
+from pamela_cli.methods import METHODS, complete_steps
 
 SINE = "sine"
 """The dataset that needs no data: sine waves to fit (paper section 4.2)."""
@@ -213,26 +213,16 @@ def _checked(name: str, value: Any, origin: str) -> Any:
 
 
 def _completed(config: Config) -> Config:
-    method = METHODS[config.method]
     if config.dataset == SINE:
         if config.way is not None or config.rotations:
             name = "--way" if config.way is not None else "--rotations"
             raise UsageError(f"{name} is for images: --dataset sine has no classes.")
     elif config.way is None:
         config = replace(config, way=5)
-    steps = method.default_steps if config.steps is None else config.steps
-    w = config.skip_interval
-    if not method.skips and w is not None:
-        raise UsageError(f"--skip-interval is for --method pamela; {config.method} makes no connections.")
-    if method.skips:
-        if steps < 2:
-            raise UsageError("--steps must be at least 2 for --method pamela: one update has no past.")
-        w = min(2, steps - 1) if w is None else w
-        if w >= steps:
-            raise UsageError(
-                f"--skip-interval must be below --steps, but {w} is not below {steps}: no connection "
-                "would be made (that is --method q)."
-            )
+    try:
+        steps, w = complete_steps(config.method, config.steps, config.skip_interval, flag)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     return replace(config, steps=steps, skip_interval=w)
 
 

@@ -5,6 +5,7 @@ This stands outside the engine so that the command line can name the methods wit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,35 @@ METHODS: dict[str, Method] = {
     "q": Method("+Q", "per-step"),
     "pamela": Method("PAMELA (+Q+P)", "per-step", skips=True),
 }
+
+
+def complete_steps(
+    name: str, steps: int | None, skip_interval: int | None, called: Callable[[str], str] = str
+) -> tuple[int, int | None]:
+    """The number of updates n and the interval w of a method; None stands for its usual ones.
+
+    ValueError for what makes no sense: ``called`` says what a setting is called in that sentence.
+    """
+    method = METHODS[name]
+    n = method.default_steps if steps is None else steps
+    if not method.skips:
+        if skip_interval is not None:
+            raise ValueError(
+                f"{called('skip_interval')} is for {called('method')} pamela; {name} makes no connections."
+            )
+        return n, None
+    if n < 2:
+        raise ValueError(
+            f"{called('steps')} must be at least 2 for {called('method')} pamela: one update has no past."
+        )
+    w = min(2, n - 1) if skip_interval is None else skip_interval
+    if not 1 <= w < n:
+        raise ValueError(
+            f"{called('skip_interval')} must be below {called('steps')}, but {w} is not below {n}: no "
+            f"connection would be made (that is {called('method')} q)."
+        )
+    return n, w
+
 
 COMPARED = tuple(name for name, method in METHODS.items() if not method.first_order)
 """The methods that differ in what they learn: each can take its meta-gradient to first or second order."""

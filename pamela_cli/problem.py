@@ -134,7 +134,7 @@ class Problem:
 
     def objective(self, way: int | None = None) -> Objective:
         """Cross-entropy among ``way`` classes (default: the trained ones), or squared error."""
-        if self.store is None:
+        if self.config.way is None:
             return Regression()
         return Classification(way or self.config.way or 0)
 
@@ -214,12 +214,16 @@ class Problem:
     def _pool(self, split: str) -> ImagePool:
         assert self.store is not None and self.inputs is not None
         if split not in self._pools:
-            mean, std = self.inputs.statistics(self.dtype, self.device)
             part = self.store.split(split)
-            offsets = torch.from_numpy(part.class_offsets).to(self.device)
-            images = _load_images(part, self.device, self.inputs.preparation)
-            self._pools[split] = ImagePool(images, offsets, mean, std)
+            self._pools[split] = image_pool(part, self.inputs, self.device, self.dtype)
         return self._pools[split]
+
+
+def image_pool(split: Split, inputs: Inputs, device: torch.device, dtype: torch.dtype) -> ImagePool:
+    """The images of a split on the device, to be standardised as ``inputs`` say."""
+    offsets = torch.from_numpy(split.class_offsets).to(device)
+    images = _load_images(split, device, inputs.preparation)
+    return ImagePool(images, offsets, *inputs.statistics(dtype, device))
 
 
 def _load_images(split: Split, device: torch.device, how: Preparation) -> Tensor:

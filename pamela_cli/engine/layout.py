@@ -45,9 +45,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layout:
-    """The order of a network's layers in the vector θ."""
+    """The order of a network's layers in the vector θ.
+
+    ``called`` are names for its tensors, in order, where layer and tensor are not what they are called.
+    """
 
     layers: tuple[Layer, ...]
+    called: tuple[str, ...] | None = None
 
     @cached_property
     def size(self) -> int:
@@ -78,7 +82,7 @@ class Layout:
 
     def named(self, theta: Tensor) -> dict[str, Tensor]:
         """Cut one θ of shape (N,) into ``{"layer.tensor": (*shape)}``, for people and files."""
-        names = [f"{layer.name}.{name}" for layer in self.layers for name in layer.shapes]
+        names = self.called or [f"{layer.name}.{name}" for layer in self.layers for name in layer.shapes]
         return {n: t[0] for n, t in zip(names, self.unpack(theta[None]), strict=True)}
 
     def pack(self, named: dict[str, Tensor]) -> Tensor:

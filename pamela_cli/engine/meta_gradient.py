@@ -24,7 +24,7 @@ from pamela_cli.engine.tasks import Objective, Tasks
 class MetaGradient:
     """Gradients towards θ (N,), Q and P, with the loss and score (T,) on the query sets of T tasks.
 
-    The gradients are sums over the tasks. Out of :func:`meta_gradient`, those towards Q and P are
+    The gradients are sums over the tasks. Out of :func:`summed_meta_gradient`, those towards Q and P are
     spread over θ, (rows, N); :func:`mean_meta_gradient` has folded them into the learned numbers.
     """
 
@@ -43,7 +43,7 @@ class _Way:
     gradients: list[LossGradient | None]
 
 
-def meta_gradient(
+def summed_meta_gradient(
     learner: Learner,
     objective: Objective,
     tasks: Tasks,
@@ -141,7 +141,7 @@ def mean_meta_gradient(
         spread = learner.spread()
 
     def compute(chunk: Tasks, plan: Plan) -> MetaGradient:
-        return meta_gradient(learner, objective, chunk, spread, plan.kept_updates)
+        return summed_meta_gradient(learner, objective, chunk, spread, plan.kept_updates)
 
     parts = runner.map(compute, tasks)
     theta, q, p = (sum_in_order([getattr(part, name) for part in parts]) for name in ("theta", "q", "p"))

@@ -21,6 +21,11 @@ class Adapted:
     theta: Tensor
     stats: NormStats
 
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """Adapted parameters by name: those of a module go back by ``load_state_dict(…, strict=False)``."""
+        return self.backbone.layout.named(self.theta)
+
     def to(self, device: torch.device) -> Adapted:
         """A copy elsewhere."""
         stats = [(mean.to(device), variance.to(device)) for mean, variance in self.stats]

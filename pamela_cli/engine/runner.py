@@ -85,19 +85,22 @@ class Runner:
     """Carries out a plan, and takes a smaller one where memory does not suffice.
 
     ``lowered`` are the plans it came to, in order; results of another plan are equal within rounding.
-    ``processes`` are those that work by such plans at the same tasks.
+    ``processes`` are those that work by such plans at the same tasks. Threads, compiled functions and memory
+    are settings of the whole process: with ``settles`` off they are left as somebody else's program has them.
     """
 
-    def __init__(self, plan: Plan, processes: Processes | None = None) -> None:
+    def __init__(self, plan: Plan, processes: Processes | None = None, settles: bool = True) -> None:
         self.plan = plan
         self.processes = processes or Processes()
         self.lowered: list[Plan] = []
         self.device = torch.device(plan.device)
+        self._pool = _pool(plan)
+        if not settles:
+            return
         torch.set_num_threads(plan.threads)
         use_compiled(plan.compiled)
         if self.device.type == "cpu":
             keep_freed_memory()
-        self._pool = _pool(plan)
 
     def map(
         self, function: Callable[[Tasks, Plan], Result], tasks: Tasks, training: bool = True

@@ -35,8 +35,15 @@ class Tasks:
 class Objective(Protocol):
     """The loss of a task, and the score that people read; each (T,) for outputs (T, B, out)."""
 
-    score_name: str
-    higher_is_better: bool
+    @property
+    def score_name(self) -> str:
+        """What results call the score."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger score is a better one."""
+        ...
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss over the batch of each task."""

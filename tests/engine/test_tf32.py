@@ -14,7 +14,7 @@ from torch import Tensor
 from pamela_cli.engine.backbones import Conv4, conv4_gradient
 from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.inner_loop import Learner
-from pamela_cli.engine.meta_gradient import meta_gradient
+from pamela_cli.engine.meta_gradient import summed_meta_gradient
 from pamela_cli.engine.tasks import Classification, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.methods import METHODS
@@ -37,7 +37,7 @@ def gradient(dtype: torch.dtype) -> Tensor:
     learner = Learner.initial(net, rule, 0.01, 0).to(torch.device("cpu"), dtype)
     task = image_tasks(1, 5, 1, 5, 3, 32)
     task = Tasks(task.support_x.to(dtype), task.support_y, task.query_x.to(dtype), task.query_y)
-    return meta_gradient(learner, Classification(5), task, learner.spread()).theta.double()
+    return summed_meta_gradient(learner, Classification(5), task, learner.spread()).theta.double()
 
 
 def distance(found: Tensor, exact: Tensor) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pamela_cli.engine import meta_gradient as walk
 from pamela_cli.engine.backbones import MLP, Conv4
-from pamela_cli.engine.meta_gradient import meta_gradient
+from pamela_cli.engine.meta_gradient import summed_meta_gradient
 from pamela_cli.engine.tasks import Classification
 
 
@@ -61,7 +61,7 @@ def test_what_is_kept_leaves_the_bits_alone(method: str, w: int | None, kept: in
     tasks = image_tasks(2, 3, 1, 2)
     with torch.no_grad():
         spread = learner.spread()
-    one, other = (meta_gradient(learner, Classification(3), tasks, spread, k) for k in (None, kept))
+    one, other = (summed_meta_gradient(learner, Classification(3), tasks, spread, k) for k in (None, kept))
     for name in ("theta", "q", "p", "loss", "score"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
 
@@ -89,5 +89,5 @@ def test_so_many_graphs_are_alive_at_once(
     gradient_at = walk._gradient_at
     monkeypatch.setattr(walk, "_gradient_at", counted)
     learner = make_learner("pamela", Conv4(3, 1, 16, 4), 9, 2)
-    meta_gradient(learner, Classification(3), image_tasks(1, 3, 1, 2), learner.spread(), kept)
+    summed_meta_gradient(learner, Classification(3), image_tasks(1, 3, 1, 2), learner.spread(), kept)
     assert peak == most

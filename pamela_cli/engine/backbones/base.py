@@ -69,7 +69,8 @@ class AutogradGradient:
         y: Tensor,
         differentiable: bool,
     ) -> None:
-        self._leaf = theta.detach().requires_grad_()
+        # A copy: the θ_j share a block, in which later ones are written while this graph is kept.
+        self._leaf = theta.detach().clone().requires_grad_()
         with torch.enable_grad():
             outputs = backbone(self._leaf, x)
             loss = objective.loss(outputs, y).sum()
@@ -79,6 +80,8 @@ class AutogradGradient:
 
     def hessian_product(self, vectors: Tensor) -> Tensor:
         """By differentiating the gradient once more, which uses up its graph."""
+        if not self._gradient.requires_grad:  # the loss is linear in θ
+            return torch.zeros_like(vectors)
         (product,) = torch.autograd.grad(self._gradient, self._leaf, vectors)
         return product
 

@@ -1,0 +1,140 @@
+"""Any ``torch.nn.Module`` as a network of the engine: the method is model-agnostic."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+from pamela_cli.engine.backbones.base import AutogradGradient, LossGradient, NormStats
+from pamela_cli.engine.backbones.module_layers import ModuleLayer, layout_of, module_layers, trainable
+from pamela_cli.engine.tasks import Objective
+
+
+class ModuleBackbone:
+    """A module whose θ are the parameters that require a gradient; the others, and buffers, stay as they are.
+
+    It must compute the same outputs (B, …) whenever it is given the same inputs (B, …), and change nothing in
+    itself: ValueError for running statistics that training would move, and for dropout at work. θ starts as
+    the module's parameters are; the module itself is never changed.
+    """
+
+    def __init__(self, module: nn.Module, layers: Sequence[ModuleLayer] | None = None) -> None:
+        _check(module)
+        self._module = copy.deepcopy(module)
+        self.layout = layout_of(module, module_layers(module) if layers is None else layers)
+        # Of each thread its own: parameters are put into the module for the time of a call.
+        self._copies = threading.local()
+
+    def initial(self, generator: torch.Generator) -> Tensor:
+        """The module's own parameters as θ, (N,)."""
+        found = trainable(self._module)
+        return self.layout.pack({name: found[name].detach() for name in self.layout.called or ()})
+
+    def __call__(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:
+        """Outputs (T, B, …) for θ (T, N) and inputs (T, B, …)."""
+        tasks = len(theta)
+        own = [[(m.chunk(tasks)[t], v.chunk(tasks)[t]) for m, v in stats or ()] for t in range(tasks)]
+        each = [self._outputs(theta[t], x[t], own[t] if stats else None) for t in range(tasks)]
+        return torch.stack(each)
+
+    def loss_gradient(
+        self, objective: Objective, theta: Tensor, x: Tensor, y: Tensor, differentiable: bool
+    ) -> LossGradient:
+        """The gradient of each task's loss at θ (T, N), by automatic differentiation."""
+        return AutogradGradient(self, objective, theta, x, y, differentiable)
+
+    def norm_stats(self, theta: Tensor, x: Tensor) -> NormStats:
+        """Mean and variance of what each batch norm is given, in the order of the calls."""
+        each = []
+        for t in range(len(theta)):
+            recorded: NormStats = []
+            with _recording(self._at(theta), recorded):
+                self._outputs(theta[t], x[t])
+            each.append(recorded)
+        calls = zip(*each, strict=True)
+        return [(torch.cat([m for m, _ in call]), torch.cat([v for _, v in call])) for call in calls]
+
+    def _outputs(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:
+        module = self._at(theta)
+        with _using(module, stats):
+            outputs: Tensor = functional_call(module, self.layout.named(theta), (x,))
+        return outputs
+
+    def _at(self, theta: Tensor) -> nn.Module:
+        """This thread's copy of the module where θ is, in its type."""
+        copies = self._copies.__dict__.setdefault("by_place", {})
+        place = theta.device, theta.dtype
+        if place not in copies:
+            copies[place] = copy.deepcopy(self._module).to(*place)
+        return copies[place]  # type: ignore[no-any-return]
+
+
+def _check(module: nn.Module) -> None:
+    parameters = trainable(module)
+    if not parameters:
+        raise ValueError("the module has no parameters that require a gradient")
+    if any(isinstance(p, nn.UninitializedParameter) for p in parameters.values()):
+        raise ValueError("the module has parameters without a shape yet; call it once before")
+    if len({p.dtype for p in parameters.values()}) > 1:
+        raise ValueError("the module's parameters are of several types; make them one, as by .float()")
+    for name, part in module.named_modules():
+        if isinstance(part, _NormBase) and part.training and part.running_mean is not None:
+            raise ValueError(
+                f"{name} keeps running statistics, which adaptation would move; make it with "
+                "track_running_stats=False, or call .eval() to leave them as they are"
+            )
+        if isinstance(part, _DropoutNd) and part.training and part.p > 0:
+            raise ValueError(
+                f"{name} is dropout at work, and the inner loop needs the same outputs twice; call .eval()"
+            )
+
+
+def _batch_norms(module: nn.Module) -> list[nn.Module]:
+    """Those that normalise by the batch at hand."""
+    found = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    return [part for part in found if part.running_mean is None]
+
+
+@contextmanager
+def _hooked(parts: list[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
+    handles = [part.register_forward_hook(hook) for part in parts]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _recording(module: nn.Module, recorded: NormStats) -> AbstractContextManager[None]:
+    """Note the statistics of what batch norms are given, call by call."""
+
+    def note(part: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        (x,) = given
+        over = [d for d in range(x.dim()) if d != 1]
+        recorded.append((x.mean(over), x.var(over, correction=0)))
+
+    return _hooked(_batch_norms(module), note)
+
+
+def _using(module: nn.Module, stats: NormStats | None) -> AbstractContextManager[None]:
+    """Let batch norms normalise by the statistics of another batch, call by call."""
+    if not stats:
+        return nullcontext()
+    left = iter(stats)
+
+    def replace(part: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        assert isinstance(part, nn.modules.batchnorm._BatchNorm)
+        (x,) = given
+        return F.batch_norm(x, *next(left), part.weight, part.bias, eps=part.eps)
+
+    return _hooked(_batch_norms(module), replace)

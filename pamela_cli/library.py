@@ -1,0 +1,190 @@
+"""PAMELA as a library: for one's own modules and losses, and for runs that the command has trained.
+
+``from pamela_cli import …`` gives what is public here; docs/library.md shows it at work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from data_prep.store import Store
+from pamela_cli.config import Config
+from pamela_cli.engine.backbones.module import ModuleBackbone
+from pamela_cli.engine.backbones.module_layers import ModuleLayer
+from pamela_cli.engine.device import choose_device
+from pamela_cli.engine.episodes import EpisodeSource, ImageEpisodes
+from pamela_cli.engine.evaluation import NormSource, TaskScores, adapt_and_judge, concatenate
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.meta_gradient import MetaGradient, mean_meta_gradient
+from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings, StepMetrics
+from pamela_cli.engine.own_loss import LossFunction, OwnLoss
+from pamela_cli.engine.prediction import Adapted, adapted
+from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.tasks import Objective, Tasks
+from pamela_cli.engine.update_rule import UpdateRule
+from pamela_cli.inputs import Inputs
+from pamela_cli.judging import load_learner
+from pamela_cli.methods import METHODS, complete_steps
+from pamela_cli.problem import Problem, image_pool
+from pamela_cli.runs import RunFolder
+
+Loss = LossFunction | Objective
+"""A function of one task's outputs (B, …) and targets (B, …), or an objective as ``Classification(5)`` is."""
+
+
+def make_learner(
+    module: nn.Module,
+    method: str = "pamela",
+    *,
+    steps: int | None = None,
+    skip_interval: int | None = None,
+    inner_lr: float = 0.01,
+    layers: Sequence[ModuleLayer] | None = None,
+    seed: int = 0,
+) -> Learner:
+    """A learner of any module: θ as the module's parameters are, Q at ``inner_lr``, P at 0 (paper eq. 5).
+
+    ``method`` is one of ``METHODS``, with its usual number of updates and interval unless ``steps`` n and
+    ``skip_interval`` w are given. ``layers`` says how Q and P are attached, by default as ``module_layers``
+    does. ``seed`` is of what starts at random: Meta-SGD's Q. ValueError for what cannot be.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    n, w = complete_steps(method, steps, skip_interval)
+    backbone = ModuleBackbone(module, layers)
+    learner = Learner.initial(backbone, UpdateRule(METHODS[method], backbone.layout, n, w), inner_lr, seed)
+    place = next(p for p in module.parameters() if p.requires_grad)
+    return learner.to(place.device, place.dtype)
+
+
+def adapt(
+    learner: Learner, loss: Loss, support_x: Tensor, support_y: Tensor, steps: int | None = None
+) -> Adapted:
+    """Adapt to one task by its support set, (S, …) each, with as many updates as trained unless told.
+
+    ``.outputs(x)`` of the result are those of the adapted network, ``.parameters`` its parameters by name.
+    """
+    return adapted(learner, _objective(loss), support_x, support_y, steps)
+
+
+def meta_gradient(learner: Learner, loss: Loss, tasks: Tasks) -> MetaGradient:
+    """The gradient of the mean query loss after adaptation, towards θ (N,), Q and P (paper eq. 6).
+
+    It is exact to second order, unless the method is first-order. Tasks are taken one after the other, in the
+    memory of one.
+    """
+    runner = Runner(Plan(str(learner.theta.device), 1, 1, workers=1, threads=1), settles=False)
+    return mean_meta_gradient(learner, _objective(loss), tasks, runner)
+
+
+def meta_train(
+    learner: Learner,
+    loss: Loss,
+    draw: EpisodeSource | Callable[[int], Tasks],
+    iterations: int,
+    *,
+    meta_batch: int = 4,
+    meta_lr: float = 1e-3,
+    phi_lr: float = 1e-4,
+    clip: float = 10.0,
+    schedule: str = "cosine",
+    seed: int = 0,
+) -> Iterator[StepMetrics]:
+    """Train ``learner`` in place, an outer step for each item, with what the command's training does.
+
+    ``draw`` gives the tasks of a step, whose number is the size of the meta-batch then; or it is a source as
+    :func:`episodes` gives one, and ``meta_batch`` and ``seed`` count. Threads inside PyTorch's operations
+    become one, and convolutions of several tasks run side by side.
+    """
+    source, count = (_Drawn(draw), len(draw(0))) if callable(draw) else (draw, meta_batch)
+    if iterations < 1 or schedule not in ("cosine", "constant"):
+        raise ValueError("iterations must be at least 1, and schedule 'cosine' or 'constant'")
+    settings = OuterSettings(iterations, count, meta_lr, phi_lr, clip, schedule)
+    kernels = any(layer.sharing == "kernel" for layer in learner.rule.layout.layers)
+    runner = Runner(Plan.choose(learner.theta.device, count, convolutional=kernels))
+    yield from OuterLoop(learner, _objective(loss), runner, settings, seed).run(source)
+
+
+def evaluate(
+    learner: Learner,
+    loss: Loss,
+    tasks: Tasks | Iterable[Tasks],
+    steps: int | None = None,
+    norm_stats: NormSource = "query",
+) -> TaskScores:
+    """Loss and score on the query set of each task, after each update: (tasks, updates + 1) each.
+
+    ``norm_stats`` says whether batch norm normalises queries among themselves, or by the support set alone.
+    """
+    objective = _objective(loss)
+    with torch.no_grad():
+        spread = learner.spread()
+    parts = []
+    for batch in [tasks] if isinstance(tasks, Tasks) else tasks:
+        for one in batch.chunks(1):
+            n = learner.rule.steps if steps is None else steps
+            found = adapt_and_judge(learner, objective, one, spread, n, norm_stats, every_step=True)
+            parts.append(TaskScores(*(values.double().cpu().numpy() for values in found)))
+    return concatenate(parts)
+
+
+def episodes(
+    store: Store,
+    split: str,
+    way: int,
+    shot: int,
+    query: int = 15,
+    *,
+    rotations: bool = False,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> ImageEpisodes:
+    """Tasks from a split of a store, whose images lie on the device from now on.
+
+    ``.draw(seed, step, indices)`` gives the tasks at ``indices`` (T,) of a meta-batch: a function of these
+    numbers and of nothing else. ``rotations`` counts each class four times, turned. ValueError where there
+    are too few classes, or images in them.
+    """
+    pool = image_pool(store.split(split), Inputs.of(store), torch.device(device), dtype)
+    return ImageEpisodes(pool, split, way, shot, query, rotations)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that the command has trained: its settings, its best learner, and how images become its inputs.
+
+    ``inputs`` is None for sine waves, and for runs of versions that did not record it.
+    """
+
+    config: Config
+    learner: Learner
+    objective: Objective
+    inputs: Inputs | None
+
+
+def load_run(folder: Path | str, device: str = "auto") -> Run:
+    """Load a run from its folder; PamelaError, one sentence, where it cannot be. No dataset is needed."""
+    run = RunFolder(Path(folder))
+    config, recorded = run.read_config()
+    inputs = Inputs.read(recorded.get("inputs", {}), config)
+    problem = Problem(config, None, choose_device(device), inputs)
+    return Run(config, load_learner(run, problem), problem.objective(), inputs)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A function of the step as a source of episodes."""
+
+    function: Callable[[int], Tasks]
+
+    def draw(self, seed: int, step: int, indices: Tensor) -> Tasks:
+        return self.function(step)
+
+
+def _objective(loss: Loss) -> Objective:
+    return OwnLoss(loss) if callable(loss) else loss
