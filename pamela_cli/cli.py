@@ -153,6 +153,7 @@ def run(arguments: list[str]) -> int:
         predict,
         prepare,
         report,
+        reproduce,
     )
 
     try:

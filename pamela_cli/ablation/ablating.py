@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,15 @@ from data_prep import Store
 from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, free_names, make_cells
 from pamela_cli.ablation.grid import MOST_STEPS, Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
-from pamela_cli.ablation.pool import run_jobs
-from pamela_cli.ablation.slurm import open_executor, submit_jobs
-from pamela_cli.ablation.worker import Job, News
+from pamela_cli.ablation.side_by_side import slots_of, train_cells
+from pamela_cli.ablation.slurm import open_executor
 from pamela_cli.cli import Context
-from pamela_cli.company import device_of
-from pamela_cli.config import SINE, Config, Layer, read_config_file
-from pamela_cli.console import Bar
-from pamela_cli.engine.runner import available_cores
+from pamela_cli.config import Config, Layer, read_config_file
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import METHODS
 from pamela_cli.problem import Problem
-from pamela_cli.results import score_text
 from pamela_cli.runs import RunFolder
 from pamela_cli.session import settle
-from pamela_cli.signals import StopRequest
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,9 @@ def ablate(context: Context, wanted: Wanted, config_file: Path | None) -> Ablati
     failures: dict[Cell, str] = {}
     if wanted.train:
         cells = make_cells(variants, seeds, base, all_runs(context.runs_dir))
-        failures = _train(context, wanted, cells, problem, slots, executor)
+        free = free_names([cell for cell in cells if cell.folder is None], context.runs_dir)
+        names = ["" if cell.folder else next(free) for cell in cells]
+        failures = train_cells(context, cells, names, store, slots, wanted.figures, executor)
     runs = all_runs(context.runs_dir)
     cells = make_cells(variants, seeds, base, runs) if wanted.train else []
     if wanted.table:
@@ -147,93 +142,10 @@ def _folder_name(base: Config, vary: str) -> str:
     return f"ablation-{base.dataset}-{way}{base.shot}s{axis}"
 
 
-def _train(
-    context: Context,
-    wanted: Wanted,
-    cells: Sequence[Cell],
-    problem: Problem,
-    slots: Sequence[str],
-    executor: Any,
-) -> dict[Cell, str]:
-    """Train the cells that are not finished; returns why some failed."""
-    todo = [cell for cell in cells if not cell.finished]
-    if not todo:
-        return {}
-    sharing = len(slots) if slots[0] == "cpu" else 1
-    origin = SINE if problem.store is None else str(problem.store.path)
-    jobs = _jobs(context, todo, origin, max(1, available_cores() // sharing), wanted.figures)
-    console = context.console
-    console.say(
-        f"{len(todo)} of {len(cells)} cells to train, {todo[0].config.iterations:,} iterations each, "
-        f"{len(slots)} at a time"
-    )
-    total = sum(cell.config.iterations for cell in todo)
-    failures: dict[Cell, str] = {}
-    with StopRequest() as stop, console.progress("ablating", total) as bar:
-        following = _Following(todo, jobs, bar, failures)
-        if executor is None:
-            run_jobs(jobs, slots, following.hear, stop)
-        else:
-            submit_jobs(jobs, slots, executor, following.hear, stop)
-        done = len(cells) - len(todo) + following.finished
-        stop.check(f"{done} of {len(cells)} cells are done and the others saved; the same command goes on")
-    return failures
-
-
 def _slots(wanted: Wanted, dataset: str | None) -> list[str]:
     """The device of each cell that is trained at a time."""
+    if wanted.slurm is None:
+        return slots_of(wanted.devices, wanted.jobs, dataset)
+    # Which devices there are is for the nodes to say.
     names = wanted.devices.split(",")
-    if wanted.slurm is not None:
-        # Which devices there are is for the nodes to say.
-        return [names[i % len(names)] for i in range(wanted.jobs or len(names))]
-    devices = [device_of(name) for name in names]
-    count = wanted.jobs
-    if count is None:
-        # Images use all cores, or a whole GPU; sine waves one core.
-        alone = dataset != SINE or devices[0].type != "cpu"
-        count = len(devices) if alone else available_cores()
-    return [str(devices[i % len(devices)]) for i in range(count)]
-
-
-def _jobs(context: Context, cells: Sequence[Cell], origin: str, cores: int, figures: bool) -> list[Job]:
-    names = free_names([cell for cell in cells if cell.folder is None], context.runs_dir)
-    jobs = []
-    for cell in cells:
-        run = cell.folder.path if cell.folder else context.runs_dir / next(names)
-        settings = cell.config.values() | {"dataset": origin}
-        jobs.append(Job(settings, run, "", cores, figures, context.data_dir, context.runs_dir))
-    return jobs
-
-
-class _Following:
-    """Turns the news of the cells into one bar, and a line for each that ends."""
-
-    def __init__(
-        self, cells: Sequence[Cell], jobs: Sequence[Job], bar: Bar, failures: dict[Cell, str]
-    ) -> None:
-        self._cells, self._jobs, self._bar, self._failures = cells, jobs, bar, failures
-        self._done = [0] * len(cells)
-        self._at_work: dict[int, str] = {}
-        self.finished = 0
-
-    def hear(self, index: int, news: News) -> None:
-        cell, name = self._cells[index], self._jobs[index].run.name
-        if news.kind == "progress":
-            self._done[index] = news.done
-            self._at_work[index] = f"{cell.variant.label} {100 * news.done // cell.config.iterations} %"
-        elif news.kind == "line":
-            self._bar.line(f"{name}: {news.text}")
-        else:
-            self._at_work.pop(index, None)
-            self._end(cell, index, name, news)
-        self._bar.update(sum(self._done), " · ".join(self._at_work.values()))
-
-    def _end(self, cell: Cell, index: int, name: str, news: News) -> None:
-        if news.kind == "failed":
-            self._failures[cell] = news.text
-            self._bar.line(f"{name} ({cell}) failed: {news.text}")
-        elif news.kind == "done":
-            self._done[index] = cell.config.iterations
-            self.finished += 1
-            summary = RunFolder(self._jobs[index].run).read_summary() or {}
-            self._bar.line(f"{name} ({cell}): {score_text(summary['test'])}, {summary['seconds']:,.0f} s")
+    return [names[i % len(names)] for i in range(wanted.jobs or len(names))]

@@ -44,9 +44,10 @@ def save(figure: Figure, stem: Path, header: list[str], rows: list[list[Any]]) -
     Each file is whole or as it was, and a link in its place is replaced, not followed: run folders come
     from anywhere. OSError where they cannot be written.
     """
-    for suffix in (".png", ".pdf"):
+    # Without the time of drawing: the same numbers give the same file.
+    for suffix, about in ((".png", {}), (".pdf", {"CreationDate": None})):
         with atomic_path(stem.with_suffix(suffix), failed=_naming) as temporary:
-            figure.savefig(temporary, format=suffix[1:], bbox_inches="tight")
+            figure.savefig(temporary, format=suffix[1:], bbox_inches="tight", metadata=about)
     numbers = atomic_path(stem.with_suffix(".csv"), failed=_naming)
     with numbers as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

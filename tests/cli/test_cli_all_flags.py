@@ -18,7 +18,17 @@ from pamela_cli import cli, judging
 from pamela_cli.complexity import measure
 from pamela_cli.training import Training
 
-COMMANDS = ("prepare", "meta-train", "evaluate", "predict", "ablate", "complexity", "report", "doctor")
+COMMANDS = (
+    "prepare",
+    "meta-train",
+    "evaluate",
+    "predict",
+    "ablate",
+    "complexity",
+    "report",
+    "reproduce",
+    "doctor",
+)
 # What a command cannot do without; nothing is computed before wrong options are told.
 NEEDED = {
     "prepare": ["glyphs"],
@@ -27,6 +37,7 @@ NEEDED = {
     "predict": ["tiny-a", "support", "query"],
     "ablate": ["--dataset", "sine"],
     "report": ["sine-a"],
+    "reproduce": ["--list"],
 }
 NO_NUMBERS = ("-1", "1.5", "many", "", "99999999999999999999", "1e3", "0x10", "1 2", "nan")
 NO_REALS = ("nan", "inf", "-1e9", "many", "", "1e400", "1,5", "--")

@@ -19,7 +19,7 @@ ABLATIONS = toml_names(files("pamela_cli") / "recipes" / "ablation")
 
 
 def test_there_is_a_recipe_for_each_published_dataset():
-    wanted = {"sine", "glyphs", "omniglot", "cifar-fs", "miniimagenet", "tieredimagenet"}
+    wanted = {"sine", "glyphs", "omniglot", "cifar-fs", "fc100", "miniimagenet", "tieredimagenet"}
     assert wanted <= set(RECIPES)
 
 
@@ -51,7 +51,7 @@ def test_an_ablation_takes_fewer_iterations_than_the_recipe(name):
 
 def test_a_dataset_without_a_recipe_has_the_defaults():
     assert recipe("of-my-own").values == {}
-    assert recipe("of-my-own", "ablation").values == recipe("sine", "ablation").values == {}
+    assert recipe("of-my-own", "ablation").values == recipe("fc100", "ablation").values == {}
 
 
 @pytest.mark.parametrize("name", RECIPES)

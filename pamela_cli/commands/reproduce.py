@@ -1,0 +1,74 @@
+"""`pamela reproduce`: the published results, had again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pamela_cli.cli import Context, command, int_option
+from pamela_cli.config import whole_number
+from pamela_cli.errors import PamelaError, UsageError
+
+EXAMPLES = """
+**Examples**
+
+`pamela reproduce --list` – what there is, and what is done
+
+`pamela reproduce sine-10-shot` – 12 runs, on all cores of a CPU
+
+`pamela reproduce cifar-fs-5w5s cifar-fs-5w1s --device cuda`
+
+`pamela reproduce --check` – does all of it run here?
+"""
+
+
+@command("reproduce", examples=EXAMPLES)
+def reproduce(
+    context: Context,
+    groups: Annotated[
+        list[str] | None, typer.Argument(metavar="GROUP…", help="Groups (default: all).")
+    ] = None,
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Path("results"),
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Train nothing; keep what is finished in the runs folder.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Train each for two outer steps, and keep nothing.")
+    ] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Show what is kept, and what is not.")] = False,
+    jobs: Annotated[
+        str | None, int_option("Runs side by side (default: one a device; sine on the CPU: one a core).")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME,…", help="auto, cpu, cuda, or several with commas: cuda:0,cuda:1.")
+    ] = "auto",
+) -> None:
+    """Train the published results again, or go on with them, and write their page.
+
+    What is kept in the folder of results, or finished in the runs folder with the same settings, is not
+    trained again. The page sets them beside the paper's.
+    """
+    from pamela_cli.report.reproduced import cells_table
+    from pamela_cli.reproducing import reproducing
+
+    if collect + check + listing > 1:
+        raise UsageError("--collect, --check and --list are three things to do; choose one.")
+    number = whole_number("jobs", jobs, 1, 1024)
+    wanted = reproducing.Wanted(groups or [], results, not collect, number, device)
+    if listing:
+        document = reproducing.listing(wanted)
+    elif check:
+        document = reproducing.check(context, wanted)
+    else:
+        document = reproducing.reproduce(context, wanted)
+    context.console.result(cells_table(document), document)
+    wrong = {"failed", "no data"} if groups else {"failed"}
+    bad = [cell for cell in document["cells"] if cell["status"] in wrong]
+    if bad:
+        why = str(bad[0]["why"]).rstrip(".")
+        raise PamelaError(
+            f"{len(bad)} of {len(document['cells'])} cells could not be had, among them {bad[0]['cell']}: "
+            f"{why}."
+        )

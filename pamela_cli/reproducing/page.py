@@ -1,0 +1,182 @@
+"""The page of results: what is kept, beside what others have published, as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pamela_cli import __version__
+from pamela_cli.ablation.grid import Variant
+from pamela_cli.ablation.outcome import Row, gain
+from pamela_cli.engine.evaluation import mean_ci95
+from pamela_cli.files import write_atomically
+from pamela_cli.methods import METHODS
+from pamela_cli.report.ablation_figures import by_shot
+from pamela_cli.report.paper import ACCURACIES, OMNIGLOT_MAML, Published
+from pamela_cli.reproducing.kept import KeptResult, kept_result
+from pamela_cli.reproducing.plan import Group
+from pamela_cli.results import norm_stats_text, score_number, task_text
+
+_HEAD = """\
+# Results
+
+Written by `pamela reproduce` (version {version}) from the folders beside this page; nothing was typed in.
+Each of them has the settings of a run (`config.toml`), its summary, the course of its training, the score of
+every test task, what it was computed on, and a summary of its checkpoint.
+
+Scores are means over test tasks that are the same for all methods, with 95 % intervals (1.96·s/√tasks). A
+task counts once, with its mean over the seeds; the spread is the standard deviation of the seeds' means.
+Gains are differences task by task. The checkpoint was chosen on validation tasks. On the same CPU the same
+settings give the same bits; elsewhere results differ as those of other seeds do.
+"""
+
+Lines = dict[tuple[str, str], tuple[str, dict[str, dict[int, tuple[float, float]]]]]
+"""By dataset and settings: what to call the figure, and mean and interval by method and shot."""
+
+
+def write_page(results: Path, groups: Sequence[Group]) -> Path:
+    """Write README.md into the folder of results, and its figures; returns its path."""
+    parts = [_HEAD.format(version=__version__)]
+    lines: Lines = {}
+    missing: list[str] = []
+    for group in groups:
+        kept = {cell.name: found for cell in group.cells if (found := kept_result(cell, results))}
+        missing += [cell.name for cell in group.cells if cell.name not in kept]
+        if kept:
+            rows = _rows(group, kept)
+            parts.append(_section(group, rows, list(kept.values())))
+            _note_for_figure(group, rows, list(kept.values()), lines)
+    parts += _figures(results, lines)
+    if missing:
+        parts.append("## Not run\n\n" + _missing(missing))
+    page = results / "README.md"
+    write_atomically(page, "\n".join(parts))
+    return page
+
+
+def _rows(group: Group, kept: dict[str, KeptResult]) -> list[Row]:
+    """A row for each method, in the order of ``METHODS``."""
+    rows = []
+    for method in METHODS:
+        found = [kept[cell.name] for cell in group.cells if cell.method == method and cell.name in kept]
+        if found:
+            scores = {each.config.seed: each.task_scores for each in found}
+            rows.append(Row(Variant.of(found[0].config), found[0].config.iterations, [], scores))
+    return rows
+
+
+def _section(group: Group, rows: list[Row], kept: list[KeptResult]) -> str:
+    config = kept[0].config
+    name, higher = config.score_name, config.score_name == "accuracy"
+    by_method = {row.variant.method: row for row in rows}
+    published = _published(config.dataset or "", config.way or 0, config.shot)
+    header = ["method", "updates", "seeds", "MSE" if name == "mse" else "accuracy [%]"]
+    header += ["spread of seeds", "gain over MAML", "gain over +Q"] + ["published"] * bool(published)
+    table = []
+    for row in rows:
+        means = [float(scores.final.mean()) for scores in row.scores.values()]
+        spread = score_number(float(np.std(means, ddof=1)), name) if len(means) > 1 else ""
+        line = [METHODS[row.variant.method].title, str(row.variant.steps), ", ".join(map(str, row.scores))]
+        line += [_interval(mean_ci95(row.final), name), spread]
+        line += [_interval(gain(row, by_method.get(other), higher), name, "+") for other in ("maml", "q")]
+        if published:
+            line.append(_published_text(published.get(row.variant.method)))
+        table.append(line)
+    parts = [f"## {group.title}", _markdown(header, table), _conditions(group, kept)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _interval(found: tuple[float | None, float | None], name: str, sign: str = "") -> str:
+    mean, ci95 = found
+    if mean is None or ci95 is None:
+        return ""
+    return f"{score_number(mean, name, sign)} ± {score_number(ci95, name)}".replace("-", "−")
+
+
+def _published(dataset: str, way: int, shot: int) -> dict[str, Published]:
+    if dataset == "omniglot" and (way, shot) in OMNIGLOT_MAML:
+        return {"maml": OMNIGLOT_MAML[way, shot]}
+    return ACCURACIES.get((dataset, way, shot), {})
+
+
+def _published_text(found: Published | None) -> str:
+    if found is None:
+        return ""
+    return f"{found[0]:g}" + ("" if found[1] is None else f" ± {found[1]:g}")
+
+
+def _conditions(group: Group, kept: list[KeptResult]) -> str:
+    """What the numbers were had with, and how to have them again."""
+    config, test = kept[0].config, kept[0].summary["test"]
+    minutes = sorted(each.summary["seconds"] / 60 for each in kept)
+    skipped = sum(each.summary["skipped_steps"] for each in kept)
+    steps = f"{config.iterations:,} outer steps of {config.meta_batch} tasks"
+    sentences = [
+        f"{config.dataset}, {task_text(config.way, config.shot)}: {steps}, {test['tasks']:,} test tasks, "
+        f"{test['query']} queries{' a class' if config.way else ''}; {norm_stats_text(test)}.",
+        f"Training took {minutes[0]:.0f} to {minutes[-1]:.0f} minutes a run; {skipped} steps were skipped.",
+        f"Computed on {'; '.join(_hardware(kept))}.",
+    ]
+    if config.dataset == "omniglot":
+        sentences.append("Published: MAML's own paper, whose split of the characters is another.")
+    first = f"results/{group.name}/{kept[0].path.name}/config.toml"
+    commands = [f"pamela reproduce {group.name}", f"pamela meta-train --config {first}   # a single cell"]
+    block = "\n".join(commands)
+    return " ".join(sentences) + f"\n\n```sh\n{block}\n```"
+
+
+def _hardware(kept: list[KeptResult]) -> list[str]:
+    """Processor or GPU with PyTorch's version, each once."""
+    texts = []
+    for entry in (entry for each in kept for entry in each.environment):
+        device = entry.get("gpu") or f"{entry.get('cores')} cores of {entry.get('cpu')}"
+        texts.append(f"{device}, PyTorch {entry.get('torch')}")
+    return list(dict.fromkeys(texts)) or ["a machine that was not recorded"]
+
+
+def _note_for_figure(
+    group: Group,
+    rows: list[Row],
+    kept: list[KeptResult],
+    lines: Lines,
+) -> None:
+    """Sort the scores of groups that differ in the shot alone into one figure."""
+    config = kept[0].config
+    rest = {k: v for k, v in dict(group.cells[0].settings).items() if k not in ("shot", "dataset")}
+    key = (config.dataset or "", str(sorted(rest.items())))
+    figure = lines.setdefault(key, (re.sub(r"-\d+-shot|\d+s$", "", group.name), {}))[1]
+    for row in rows:
+        line = figure.setdefault(METHODS[row.variant.method].title, {})
+        line[config.shot] = mean_ci95(row.final)
+
+
+def _figures(results: Path, lines: Lines) -> list[str]:
+    parts = []
+    for (dataset, _), (stem, scores) in lines.items():
+        if len({shot for line in scores.values() for shot in line}) < 2:
+            continue
+        way = None if dataset == "sine" else 5
+        tasks = 1000 if dataset == "sine" else 600
+        by_shot(scores, results / "figures" / stem, {"way": way, "dataset": dataset, "tasks": tasks})
+        parts.append(f"![Scores on {dataset} by the number of support examples](figures/{stem}.png)\n")
+    return ["## By the number of examples\n", *parts] if parts else []
+
+
+def _missing(names: list[str]) -> str:
+    """Cells that nothing is kept of, by group."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        group, _, cell = name.partition("/")
+        groups.setdefault(group, []).append(cell)
+    lines = [f"- {group}: {', '.join(cells)} – `pamela reproduce {group}`" for group, cells in groups.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    used = [i for i, _ in enumerate(header) if any(row[i] for row in rows)]
+    rule = [":--" if i == 0 else "--:" for i in used]
+    lines = [[header[i] for i in used], rule, *([row[i] for i in used] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

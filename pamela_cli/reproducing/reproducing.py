@@ -1,0 +1,151 @@
+"""Having the published results again: training what is missing, keeping what is finished, the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from data_prep.errors import DataError
+from pamela_cli.ablation.cells import Cell, all_runs, find_cell
+from pamela_cli.ablation.grid import Variant
+from pamela_cli.ablation.side_by_side import slots_of, train_cells
+from pamela_cli.cli import Context
+from pamela_cli.config import Config
+from pamela_cli.errors import PamelaError
+from pamela_cli.problem import Problem
+from pamela_cli.reproducing.kept import keep, kept_result
+from pamela_cli.reproducing.page import write_page
+from pamela_cli.reproducing.plan import PlannedCell, in_order, read_plan
+from pamela_cli.session import settle
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which groups (none: all), where results are, and how cells are trained; ``train`` off trains none."""
+
+    groups: Sequence[str]
+    results: Path
+    train: bool = True
+    jobs: int | None = None
+    devices: str = "auto"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A planned cell whose dataset is there, as a cell with the run that it is."""
+
+    planned: PlannedCell
+    problem: Problem
+    cell: Cell
+
+    def refreshed(self, runs: Iterable[tuple[Config, Any]]) -> _Found:
+        return replace(self, cell=replace(self.cell, folder=find_cell(self.cell.config, runs)))
+
+
+def reproduce(context: Context, wanted: Wanted) -> dict[str, Any]:
+    """Train the cells that are neither kept nor finished, keep what is, and write the page of all."""
+    planned = in_order(read_plan(wanted.groups))
+    missing = [cell for cell in planned if kept_result(cell, wanted.results) is None]
+    failures: dict[str, str] = {}
+    absent: dict[str, str] = {}
+    there: list[_Found] = []
+    runs = all_runs(context.runs_dir)
+    for each in missing:
+        found = _found(context, each, runs)
+        if isinstance(found, str):
+            absent[each.name] = found
+        else:
+            there.append(found)
+    if absent:
+        context.console.warn(f"no data for {len(absent)} cells: {next(iter(absent.values()))}")
+    try:
+        for _, cells in groupby(there, key=lambda found: found.planned.dataset):
+            failures |= _have(context, wanted, list(cells))
+    finally:  # also after a request to stop: what is finished is not lost
+        page = write_page(wanted.results, read_plan())
+    return {"page": str(page), "cells": [_status(c, wanted.results, failures, absent) for c in planned]}
+
+
+def check(context: Context, wanted: Wanted) -> dict[str, Any]:
+    """Train every cell for two outer steps, and keep nothing: does all of it run here?"""
+    cells = in_order(read_plan(wanted.groups))
+    statuses: list[dict[str, Any]] = []
+    with TemporaryDirectory() as elsewhere, context.console.progress("checking", len(cells)) as bar:
+        there = replace(context, runs_dir=Path(elsewhere))
+        for done, planned in enumerate(cells, 1):
+            found = _found(there, planned, [])
+            if isinstance(found, str):
+                statuses.append({"cell": planned.name, "status": "no data", "why": found})
+                continue
+            config = replace(found.cell.config, iterations=2, val_every=2, val_tasks=2, test_tasks=2)
+            cell = replace(found.cell, config=config)
+            slots = slots_of(wanted.devices, 1, planned.dataset)
+            quiet = replace(there, console=type(context.console)(quiet=True))
+            failed = train_cells(quiet, [cell], [planned.name], found.problem.store, slots, figures=False)
+            why = failed.get(cell)
+            statuses.append({"cell": planned.name, "status": "failed" if why else "runs", "why": why})
+            bar.update(done, planned.name)
+    return {"page": None, "cells": statuses}
+
+
+def _have(context: Context, wanted: Wanted, cells: list[_Found]) -> dict[str, str]:
+    """Train and keep cells of one dataset; returns why some failed."""
+    failed: dict[Cell, str] = {}
+    try:
+        if wanted.train:
+            slots = slots_of(wanted.devices, wanted.jobs, cells[0].planned.dataset)
+            names = _free_names(context.runs_dir, [found.planned for found in cells])
+            own = [found.cell for found in cells]
+            failed = train_cells(context, own, names, cells[0].problem.store, slots, figures=False)
+    finally:
+        runs = all_runs(context.runs_dir)
+        for found in (each.refreshed(runs) for each in cells):
+            if found.cell.finished and found.cell.folder is not None:
+                keep(found.cell.folder, wanted.results / found.planned.name)
+    return {found.planned.name: failed[found.cell] for found in cells if found.cell in failed}
+
+
+def _found(context: Context, planned: PlannedCell, runs: Iterable[tuple[Config, Any]]) -> _Found | str:
+    """The cell, or why it cannot be trained here."""
+    try:
+        problem = settle(context, [planned.layer], torch.device("cpu"))
+    except (PamelaError, DataError) as error:
+        return str(error)
+    cell = Cell(Variant.of(problem.config), problem.config, find_cell(problem.config, runs))
+    return _Found(planned, problem, cell)
+
+
+def _free_names(runs_dir: Path, planned: Sequence[PlannedCell]) -> list[str]:
+    """What to call the runs of cells that have none."""
+    names = []
+    for cell in planned:
+        stem = cell.name.replace("/", "-")
+        tried = (stem if k == 1 else f"{stem}-{k}" for k in count(1))
+        names.append(next(name for name in tried if not (runs_dir / name).exists()))
+    return names
+
+
+def _status(
+    planned: PlannedCell, results: Path, failures: dict[str, str], absent: dict[str, str]
+) -> dict[str, Any]:
+    kept = kept_result(planned, results)
+    if kept is None:
+        for status, reasons in (("failed", failures), ("no data", absent)):
+            if planned.name in reasons:
+                return {"cell": planned.name, "status": status, "why": reasons[planned.name]}
+        return {"cell": planned.name, "status": "not run", "why": None}
+    test = kept.summary["test"]
+    score = {key: test[key] for key in ("mse", "accuracy", "ci95") if key in test}
+    return {"cell": planned.name, "status": "done", "why": None, **score}
+
+
+def listing(wanted: Wanted) -> dict[str, Any]:
+    """What is kept, and what is not, without training or writing anything."""
+    cells = in_order(read_plan(wanted.groups))
+    return {"page": None, "cells": [_status(cell, wanted.results, {}, {}) for cell in cells]}

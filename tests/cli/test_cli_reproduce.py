@@ -1,0 +1,235 @@
+"""`pamela reproduce`: cells of a plan are trained, kept, found again, and set beside each other on a page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_support import assert_same_run, snapshot
+
+from pamela_cli.engine.evaluation import mean_ci95
+from pamela_cli.methods import METHODS
+from pamela_cli.reproducing import plan
+from pamela_cli.reproducing.plan import in_order, read_plan
+from pamela_cli.runs import RunFolder
+from pamela_cli.scores import read_scores
+
+SMALL = "dataset = 'sine', width = 8, iterations = 30, val_every = 15, val_tasks = 4, test_tasks = 6"
+PLAN = f"""
+[[group]]
+name = "five"
+title = "Five points"
+cells = {{ pamela = [0, 1], maml = [0, 1] }}
+settings = {{ {SMALL}, shot = 5 }}
+
+[[group]]
+name = "ten"
+title = "Ten points"
+cells = {{ maml = [0] }}
+settings = {{ {SMALL}, shot = 10 }}
+
+[[group]]
+name = "tiny"
+title = "Tiny images"
+cells = {{ pamela = [0] }}
+settings = {{ dataset = "tiny", way = 5, shot = 1 }}
+"""
+KEPT = {"config.toml", "summary.json", "environment.json", "metrics.csv", "scores.json", "checkpoint.json"}
+CELLS = ["five/pamela-s0", "five/pamela-s1", "five/maml-s0", "five/maml-s1", "ten/maml-s0", "tiny/pamela-s0"]
+
+
+@pytest.fixture(autouse=True)
+def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "plan_text", lambda: PLAN)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which everything that there is data for was reproduced; not to be changed."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "plan_text", lambda: PLAN)
+        patch.chdir(folder)
+        from pamela_cli import cli
+
+        assert cli.run(["reproduce", "-q"]) == 0
+    return folder
+
+
+@pytest.fixture
+def mine(made: Path, here: Path) -> Path:
+    shutil.copytree(made, here, dirs_exist_ok=True)
+    return here
+
+
+def statuses(document: dict[str, Any]) -> dict[str, str]:
+    return {cell["cell"]: cell["status"] for cell in document["cells"]}
+
+
+# The plan itself -------------------------------------------------------------------------------------
+
+
+def test_the_plan_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    groups = read_plan()
+    cells = in_order(groups)
+    assert len({cell.name for cell in cells}) == len(cells) == sum(len(group.cells) for group in groups)
+    assert {cell.method for cell in cells} <= set(METHODS)
+    cifar = [cell.name for cell in cells if cell.dataset == "cifar-fs"]
+    assert cifar[:6] == [f"cifar-fs-5w{shot}s/pamela-s{seed}" for shot in (5, 1) for seed in (0, 1, 2)]
+    assert [name.split("/")[1] for name in cifar[6:]] == [
+        "maml-s0", "maml-s0", "q-s0", "q-s0", "meta-sgd-s0", "meta-sgd-s0",
+    ]  # fmt: skip
+
+
+# Training and keeping --------------------------------------------------------------------------------
+
+
+def test_what_there_is_data_for_is_trained_and_kept(made: Path) -> None:
+    folders = {path.parent.relative_to(made / "results") for path in made.glob("results/*/*/summary.json")}
+    assert sorted(map(str, folders)) == sorted(CELLS[:-1])
+    for folder in folders:
+        names = {path.name for path in (made / "results" / folder).iterdir()}
+        assert names == KEPT
+
+
+def test_what_is_kept_is_what_the_run_has(made: Path) -> None:
+    run, kept = RunFolder(made / "runs" / "five-pamela-s1"), made / "results" / "five" / "pamela-s1"
+    assert (kept / "config.toml").read_text() == run.config_file.read_text()
+    assert json.loads((kept / "summary.json").read_text()) == run.read_summary()
+    scores = json.loads((kept / "scores.json").read_text())
+    test = read_scores(run.scores)["test"]
+    assert scores["tasks"] == test.tasks
+    assert scores["test"] == pytest.approx(test.scores.final.tolist(), rel=1e-5)
+    lines = list(csv.DictReader((kept / "metrics.csv").read_text().splitlines()))
+    assert [line["step"] for line in lines if line["val_mse"]] == ["15", "30"]
+    assert [line["step"] for line in lines if line["loss"]] == ["10", "20", "30"]
+    about = json.loads((kept / "checkpoint.json").read_text())
+    assert about["step"] in (15, 30) and re.fullmatch("[0-9a-f]{64}", about["sha256"])
+    assert about["tensors"]["p"]["shape"] == [2, 3]
+
+
+def test_a_kept_config_gives_the_same_bits(pamela, made: Path, here: Path) -> None:
+    config = made / "results" / "five" / "pamela-s0" / "config.toml"
+    pamela("meta-train", "--config", config, "--run", "again", "--no-figures", "-q").ok()
+    assert_same_run(here / "runs" / "again", made / "runs" / "five-pamela-s0")
+
+
+def test_the_second_time_nothing_is_trained(pamela, mine: Path) -> None:
+    before = snapshot(mine)
+    result = pamela("reproduce", "five", "ten", "--json").ok()
+    assert set(statuses(result.document).values()) == {"done"}
+    assert "to train" not in result.err
+    assert snapshot(mine) == before
+
+
+def test_finished_runs_are_collected_without_training(pamela, mine: Path) -> None:
+    shutil.rmtree(mine / "results")
+    shutil.rmtree(mine / "runs" / "five-maml-s0")
+    result = pamela("reproduce", "five", "--collect", "--json").ok()
+    assert statuses(result.document) == dict.fromkeys(CELLS[:4], "done") | {"five/maml-s0": "not run"}
+    assert not (mine / "runs" / "five-maml-s0").exists()
+    assert "maml-s0" in (mine / "results" / "README.md").read_text().partition("## Not run")[2]
+
+
+def test_results_of_other_settings_are_trained_anew(
+    pamela, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "plan_text", lambda: PLAN.replace("iterations = 30", "iterations = 20"))
+    listed = pamela("reproduce", "ten", "--list", "--json").ok().document
+    assert statuses(listed) == {"ten/maml-s0": "not run"}
+    assert statuses(pamela("reproduce", "ten", "--json").ok().document) == {"ten/maml-s0": "done"}
+    assert (mine / "runs" / "ten-maml-s0-2").is_dir()
+    assert "iterations = 20" in (mine / "results" / "ten" / "maml-s0" / "config.toml").read_text()
+
+
+# The page --------------------------------------------------------------------------------------------
+
+
+def test_the_page_has_the_numbers_of_the_runs(made: Path) -> None:
+    page = (made / "results" / "README.md").read_text()
+    section = page.partition("## Five points")[2].partition("## ")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    assert [row[0].strip("| ") for row in rows] == ["method", ":--", "MAML", "PAMELA (+Q+P)"]
+    finals = {
+        method: np.mean(
+            [
+                read_scores(made / "runs" / f"five-{method}-s{s}" / "scores.safetensors")["test"].scores.final
+                for s in (0, 1)
+            ],
+            axis=0,
+        )
+        for method in ("maml", "pamela")
+    }
+    mean, ci95 = mean_ci95(finals["pamela"])
+    gain, gain_ci95 = mean_ci95(finals["maml"] - finals["pamela"])
+    assert rows[3][3].strip() == f"{mean:.4f} ± {ci95:.4f}"
+    assert rows[3][5].strip(" |") == f"{gain:+.4f} ± {gain_ci95:.4f}".replace("-", "−")
+    assert "30 outer steps of 4 tasks, 6 test tasks" in section and "no batch norm" in section
+    assert "pamela reproduce five" in section
+    assert "pamela meta-train --config results/five/pamela-s0/config.toml" in section
+
+
+def test_the_page_says_what_was_not_run_and_draws_shots(made: Path) -> None:
+    page = (made / "results" / "README.md").read_text()
+    assert page.partition("## Not run")[2].strip() == "- tiny: pamela-s0 – `pamela reproduce tiny`"
+    (figure,) = re.findall(r"\((figures/.*?\.png)\)", page)
+    assert (made / "results" / figure).is_file()
+    assert str(made) not in page
+
+
+# Checking, listing, usage ----------------------------------------------------------------------------
+
+
+def test_check_trains_a_little_and_keeps_nothing(pamela, here: Path) -> None:
+    document = pamela("reproduce", "ten", "tiny", "--check", "--json").document
+    assert statuses(document) == {"ten/maml-s0": "runs", "tiny/pamela-s0": "no data"}
+    assert list(here.iterdir()) == []
+
+
+def test_list(pamela, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made)
+    before = snapshot(made)
+    result = pamela("reproduce", "--list").ok()
+    assert "5 of 6 cells" in result.out
+    assert re.search(r"five/pamela-s0 .* done .* MSE \d", result.out)
+    assert snapshot(made) == before
+
+
+def test_no_data_is_an_error_where_it_was_asked_for(pamela, here: Path) -> None:
+    result = pamela("reproduce", "tiny", "-q")
+    assert result.code == 1
+    last = result.err.splitlines()[-1]
+    assert last.startswith("error: 1 of 1 cells could not be had, among them tiny/pamela-s0: ")
+    assert statuses(pamela("reproduce", "--collect", "--json").ok().document)["tiny/pamela-s0"] == "no data"
+
+
+def test_a_cell_that_fails_is_told(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "runs").write_text("no folder")
+    result = pamela("reproduce", "ten", "-q", "--json")
+    assert (result.code, statuses(result.document)) == (1, {"ten/maml-s0": "failed"})
+    assert "runs" in result.err.splitlines()[-1]
+
+
+def test_wrong_usage(pamela, here: Path) -> None:
+    pamela("reproduce", "nobody").error(2, "there is no group nobody", "five, ten, tiny")
+    pamela("reproduce", "--list", "--check").error(2, "choose one")
+    pamela("reproduce", "five", "--jobs", 0).error(2, "--jobs must be at least 1")
+    pamela("reproduce", "five", "--device", "gpu").error(2, "--device")
+
+
+def test_damaged_results_count_as_not_run(pamela, mine: Path) -> None:
+    folder = mine / "results" / "ten" / "maml-s0"
+    for name in ("summary.json", "scores.json", "config.toml"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text[: len(text) // 2])
+        assert statuses(pamela("reproduce", "ten", "--list", "--json").ok().document) == {
+            "ten/maml-s0": "not run"
+        }
+        (folder / name).write_text(text)
