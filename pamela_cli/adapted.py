@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pamela_cli.config import Config, Layer, resolve
+from pamela_cli.config import SETTINGS, SINE, Config, Layer, resolve
 from pamela_cli.engine.backbones import Backbone
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError, check_tensor
 from pamela_cli.engine.device import number_type, use_precision
 from pamela_cli.engine.prediction import Adapted
-from pamela_cli.errors import PamelaError
+from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.inputs import Inputs
 from pamela_cli.problem import network
 
@@ -41,7 +41,7 @@ class AdaptedRun:
         return list(self.support)
 
     def save(self, path: Path) -> None:
-        """Write the file; :class:`PamelaError` where it cannot be written."""
+        """Write the file, in place of another such one; :class:`PamelaError` where it cannot be written."""
         about = {
             "run": self.run,
             "settings": self.config.values(),
@@ -69,6 +69,8 @@ class AdaptedRun:
     ) -> AdaptedRun:
         settings, inputs = (value if isinstance(value := about.get(k), dict) else {} for k in _SECTIONS)
         try:
+            if not settings.keys() <= SETTINGS.keys() or settings.get("dataset") == SINE:
+                raise PamelaError("they are not those of a run of images")
             config = resolve([Layer(settings, str(path))])
             backbone = network(config)
         except PamelaError as error:
@@ -84,8 +86,20 @@ class AdaptedRun:
         return cls(run, config, how, counts, steps, adapted)
 
 
+def check_free(path: Path) -> None:
+    """:class:`UsageError` for a file that is there and holds something else, a run's checkpoint say."""
+    if not path.exists() or path.is_dir():  # of a folder the system says more
+        return
+    try:
+        if "adapted" in Checkpoint.read(path).progress:
+            return
+    except (CheckpointError, TypeError):
+        pass
+    raise UsageError(f"--save {path} is there, and holds something else; choose another file, or remove it.")
+
+
 def _named(adapted: Adapted) -> dict[str, Tensor]:
-    tensors = {f"theta.{name}": t for name, t in adapted.backbone.layout.named(adapted.theta).items()}
+    tensors = {f"theta.{name}": t for name, t in adapted.parameters.items()}
     for i, (mean, variance) in enumerate(adapted.stats):
         tensors |= {f"norm.{i}.mean": mean, f"norm.{i}.variance": variance}
     return tensors
@@ -93,20 +107,19 @@ def _named(adapted: Adapted) -> dict[str, Tensor]:
 
 def _filled(backbone: Backbone, config: Config, tensors: dict[str, Tensor]) -> Adapted:
     """The adapted network that the tensors are of, once they are those it should have."""
-    theta = torch.zeros(backbone.layout.size, dtype=number_type(config.precision))
-    one = torch.empty(
-        1, 1, config.channels or 0, config.image_size or 0, config.image_size or 0, device="meta"
-    )
-    shapes = backbone.norm_stats(theta[None].to("meta"), one.to(theta.dtype))
-    empty = [(torch.empty_like(m, device="cpu"), torch.empty_like(v, device="cpu")) for m, v in shapes]
-    result = Adapted(backbone, theta, empty)
-    expected = _named(result)
+    sides = (config.channels or 0, config.image_size or 0, config.image_size or 0)
+    dtype = number_type(config.precision)
+    theta = torch.empty(backbone.layout.size, dtype=dtype, device="meta")
+    image = torch.empty(1, 1, *sides, dtype=dtype, device="meta")
+    stats = backbone.norm_stats(theta[None], image)
+    expected = _named(Adapted(backbone, theta, stats))
     if tensors.keys() != expected.keys():
         raise CheckpointError("it does not have the tensors of an adapted network")
-    for name, view in expected.items():
-        check_tensor(name, tensors[name], view)
-        view.copy_(tensors[name])
-    return result
+    for name, like in expected.items():
+        check_tensor(name, tensors[name], like)
+    own = {name: tensors[name] for name in expected if name.startswith("theta.")}
+    found = [(tensors[f"norm.{i}.mean"], tensors[f"norm.{i}.variance"]) for i in range(len(stats))]
+    return Adapted(backbone, backbone.layout.pack(own), found)
 
 
 def _counts(support: Any, way: int | None) -> dict[str, int] | None:

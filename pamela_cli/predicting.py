@@ -16,7 +16,7 @@ import torch
 from data_prep.pictures import Query, find_queries, read_queries, read_support
 from data_prep.store.format import Images
 from data_prep.thumbnails import evenly
-from pamela_cli.adapted import AdaptedRun
+from pamela_cli.adapted import AdaptedRun, check_free
 from pamela_cli.cli import Context
 from pamela_cli.company import device_of
 from pamela_cli.config import SINE, Config
@@ -57,6 +57,10 @@ class Wanted:
     def __post_init__(self) -> None:
         if self.norm_stats not in ("query", "support"):
             raise UsageError(f"--norm-stats must be query or support, not '{self.norm_stats}'.")
+        if self.figure is not None and self.figure.suffix.lower() != ".png":
+            raise UsageError(f"--figure {self.figure} must end in .png: that is what is drawn.")
+        if self.save is not None:
+            check_free(self.save)
 
 
 def predict(context: Context, given: Sequence[str], wanted: Wanted, device_name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cli_support import QUICK_TINY, Result, snapshot, write_tiny_store
 from PIL import Image
 
 from data_prep import Store
+from pamela_cli.engine.checkpoint import Checkpoint
 
 Predict = Callable[..., Result]
 CLASSES = [f"class{label:02}" for label in range(5)]
@@ -290,6 +292,52 @@ def test_files_that_are_no_saved_networks(predict: Predict, world: Path, tmp_pat
     predict(odd, "query").error(1, "odd.safetensors is not a readable checkpoint", "pass a RUN")
     best = world / "runs" / "tiny-a" / "best.safetensors"
     predict(best, "query").error(1, "is a checkpoint of a run", "pass a RUN")
+
+
+def changed(kept: Path, **other: Any) -> Path:
+    """A saved network that tells other things of itself, with the checksum that fits them."""
+    checkpoint = Checkpoint.read(kept)
+    about = {**checkpoint.progress["adapted"], **other}
+    out = kept.with_name("changed.safetensors")
+    Checkpoint(checkpoint.tensors, {"adapted": about}).write(out)
+    return out
+
+
+def test_saved_networks_that_somebody_has_changed(predict: Predict, tmp_path: Path) -> None:
+    kept = tmp_path / "mine.safetensors"
+    predict("tiny-a", "support", "--save", kept, "-q").ok()
+    about = Checkpoint.read(kept).progress["adapted"]
+    settings, inputs = about["settings"], about["inputs"]
+    for other, said in (
+        ({"settings": settings | {"bogus": 1}}, "no usable settings"),
+        ({"settings": settings | {"width": -4}}, "no usable settings"),
+        ({"settings": settings | {"dataset": "sine"}}, "no usable settings"),
+        ({"settings": settings | {"width": 4096, "way": 1000}}, "does not fit"),
+        ({"settings": "none"}, "no usable settings"),
+        ({"settings": settings | {"image_size": 4096}}, "tensors|does not fit"),
+        ({"inputs": inputs | {"mean": [1.0, 2.0]}}, "how its images were prepared"),
+        ({"inputs": inputs | {"std": [0.0]}}, "how its images were prepared"),
+        ({"inputs": inputs | {"fit": "fold"}}, "how its images were prepared"),
+        ({"support": {"a": 1}}, "does not tell its classes"),
+        ({"support": dict.fromkeys("abcdef", 1)}, "does not tell its classes"),
+        ({"support": [["a", 1]]}, "does not tell its classes"),
+        ({"run": 3}, "of which run"),
+    ):
+        error = predict(changed(kept, **other), "query").error(1, "pass a RUN")
+        assert re.search(said, error), f"{other}: {error}"
+
+
+def test_nothing_else_is_overwritten(predict: Predict, world: Path, tmp_path: Path) -> None:
+    best, notes = world / "runs" / "tiny-a" / "best.safetensors", tmp_path / "notes.txt"
+    notes.write_text("mine")
+    before = best.read_bytes()
+    for path in (best, notes):
+        predict("tiny-a", "support", "query", "--save", path).error(2, "holds something else")
+    assert (best.read_bytes(), notes.read_text()) == (before, "mine")
+    predict("tiny-a", "support", "query", "--figure", "a.jpg").error(2, "--figure a.jpg must end in .png")
+    kept = tmp_path / "mine.safetensors"
+    for _ in range(2):
+        predict("tiny-a", "support", "--save", kept, "-q").ok()
 
 
 def test_a_run_that_was_not_validated(pamela, here: Path, tasks: Path) -> None:
