@@ -1,7 +1,50 @@
 """What all tests rest on."""
 
+from __future__ import annotations
+
+import os
+import shutil
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 # What a shell starts in the background ignores Ctrl-C, and so do all that it starts: the tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Folders that are made once for all workers of pytest-xdist, and that nobody changes afterwards.
+
+    The first to ask for a name makes its folder, by the function that is given; the others wait for it.
+    """
+    place = tmp_path_factory.getbasetemp()
+    if os.name == "posix" and "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # every worker has a folder of its own in there
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = place / f"once-{name}", place / f"once-{name}.done"
+        with alone(place / f"once-{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed to make it
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return get
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block, and keep others out."""
+    with lock.open("w") as file:
+        if os.name == "posix":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
