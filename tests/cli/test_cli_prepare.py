@@ -13,18 +13,20 @@ from cli_support import TINY, WarmProcesses, snapshot, write_tiny_store
 
 
 @pytest.fixture(scope="session")
-def started_empty(warm: WarmProcesses, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def started_empty(made_once, warm: WarmProcesses) -> Path:
     """A folder that was empty when `pamela meta-train` was called in it; what it printed is in two files."""
-    folder = tmp_path_factory.mktemp("empty")
-    quick = [argument for argument in TINY if argument not in ("--dataset", "tiny")]
-    result = warm(
-        folder,
-        *("meta-train", "--way", "5", "--shot", "1", *quick, "--iterations", "4", "--val-every", "2"),
-        "--json",
-    ).ok()
-    (folder / "stdout").write_text(result.out)
-    (folder / "stderr").write_text(result.err)
-    return folder
+
+    def start(folder: Path) -> None:
+        quick = [argument for argument in TINY if argument not in ("--dataset", "tiny")]
+        result = warm(
+            folder,
+            *("meta-train", "--way", "5", "--shot", "1", *quick, "--iterations", "4", "--val-every", "2"),
+            "--json",
+        ).ok()
+        (folder / "stdout").write_text(result.out)
+        (folder / "stderr").write_text(result.err)
+
+    return made_once("empty", start)
 
 
 def test_an_empty_folder_is_enough(started_empty: Path) -> None:

@@ -19,9 +19,9 @@ from data_prep.sources import cifar100, find_source, mini_imagenet, tiered_image
 
 
 @pytest.fixture(scope="session")
-def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def glyphs(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """Path of the glyphs store, made once."""
-    return prepare("glyphs", None, tmp_path_factory.mktemp("glyphs") / "glyphs.h5").store
+    return made_once("glyphs", lambda folder: prepare("glyphs", None, folder / "glyphs.h5")) / "glyphs.h5"
 
 
 @pytest.fixture
