@@ -71,17 +71,6 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
-@pytest.fixture
-def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are laid out, as when they are drawn, but not painted: that takes three times as long."""
-
-    def lay_out(figure: Figure, path: Path, **_: Any) -> None:
-        figure.draw_without_rendering()
-        path.touch()
-
-    monkeypatch.setattr(Figure, "savefig", lay_out)
-
-
 @pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("problem", ["sine", "images"])
