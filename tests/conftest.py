@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,24 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
         return folder
 
     return get
+
+
+@pytest.fixture(scope="session")
+def glyphs(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """Path of the store that `pamela prepare glyphs --force` made of another file.
+
+    The command's document is beside it, in ``out.json``.
+    """
+
+    def make(folder: Path) -> None:
+        out = folder / "glyphs.h5"
+        out.write_text("something else")
+        command = [sys.executable, "-m", "pamela_cli", "prepare", "glyphs", "--out", str(out), "--force"]
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PAMELA_")}
+        done = subprocess.run([*command, "--json"], cwd=folder, env=env, check=True, capture_output=True)
+        (folder / "out.json").write_bytes(done.stdout)
+
+    return made_once("glyphs", make) / "glyphs.h5"
 
 
 @pytest.fixture

@@ -71,15 +71,14 @@ def test_store_that_is_there_stays(pamela, world: Path, here: Path) -> None:
     assert snapshot(here) == before
 
 
-def test_force_replaces_it_with_the_same_as_ever(warm, started_empty: Path, here: Path) -> None:
+def test_force_replaces_it_with_the_same_as_ever(started_empty: Path, glyphs: Path) -> None:
     """A store prepared by command is the one that training makes for itself, bit by bit where it counts."""
-    out = here / "letters.h5"
-    write_tiny_store(out)
-    made = warm(here, "prepare", "glyphs", "--out", str(out), "--force", "--json").ok().document
-    assert made["store"] == str(out)
+    made = json.loads(glyphs.with_name("out.json").read_text())
+    assert made["store"] == str(glyphs)
     with h5py.File(started_empty / "data" / "glyphs.h5") as file:
         assert made["sha256"] == file.attrs["sha256"]
-    assert sorted(path.name for path in here.iterdir()) == ["letters.h5", "letters.png"]
+    names = sorted(path.name for path in glyphs.parent.iterdir())
+    assert names == ["glyphs.h5", "glyphs.png", "out.json"]
 
 
 # Bad input -------------------------------------------------------------------------------------------
