@@ -164,7 +164,8 @@ def compare(checks: dict[str, Check], setting: Setting, repetitions: int, consol
                 bar.update(turn * len(runners) + i, runner.name)
                 runner.attempt(runner.sample if turn else runner.start, setting)
     ours = next((runner for runner in runners if runner.name == OURS and not runner.failed), None)
-    return [_row(runner, setting, ours, rate, checks[runner.name].errors) for runner in runners]
+    flops = setting.flops()
+    return [_row(runner, setting, ours, rate, flops, checks[runner.name].errors) for runner in runners]
 
 
 @contextmanager
@@ -176,7 +177,12 @@ def _runners(checks: dict[str, Check]) -> Iterator[list[_Runner]]:
 
 
 def _row(
-    runner: _Runner, setting: Setting, ours: _Runner | None, rate: MatrixRate, errors: dict[str, float]
+    runner: _Runner,
+    setting: Setting,
+    ours: _Runner | None,
+    rate: MatrixRate,
+    flops: tuple[int, int] | None,
+    errors: dict[str, float],
 ) -> Row:
     entry = ENGINES[runner.name]
     row: Row = {
@@ -191,8 +197,7 @@ def _row(
         "matrix_side": SIDE,
         "matrix_flops_per_second": float(np.median(rate.samples)),
     }
-    flops = setting.flops() or (None, None)
-    for what, count in zip(("train", "test"), flops, strict=True):
+    for what, count in zip(("train", "test"), flops or (None, None), strict=True):
         row |= _times(what, runner, ours)
         limit = None if count is None else 1000 * count / row["matrix_flops_per_second"]
         median = row[f"{what}_ms"]

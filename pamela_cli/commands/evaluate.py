@@ -54,20 +54,17 @@ def evaluate(
     figures: Annotated[bool, typer.Option(help="Draw figures into the run's folder.")] = True,
 ) -> None:
     """Test runs; several runs are compared in pairs on the same tasks."""
-    from pamela_cli import evaluating
-    from pamela_cli.report.tables import evaluation_table
-
-    wanted = evaluating.Wanted(
-        split,
+    numbers = (  # what is wrong with them is told before anything is imported that takes its time
         whole_number("tasks", tasks, 2, 10**6),
         whole_number("steps", steps, 0, 1000),
         whole_number("way", way, 2, 1000),
         whole_number("shot", shot, 1, 1000),
         whole_number("query", query, 1, 1000),
         whole_number("seed", seed, 0, 2**62),
-        dataset,
-        resize,
-        norm_stats,
     )
+    from pamela_cli import evaluating
+    from pamela_cli.report.tables import evaluation_table
+
+    wanted = evaluating.Wanted(split, *numbers, dataset, resize, norm_stats)
     document = evaluating.evaluate_runs(context, runs, wanted, device, figures)
     context.console.result(evaluation_table(document), document)

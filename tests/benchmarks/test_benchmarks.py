@@ -90,16 +90,19 @@ def test_growth_measures_every_value(out: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_growth_along_other_settings(out: Path) -> None:
     words = ["--along", "device", "--device", "cpu", "--engines", OURS]
     assert run(out, "growth", *FLAGS, *words)["benchmark"] == "growth-device"
 
 
+@pytest.mark.usefixtures("sketched")
 def test_sine(out: Path) -> None:
     rows = run(out, "sine", "--iterations", "3", "--engines", OURS, "func-vmap")["rows"]
     assert rows[-2]["what"] == "pamela, 3 iterations of 4 waves"
 
 
+@pytest.mark.usefixtures("sketched")
 def test_first_minute(out: Path) -> None:
     words = ["--seconds", "0.2", "--engines", OURS, "autograd"]
     *_, last = run(out, "first-minute", *FLAGS, *words)["rows"]
@@ -107,6 +110,7 @@ def test_first_minute(out: Path) -> None:
     assert last["met"] == (last["median"] >= 1.2)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_sampler(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.sampler.measure.__defaults__", (5, 20))
     *_, share = run(out, "sampler", *FLAGS)["rows"]
@@ -118,6 +122,7 @@ def test_store(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(run(out, "store", "--mebibytes", "1")["rows"]) == 5
 
 
+@pytest.mark.usefixtures("sketched")
 def test_startup(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "CLASS_IMAGES", 20)
     monkeypatch.setattr("benchmarks.startup.WARMUPS", 0)

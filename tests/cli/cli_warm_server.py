@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import io
 import json
 import os
+import resource
 import signal
 import sys
 import traceback
+from contextlib import redirect_stderr
 from typing import Any
 
 import matplotlib.backends.backend_agg
@@ -19,15 +22,18 @@ import matplotlib.backends.backend_pdf  # noqa: F401
 import torch._dynamo
 import torch.utils.tensorboard  # noqa: F401
 
+import pamela_cli.ablation.writing
 import pamela_cli.commands.evaluate
 import pamela_cli.commands.meta_train
 import pamela_cli.commands.prepare
 import pamela_cli.commands.report
+import pamela_cli.complexity.session
 import pamela_cli.evaluating
 import pamela_cli.report.figures
 import pamela_cli.report.tables
 import pamela_cli.reporting.writing
 import pamela_cli.session  # noqa: F401
+from pamela_cli import cli
 from pamela_cli.__main__ import main
 
 
@@ -51,6 +57,8 @@ def become(order: dict[str, Any]) -> None:
         os.close(handle)
     if order["powerless"] and os.geteuid() == 0:
         give_up_privileges()
+    if (limit := order["file_limit"]) is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     # A shell in the background starts its children with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["pamela", *order["arguments"]]
@@ -85,6 +93,8 @@ def run() -> int:
 
 
 if __name__ == "__main__":
+    with redirect_stderr(io.StringIO()):
+        cli.run(["evaluate", "--tasks", "many"])  # typer imports what reads options when there are some
     gc.collect()
     gc.freeze()  # else the first collection after a fork copies all memory
     if (mine := serve()) is not None:

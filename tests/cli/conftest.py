@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from cli_page import Page
-from cli_support import SINE, TINY, Result, WarmProcesses, write_tiny_store
+from cli_support import QUICK_TINY, SINE, TINY, Result, WarmProcesses, write_tiny_store
 from PIL import Image
 
 from pamela_cli import cli
@@ -83,24 +83,38 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmProcesses]:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, warm: WarmProcesses) -> Path:
+def world(made_once, warm: WarmProcesses) -> Path:
     """A folder with ``data/tiny.h5`` and finished runs, not to be changed.
 
-    Runs: sine-a (pamela) and sine-b (maml); tiny-a (pamela) and tiny-b (q, seed 5), 5-way 1-shot.
+    Runs: sine-a (pamela) and sine-b (maml); tiny-a (pamela) and tiny-b (q, seed 5), 5-way 1-shot. All
+    but tiny-b have their figures.
     """
-    folder = tmp_path_factory.mktemp("world")
+    return made_once("world", lambda folder: make_world(folder, warm))
+
+
+def make_world(folder: Path, warm: WarmProcesses) -> None:
     write_tiny_store(folder / "data" / "tiny.h5")
     sine = ["meta-train", *SINE, "--iterations", "40", "--val-every", "20", "-q", "--json"]
     tiny = ["meta-train", *TINY, "--iterations", "6", "--val-every", "3", "-q", "--json"]
     for base, method, name in (
-        (sine, "pamela", "sine-a"),
-        (sine, "maml", "sine-b"),
-        (tiny, "pamela", "tiny-a"),
+        ([*sine, "--figures"], "pamela", "sine-a"),
+        ([*sine, "--figures"], "maml", "sine-b"),
+        ([*tiny, "--figures"], "pamela", "tiny-a"),
         ([*tiny, "--seed", "5"], "q", "tiny-b"),
     ):
-        result = warm(folder, *base, "--figures", "--method", method, "--run", name).ok()
+        result = warm(folder, *base, "--method", method, "--run", name).ok()
         (folder / f"{name}.json").write_text(result.out)
-    return folder
+
+
+@pytest.fixture(scope="session")
+def quick(made_once, warm: WarmProcesses) -> Path:
+    """A folder with ``data/tiny.h5`` and the run that is ``QUICK_TINY``, tiny; not to be changed."""
+
+    def train(folder: Path) -> None:
+        write_tiny_store(folder / "data" / "tiny.h5")
+        warm(folder, *QUICK_TINY, "--run", "tiny").ok()
+
+    return made_once("quick", train)
 
 
 @pytest.fixture

@@ -18,11 +18,15 @@ LABELS = ["MAML", "+Q", "+Q+P¹", "+Q+P²"]
 
 
 @pytest.fixture(scope="session")
-def ablated(warm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ablated(made_once, warm) -> Path:
     """A folder with a finished ablation, and what it printed, in ``out.json``; not to be changed."""
-    folder = tmp_path_factory.mktemp("ablated")
-    (folder / "out.json").write_text(warm(folder, *GRID, "--figures", "--json").ok().out)
-    return folder
+
+    def make(folder: Path) -> None:
+        printed = warm(folder, *GRID, "--json").ok().out
+        assert warm(folder, *GRID, "--figures", "--json").ok().out == printed  # drawn, not trained again
+        (folder / "out.json").write_text(printed)
+
+    return made_once("ablated", make)
 
 
 @pytest.fixture
@@ -82,7 +86,7 @@ def test_what_is_there_is_not_trained_again(pamela, mine: Path) -> None:
     assert {path: snapshot(path) for path in (mine / "runs").glob("*-s0*")} == runs
 
 
-def test_nothing_is_trained_with_iterations_0(pamela, mine: Path) -> None:
+def test_nothing_is_trained_with_iterations_0(pamela, undrawn: None, mine: Path) -> None:
     shutil.rmtree(mine / "runs" / "ablation-sine-10s-skip-interval")
     show = ["ablate", *SINE, "--table", "--iterations", "0"]
     document = pamela(*show, "--figures", "--json", "-q").ok().document
@@ -121,13 +125,14 @@ def test_seeds_are_pooled_task_by_task(pamela, mine: Path) -> None:
         assert row["seed_spread"] == pytest.approx(abs(each[0] - each[1]) / 2**0.5)
 
 
-def test_a_cell_that_fails_is_marked_and_the_rest_goes_on(pamela, mine: Path) -> None:
+def test_a_cell_that_fails_is_marked_and_the_rest_goes_on(pamela, undrawn: None, mine: Path) -> None:
     broken = mine / "runs" / "q-sine-10s-s0-n3"
     (broken / "summary.json").unlink()
     for name in ("last", "previous"):
         (broken / f"{name}.safetensors").write_bytes(b"damaged")
-    shutil.rmtree(mine / "runs" / "pamela-sine-10s-s0-n3-w2")
-    result = pamela(*GRID, "--json", "-q")
+    again = mine / "runs" / "pamela-sine-10s-s0-n3-w2"
+    shutil.rmtree(again)
+    result = pamela(*GRID, "--figures", "--json", "-q")
     assert result.code == 1
     assert "rows have cells that failed: +Q (n = 3)" in result.err.splitlines()[-1]
     by_label = {row["label"]: row for row in result.document["rows"]}
@@ -135,6 +140,7 @@ def test_a_cell_that_fails_is_marked_and_the_rest_goes_on(pamela, mine: Path) ->
     assert "last.safetensors" in by_label["+Q"]["failures"]["0"]
     expected = json.loads((mine / "out.json").read_text())["rows"][3]
     assert by_label["+Q+P²"]["gain"] == expected["gain"] and by_label["+Q+P²"]["gain_over_q"] is None
+    assert (again / "figures" / "trends.png").exists()
 
 
 LONG = [
@@ -144,9 +150,12 @@ LONG = [
 
 
 @pytest.fixture(scope="session")
-def undisturbed(warm, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("undisturbed-ablation")
-    return warm(folder, *LONG, "--json").ok().document
+def undisturbed(made_once, warm) -> dict[str, Any]:
+    folder = made_once(
+        "undisturbed-ablation",
+        lambda folder: (folder / "out.json").write_text(warm(folder, *LONG, "--json").ok().out),
+    )
+    return json.loads((folder / "out.json").read_text())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

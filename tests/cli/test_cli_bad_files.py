@@ -221,7 +221,9 @@ def test_resume_from_a_bad_checkpoint(pamela, own_world: Path, damage: Callable[
 
 
 @pytest.mark.parametrize("damage", [damage for damage in CHECKPOINTS if damage is not a_folder])
-def test_resume_from_the_checkpoint_before(pamela, own_world: Path, damage: Callable[[Path], None]) -> None:
+def test_resume_from_the_checkpoint_before(
+    pamela, undrawn: None, own_world: Path, damage: Callable[[Path], None]
+) -> None:
     run = own_world / "runs" / "tiny-a"
     expected = tensors(run / "last.safetensors")
     (run / "summary.json").unlink()

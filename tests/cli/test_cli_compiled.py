@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from cli_support import QUICK_TINY, fresh, write_tiny_store
+from cli_support import QUICK_TINY, write_tiny_store
 
 from pamela_cli.engine.compiled import compiler_version
 
@@ -25,20 +25,20 @@ def is_recorded(here: Path, run: str) -> bool:
     return bool(tomllib.loads((here / "runs" / run / "config.toml").read_text())["plan"]["compiled"])
 
 
-def test_that_they_are_used_is_said_and_recorded(here: Path) -> None:
-    done = fresh(here, *QUICK_TINY, "--run", "with").ok()
+def test_that_they_are_used_is_said_and_recorded(warm, here: Path) -> None:
+    done = warm(here, *QUICK_TINY, "--run", "with").ok()
     assert SAID in done.err
     assert is_recorded(here, "with")
-    without = fresh(here, *QUICK_TINY, "--run", "without", env=WITHOUT).ok()
+    without = warm(here, *QUICK_TINY, "--run", "without", env=WITHOUT).ok()
     assert SAID not in without.err
     assert not is_recorded(here, "without")
 
 
-def test_a_run_goes_on_where_there_is_no_compiler(here: Path) -> None:
+def test_a_run_goes_on_where_there_is_no_compiler(warm, here: Path) -> None:
     half = [*QUICK_TINY, "--run", "tiny"]
-    whole = fresh(here, *half).ok()
+    whole = warm(here, *half).ok()
     assert "goes on without" not in whole.err
     # As if it had been stopped after its first half.
     (here / "runs" / "tiny" / "summary.json").unlink()
-    resumed = fresh(here, "meta-train", "--run", "tiny", "--resume", env=WITHOUT).ok()
+    resumed = warm(here, "meta-train", "--run", "tiny", "--resume", "--no-figures", env=WITHOUT).ok()
     assert "it goes on without, and rounds otherwise" in resumed.err

@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 
 import pytest
-from cli_support import fresh, write_tiny_store
+from cli_support import write_tiny_store
 
 from pamela_cli import doctor
 from pamela_cli.engine.selftest import SelfTest
@@ -79,10 +79,10 @@ def test_a_folder_that_cannot_be_written_to(pamela, here: Path, monkeypatch: pyt
     )
 
 
-def test_without_a_compiler_wanted(here: Path) -> None:
+def test_without_a_compiler_wanted(warm, here: Path) -> None:
     """Who forbids compiled functions knows; who has no compiler is told."""
-    assert fresh(here, "doctor", "--json", env={"PAMELA_COMPILE": "0"}).ok().document["compiled"] is False
-    result = fresh(here, "doctor", "--json", env={"PATH": "/nowhere"})
+    assert warm(here, "doctor", "--json", env={"PAMELA_COMPILE": "0"}).ok().document["compiled"] is False
+    result = warm(here, "doctor", "--json", env={"PATH": "/nowhere"})
     assert result.code == 1
     (problem,) = result.document["problems"]
     assert problem.startswith("No C compiler (cc) can be used here")

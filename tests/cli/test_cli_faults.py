@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from cli_support import (
     QUICK_TINY,
     TINY,
     assert_same_run,
-    environment,
     metrics,
     snapshot,
     tensors,
@@ -60,45 +59,36 @@ def test_two_processes_cannot_train_one_run(warm, pamela, here: Path) -> None:
     assert not [path for path in run.iterdir() if "lock" in path.name], "the lock leaves nothing"
 
 
-def test_the_checkpoint_before_is_kept(pamela, here: Path) -> None:
-    pamela(*QUICK_TINY, "--run", "tiny").ok()
+@pytest.fixture
+def tiny(quick: Path, here: Path) -> Path:
+    """A finished run, to be changed at will."""
     run = here / "runs" / "tiny"
+    shutil.copytree(quick / "runs" / "tiny", run)
+    return run
+
+
+def test_the_checkpoint_before_is_kept(quick: Path) -> None:
+    run = quick / "runs" / "tiny"
     counts = [tensors(run / f"{name}.safetensors")["adam.theta.step"] for name in ("previous", "last")]
     assert counts[0] != counts[1]
 
 
-FULL = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-from pamela_cli.cli import run
-sys.exit(run(sys.argv[1:]))
-"""
-
-
 @pytest.mark.parametrize("limit", [4_000, 8_000])
 def test_a_full_disk_costs_no_more_than_the_steps_since_the_last_checkpoint(
-    pamela, here: Path, limit: int
+    warm, pamela, here: Path, quick: Path, limit: int
 ) -> None:
     """No file may grow beyond the limit: that of the best checkpoint cannot be written, or of the last."""
-    command = [*QUICK_TINY, "--run", "full", "-q"]
-    done = subprocess.run(
-        [sys.executable, "-c", FULL.format(limit=limit), *command],
-        cwd=here, env=environment(), capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: runs/full/") and "could not be written (File too large)" in line
+    done = warm(here, *QUICK_TINY, "--run", "full", "-q", file_limit=limit)
+    line = done.error(1, "could not be written (File too large)")
+    assert line.startswith("error: runs/full/")
     run = here / "runs" / "full"
     assert not [path.name for path in run.iterdir() if path.name.endswith(".partial")]
-    pamela("meta-train", "--run", "full", "--resume", "-q").ok()
-    pamela(*command[:-3], "--run", "whole", "-q").ok()
-    assert_same_run(run, here / "runs" / "whole")
+    pamela("meta-train", "--run", "full", "--resume", "-q", "--no-figures").ok()
+    assert_same_run(run, quick / "runs" / "tiny")
 
 
-def test_a_folder_that_cannot_be_written_to(pamela, here: Path) -> None:
-    pamela(*QUICK_TINY, "--run", "tiny", "-q").ok()
-    (here / "runs" / "tiny" / "summary.json").unlink()
+def test_a_folder_that_cannot_be_written_to(pamela, here: Path, tiny: Path) -> None:
+    (tiny / "summary.json").unlink()
     before = snapshot(here)
     opened = os.open
 
@@ -122,7 +112,9 @@ def test_a_folder_that_cannot_be_written_to(pamela, here: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 5_000])
-def test_a_store_that_is_cut_short_during_a_run(pamela, here: Path, store: Path, keep: int) -> None:
+def test_a_store_that_is_cut_short_during_a_run(
+    pamela, here: Path, store: Path, quick: Path, keep: int
+) -> None:
     whole = store.read_bytes()
     with pytest.MonkeyPatch.context() as patch:
         after_step(patch, 3, lambda: os.truncate(store, keep))
@@ -131,13 +123,11 @@ def test_a_store_that_is_cut_short_during_a_run(pamela, here: Path, store: Path,
         result.error(1, "tiny.h5")
     store.write_bytes(whole)
     pamela("meta-train", "--run", "cut", "--resume", "-q", "--no-figures").ok()
-    pamela(*QUICK_TINY, "--run", "whole", "-q").ok()
-    assert_same_run(here / "runs" / "cut", here / "runs" / "whole")
+    assert_same_run(here / "runs" / "cut", quick / "runs" / "tiny")
 
 
-def test_a_store_that_is_another_when_a_run_goes_on(pamela, here: Path, store: Path) -> None:
-    pamela(*QUICK_TINY, "--run", "tiny", "-q").ok()
-    (here / "runs" / "tiny" / "summary.json").unlink()
+def test_a_store_that_is_another_when_a_run_goes_on(pamela, here: Path, store: Path, tiny: Path) -> None:
+    (tiny / "summary.json").unlink()
     store.unlink()
     write_tiny_store(store, seed=5)
     before = snapshot(here)
@@ -145,13 +135,12 @@ def test_a_store_that_is_another_when_a_run_goes_on(pamela, here: Path, store: P
     assert snapshot(here) == before
 
 
-def test_a_clock_that_goes_back(pamela, here: Path) -> None:
-    pamela(*QUICK_TINY, "--run", "straight", "-q").ok()
+def test_a_clock_that_goes_back(pamela, here: Path, quick: Path) -> None:
     now = time.time()
     with pytest.MonkeyPatch.context() as patch:
         after_step(patch, 2, lambda: patch.setattr(time, "time", lambda: now - 10 * 365 * 86_400))
         pamela(*QUICK_TINY, "--run", "back", "-q").ok()
-    assert_same_run(here / "runs" / "back", here / "runs" / "straight")
+    assert_same_run(here / "runs" / "back", quick / "runs" / "tiny")
     assert all(record.get("tasks_per_second", 1) > 0 for record in metrics(here / "runs" / "back"))
 
 

@@ -11,9 +11,10 @@ from cli_support import QUICK_TINY, assert_same_run, nameless_summary, write_tin
 from pamela_cli.engine.backbones import Conv4
 
 
-def test_the_run_goes_on_with_less_and_says_so(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_goes_on_with_less_and_says_so(
+    pamela, quick: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_tiny_store(here / "data" / "tiny.h5")
-    pamela(*QUICK_TINY, "--run", "whole", "-q").ok()
     calls = 0
     network = Conv4.loss_gradient
 
@@ -34,7 +35,7 @@ def test_the_run_goes_on_with_less_and_says_so(pamela, here: Path, monkeypatch: 
     short = nameless_summary(here / "runs" / "short")
     del short["lowered"]
     # On the CPU the plan's workers and the graphs kept leave the bits alone.
-    assert short == nameless_summary(here / "runs" / "whole")
+    assert short == nameless_summary(quick / "runs" / "tiny")
 
 
 def test_what_never_fits_ends_in_one_sentence(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,13 +51,13 @@ def test_what_never_fits_ends_in_one_sentence(pamela, here: Path, monkeypatch: p
     pamela(*QUICK_TINY, "-q").error(1, "a single task does not fit", "lower --way, --shot")
 
 
-def test_low_memory_gives_the_same_bits(pamela, here: Path) -> None:
+def test_low_memory_gives_the_same_bits(pamela, quick: Path, here: Path) -> None:
     write_tiny_store(here / "data" / "tiny.h5")
-    pamela(*QUICK_TINY, "--run", "usual", "-q").ok()
+    usual = quick / "runs" / "tiny"
     pamela(*QUICK_TINY, "--run", "low", "--low-memory", "-q").ok()
-    assert_same_run(here / "runs" / "low", here / "runs" / "usual")
+    assert_same_run(here / "runs" / "low", usual)
     plans = [
-        tomllib.loads((here / "runs" / run / "config.toml").read_text())["plan"] for run in ("usual", "low")
+        tomllib.loads((run / "config.toml").read_text())["plan"] for run in (usual, here / "runs" / "low")
     ]
     assert plans[1] == plans[0] | {"kept_updates": 0}
     resumed = pamela("meta-train", "--run", "low", "--resume", "--low-memory")

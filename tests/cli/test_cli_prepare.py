@@ -13,18 +13,20 @@ from cli_support import TINY, WarmProcesses, snapshot, write_tiny_store
 
 
 @pytest.fixture(scope="session")
-def started_empty(warm: WarmProcesses, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def started_empty(made_once, warm: WarmProcesses) -> Path:
     """A folder that was empty when `pamela meta-train` was called in it; what it printed is in two files."""
-    folder = tmp_path_factory.mktemp("empty")
-    quick = [argument for argument in TINY if argument not in ("--dataset", "tiny")]
-    result = warm(
-        folder,
-        *("meta-train", "--way", "5", "--shot", "1", *quick, "--iterations", "4", "--val-every", "2"),
-        "--json",
-    ).ok()
-    (folder / "stdout").write_text(result.out)
-    (folder / "stderr").write_text(result.err)
-    return folder
+
+    def start(folder: Path) -> None:
+        quick = [argument for argument in TINY if argument not in ("--dataset", "tiny")]
+        result = warm(
+            folder,
+            *("meta-train", "--way", "5", "--shot", "1", *quick, "--iterations", "4", "--val-every", "2"),
+            "--json",
+        ).ok()
+        (folder / "stdout").write_text(result.out)
+        (folder / "stderr").write_text(result.err)
+
+    return made_once("empty", start)
 
 
 def test_an_empty_folder_is_enough(started_empty: Path) -> None:
@@ -69,15 +71,14 @@ def test_store_that_is_there_stays(pamela, world: Path, here: Path) -> None:
     assert snapshot(here) == before
 
 
-def test_force_replaces_it_with_the_same_as_ever(warm, started_empty: Path, here: Path) -> None:
+def test_force_replaces_it_with_the_same_as_ever(started_empty: Path, glyphs: Path) -> None:
     """A store prepared by command is the one that training makes for itself, bit by bit where it counts."""
-    out = here / "letters.h5"
-    write_tiny_store(out)
-    made = warm(here, "prepare", "glyphs", "--out", str(out), "--force", "--json").ok().document
-    assert made["store"] == str(out)
+    made = json.loads(glyphs.with_name("out.json").read_text())
+    assert made["store"] == str(glyphs)
     with h5py.File(started_empty / "data" / "glyphs.h5") as file:
         assert made["sha256"] == file.attrs["sha256"]
-    assert sorted(path.name for path in here.iterdir()) == ["letters.h5", "letters.png"]
+    names = sorted(path.name for path in glyphs.parent.iterdir())
+    assert names == ["glyphs.h5", "glyphs.png", "out.json"]
 
 
 # Bad input -------------------------------------------------------------------------------------------

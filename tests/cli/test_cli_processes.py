@@ -8,12 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from cli_support import PATIENCE, Result, environment, fresh, write_tiny_store
+from cli_support import PATIENCE, Job, Result, environment, write_tiny_store
 from safetensors.torch import load_file
 
 # An odd meta-batch, and odd numbers of tasks, for two processes.
@@ -26,14 +25,16 @@ LONG = ["meta-train", *SHAPE, "--iterations", "100000", "--val-every", "50000"]
 TWO = ["--device", "cpu,cpu"]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def trained(made_once, warm) -> Path:
     """A folder with a run by one process, and one by two."""
-    folder = tmp_path_factory.mktemp("processes")
-    write_tiny_store(folder / "data" / "tiny.h5")
-    fresh(folder, *SHORT, "--run", "one", "--device", "cpu").ok()
-    fresh(folder, *SHORT, "--run", "two", *TWO).ok()
-    return folder
+
+    def train(folder: Path) -> None:
+        write_tiny_store(folder / "data" / "tiny.h5")
+        warm(folder, *SHORT, "--run", "one", "--device", "cpu").ok()
+        warm(folder, *SHORT, "--run", "two", *TWO).ok()
+
+    return made_once("processes", train)
 
 
 def numbers(run: Path) -> dict[str, torch.Tensor]:
@@ -84,63 +85,58 @@ def test_torchrun_starts_them_too(trained: Path) -> None:
     assert_same_training(trained / "runs" / "one", trained / "runs" / "three")
 
 
-def test_two_judge_as_one_does(trained: Path) -> None:
+def test_two_judge_as_one_does(warm, trained: Path) -> None:
     ask = ["evaluate", "one", "--tasks", "7", "--no-figures", "--json"]
-    one, two = (fresh(trained, *ask, *device).ok().document for device in (["--device", "cpu"], TWO))
+    one, two = (warm(trained, *ask, *device).ok().document for device in (["--device", "cpu"], TWO))
     assert one == two
 
 
 class Running:
     """A long training by two processes, and which they are."""
 
-    def __init__(self, here: Path, *arguments: str) -> None:
+    def __init__(self, warm, here: Path, *arguments: str) -> None:
         write_tiny_store(here / "data" / "tiny.h5")
         self.run = here / "runs" / "long"
-        self.leader = subprocess.Popen(
-            [sys.executable, "-m", "pamela_cli", *LONG, "--run", "long", *arguments],
-            cwd=here, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        deadline = time.monotonic() + PATIENCE
-        while not (self.run / "metrics.jsonl").exists():
-            assert time.monotonic() < deadline and self.leader.poll() is None
-            time.sleep(0.05)
-        children = Path(f"/proc/{self.leader.pid}/task/{self.leader.pid}/children")
+        self.leader: Job = warm.start(here, *LONG, "--run", "long", *arguments)
+        self.leader.when((self.run / "metrics.jsonl").exists)
+        assert self.leader.poll() is None
+        children = Path(f"/proc/{self.leader.process}/task/{self.leader.process}/children")
         (self.follower,) = (int(number) for number in children.read_text().split())
 
     def end(self) -> Result:
-        out, err = self.leader.communicate(timeout=PATIENCE)
+        result = self.leader.wait()
         assert not Path(f"/proc/{self.follower}").exists()
-        lines = err.splitlines()
+        lines = result.err.splitlines()
         assert "long" in lines[0]
-        return Result(self.leader.returncode, out, "\n".join(lines[1:]))
+        return Result(result.code, result.out, "\n".join(lines[1:]))
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 
 
 @linux
-def test_one_that_dies_ends_all(here: Path) -> None:
-    running = Running(here, *TWO)
+def test_one_that_dies_ends_all(warm, here: Path) -> None:
+    running = Running(warm, here, *TWO)
     os.kill(running.follower, signal.SIGKILL)
     running.end().error(1, "process 1 on cpu failed: SIGKILL", "--resume")
 
 
 @pytest.mark.parametrize("device", [["--device", "cpu"], pytest.param(TWO, marks=pytest.mark.slow)])
-def test_a_run_of_two_goes_on_with_one_or_two(trained: Path, here: Path, device: list[str]) -> None:
+def test_a_run_of_two_goes_on_with_one_or_two(warm, trained: Path, here: Path, device: list[str]) -> None:
     shutil.copytree(trained, here, dirs_exist_ok=True)
     run = here / "runs" / "two"
     (run / "summary.json").unlink()
     (run / "last.safetensors").unlink()  # from its first step
-    again = fresh(here, "meta-train", "--run", "two", "--resume", *device, "--json").ok()
+    again = warm(here, "meta-train", "--run", "two", "--resume", *device, "--no-figures", "--json").ok()
     assert_same_training(run, trained / "runs" / "two")
     assert again.document["test"]["tasks"] == 5
 
 
 @linux
 @pytest.mark.parametrize("who", [pytest.param("leader", marks=pytest.mark.slow), "follower"])
-def test_a_request_to_stop_reaches_all(here: Path, who: str) -> None:
-    running = Running(here, *TWO)
-    os.kill(running.leader.pid if who == "leader" else running.follower, signal.SIGTERM)
+def test_a_request_to_stop_reaches_all(warm, here: Path, who: str) -> None:
+    running = Running(warm, here, *TWO)
+    os.kill(running.leader.process if who == "leader" else running.follower, signal.SIGTERM)
     message = running.end().error(143, "all is saved at step", "--resume --device cpu,cpu")
     step = int(message.split("at step ")[1].split(":")[0].replace(",", ""))
     checkpoint = load_file(running.run / "last.safetensors")
@@ -161,8 +157,8 @@ def test_wrong_devices(pamela, here: Path, device: str, part: str) -> None:
     assert not (here / "runs").exists()
 
 
-def test_more_processes_than_tasks(here: Path) -> None:
+def test_more_processes_than_tasks(warm, here: Path) -> None:
     write_tiny_store(here / "data" / "tiny.h5")
-    done = fresh(here, *SHORT, "--meta-batch", "1", *TWO)
+    done = warm(here, *SHORT, "--meta-batch", "1", *TWO)
     done.error(2, "--meta-batch 1 is too small for 2 processes")
     assert not (here / "runs").exists()

@@ -17,13 +17,13 @@ Report = Callable[..., Page]
 # Unfinished runs -------------------------------------------------------------------------------------
 
 
-def test_run_that_was_stopped(warm, here: Path) -> None:
+def test_run_that_was_stopped(warm, pamela, undrawn: None, here: Path) -> None:
     job: Job = warm.start(
         here, "meta-train", *SINE, "--iterations", "100000", "--val-every", "10", "--run", "x"
     )
     job.when(lambda: lines_in(here / "runs/x/metrics.jsonl") > 6).send(2)
     assert job.wait().code == 130
-    result = warm(here, "report", "x", "--json").ok()
+    result = pamela("report", "x", "--json").ok()
     assert result.document == {"report": "runs/x/report.html", "runs": [None]}
     page = Page(here / "runs/x/report.html")
     page.assert_alone()

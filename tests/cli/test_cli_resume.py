@@ -25,6 +25,7 @@ from cli_support import (
 )
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+RESUME = ["meta-train", "--run", "mine", "--resume", "--no-figures"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def test_stopped_and_resumed(warm, here: Path, undisturbed: Undisturbed, mine: P
     assert signal.Signals(number).name in last
     assert (mine / "last.safetensors").exists()
     assert not (mine / "summary.json").exists()
-    resumed = warm(here, *resume_command(result.err)).ok()
+    resumed = warm(here, *resume_command(result.err), "--no-figures").ok()
     assert re.search(r"goes on from step \d+", resumed.err)
     assert "goes on from step 0 " not in resumed.err
     assert_same_run(mine, undisturbed.run)
@@ -108,7 +109,7 @@ def test_killed_before_the_first_checkpoint(warm, here: Path, undisturbed: Undis
     job.when(lambda: lines_in(mine / "metrics.jsonl") >= 1).send(signal.SIGKILL)
     assert job.wait().code == 128 + signal.SIGKILL
     assert not (mine / "last.safetensors").exists(), "killed too late for this test"
-    resumed = warm(here, "meta-train", "--run", "mine", "--resume").ok()
+    resumed = warm(here, *RESUME).ok()
     assert "goes on from step 0 " in resumed.err
     assert_same_run(mine, undisturbed.run)
 
@@ -121,7 +122,7 @@ def test_stopped_while_testing(warm, here: Path, undisturbed: Undisturbed, mine:
     result = job.wait()
     assert result.code == 128 + number, result.err
     assert not (mine / "summary.json").exists()
-    resumed = warm(here, "meta-train", "--run", "mine", "--resume", "--json").ok()
+    resumed = warm(here, *RESUME, "--json").ok()
     assert resumed.document == json.loads((mine / "summary.json").read_text())
     assert_same_run(mine, undisturbed.run)
 
@@ -132,7 +133,7 @@ def test_a_line_cut_short_and_no_summary(pamela, here: Path, undisturbed: Undist
     (mine / "summary.json").unlink()
     with (mine / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1')
-    pamela("meta-train", "--run", "mine", "--resume").ok()
+    pamela(*RESUME).ok()
     assert_same_run(mine, undisturbed.run)
 
 
@@ -250,11 +251,13 @@ def test_resume_on_another_dataset(pamela, own_world: Path, named: str, finished
     assert snapshot(own_world) == before
 
 
-def test_resume_where_the_store_moved(pamela, own_world: Path) -> None:
+def test_resume_where_the_store_moved(pamela, undrawn: None, own_world: Path) -> None:
     (own_world / "runs/tiny-a/summary.json").unlink()
+    shutil.rmtree(own_world / "runs/tiny-a/figures")
     moved = shutil.move(own_world / "data" / "tiny.h5", own_world / "moved.h5")
     pamela("meta-train", "--run", "tiny-a", "--resume", "--dataset", moved, "--json").ok()
     assert (own_world / "runs/tiny-a/summary.json").exists()
+    assert (own_world / "runs/tiny-a/figures/training.png").exists()
 
 
 def test_resume_with_the_store_changed(pamela, own_world: Path) -> None:
@@ -284,5 +287,5 @@ def test_the_command_that_resumes_does(warm, own_world: Path, where: str) -> Non
     job.when(lambda: bool(list(run.glob("events*")))).send(signal.SIGINT)
     stopped = job.wait()
     assert stopped.code == 130, stopped.err
-    warm(own_world, *resume_command(stopped.err)).ok()
+    warm(own_world, *resume_command(stopped.err), "--no-figures").ok()
     assert (run / "summary.json").exists()

@@ -160,7 +160,7 @@ def test_nothing_in_a_run_names_an_absolute_path(pamela, own_world: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["sine-a", "tiny-a"])
-def test_config_of_a_run_trains_it_again(pamela, own_world: Path, name: str) -> None:
+def test_config_of_a_run_trains_it_again(pamela, undrawn: None, own_world: Path, name: str) -> None:
     run = own_world / "runs" / name
     again = pamela("meta-train", "--config", run / "config.toml", "--run", "again").ok()
     assert "runs/again" in again.err
@@ -184,7 +184,7 @@ def test_flags_win_over_config_which_wins_over_the_recipe(pamela, here: Path) ->
 
 def test_dataset_of_a_config_file(pamela, here: Path) -> None:
     (here / "mine.toml").write_text('[task]\ndataset = "sine"\n[outer]\niterations = 4\ntest_tasks = 4\n')
-    result = pamela("meta-train", "--config", "mine.toml", "--json", "--val-tasks", "4").ok()
+    result = pamela("meta-train", "--config", "mine.toml", "--json", "--no-figures", "--val-tasks", "4").ok()
     assert result.document["dataset"] == "sine"
 
 

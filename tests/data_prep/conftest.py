@@ -13,15 +13,8 @@ from data_prep_support import write_small_store
 from known_forms import FEW, FORMS, AllPictures, few, write
 from loopback import DATA, Script, serving
 
-from data_prep import prepare
 from data_prep.download import DownloadOptions
 from data_prep.sources import cifar100, find_source, mini_imagenet, tiered_imagenet
-
-
-@pytest.fixture(scope="session")
-def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Path of the glyphs store, made once."""
-    return prepare("glyphs", None, tmp_path_factory.mktemp("glyphs") / "glyphs.h5").store
 
 
 @pytest.fixture

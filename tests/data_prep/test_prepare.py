@@ -3,7 +3,7 @@
 import csv
 import io
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -163,33 +163,55 @@ def test_unknown_names_are_answered(name: str, sentence: str) -> None:
         canonical_name(name)
 
 
-def check_counts(name: str, store: Path) -> None:
+def check_counts(name: str, store: Path, share: float = 1.0) -> None:
+    """Make sure that a store has the classes of a dataset, and so many of its images."""
     info = next(info for info in dataset_names() if info.name == name)
     found = {split: (own["classes"], own["images"]) for split, own in verify_store(store).splits.items()}
-    assert found == info.counts
+    assert found == {split: (classes, share * images) for split, (classes, images) in info.counts.items()}
 
 
-def test_cifar_fs_from_the_real_archive(tmp_path: Path) -> None:
+def part_of(source: Path, per_class: int, out: Path) -> Path:
+    """Write an archive with the first images of each class, and all that are no images; return its path."""
+    taken: Counter[str] = Counter()
+    with zipfile.ZipFile(source) as whole, zipfile.ZipFile(out, "w") as part:
+        for name in whole.namelist():
+            taken[folder := name.rpartition("/")[0]] += 1
+            if taken[folder] <= per_class or not name.endswith(".png"):
+                part.writestr(name, whole.read(name))
+    return out
+
+
+@pytest.mark.parametrize("per_class", [20, pytest.param(600, marks=pytest.mark.slow)])
+def test_cifar_fs_from_the_real_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_class: int
+) -> None:
     source = shared_data("cifar100.zip")
+    if per_class < 600:
+        monkeypatch.setattr(cifar100, "IMAGES_PER_CLASS", per_class)
+        source = part_of(source, per_class, tmp_path / "part.zip")
     seen: list[tuple[str, int, int]] = []
     made = prepare("cifar-fs", source, tmp_path / "c.h5", progress=lambda *call: seen.append(call))
-    check_counts("cifar-fs", made.store)
-    assert seen[-1] == ("test", 12_000, 12_000) and {call[0] for call in seen} == {"train", "val", "test"}
+    check_counts("cifar-fs", made.store, per_class / 600)
+    last = 20 * per_class
+    assert seen[-1] == ("test", last, last) and {call[0] for call in seen} == {"train", "val", "test"}
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(source) as archive, Store.open(made.store) as store:
         files: dict[str, list[str]] = defaultdict(list)
         for name in sorted(name for name in archive.namelist() if name.endswith(".png")):
             files[name.split("/")[-2]].append(name)
-        np.testing.assert_allclose(store.mean, (0.509, 0.492, 0.444), atol=0.001)
+        mean = store.split("train").read().mean((0, 1, 2)) / 255
+        np.testing.assert_allclose(store.mean, mean, atol=1e-9)
+        if per_class == 600:
+            np.testing.assert_allclose(store.mean, (0.509, 0.492, 0.444), atol=0.001)
         for split in map(store.split, store.splits()):
             listed = archive.read(f"cifar100/splits/bertinetto/{split.name}.txt").decode().split()
             assert split.class_names == sorted(listed)
             images = split.read()
             for _ in range(200):
-                label, number = rng.integers(len(split.class_names)), rng.integers(600)
+                label, number = rng.integers(len(split.class_names)), rng.integers(per_class)
                 data = archive.read(files[split.class_names[label]][number])
                 pixels = np.asarray(Image.open(io.BytesIO(data)))
-                np.testing.assert_array_equal(images[label * 600 + number], pixels)
+                np.testing.assert_array_equal(images[label * per_class + number], pixels)
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from engine_support import PlainConv4, cpu_runner, image_tasks, make_learner, plain_query_loss
@@ -46,6 +48,18 @@ def plain_training(learner: Learner, settings: OuterSettings, seed: int) -> list
     return [t.detach() for t in (theta, q, p)]
 
 
+@cache
+def plain_learner(steps: int, w: int, iterations: int, seed: int, dtype: torch.dtype) -> Learner:
+    """What the engine is compared with in both of its forms; not to be changed."""
+    learner = fresh(steps, w, dtype)
+    learner.theta, learner.q, learner.p = plain_training(learner, settings(iterations), seed)
+    return learner
+
+
+def fresh(steps: int, w: int, dtype: torch.dtype) -> Learner:
+    return make_learner("pamela", Conv4(WAY, 1, SIZE, WIDTH), steps, w).to(torch.device("cpu"), dtype)
+
+
 def trained(learner: Learner, settings: OuterSettings, seed: int, compiled: bool) -> Learner:
     runner = cpu_runner(compiled=compiled)
     loop = OuterLoop(learner, Classification(WAY), runner, settings, seed)
@@ -59,29 +73,26 @@ def settings(iterations: int) -> OuterSettings:
 
 
 def test_ten_outer_steps_are_those_of_plain_pytorch(compiled: bool) -> None:
-    learner = make_learner("pamela", Conv4(WAY, 1, SIZE, WIDTH), 5, 2)
-    expected = plain_training(learner, settings(10), seed=1)
-    found = trained(learner, settings(10), 1, compiled)
+    expected = plain_learner(5, 2, 10, 1, torch.float64)
+    found = trained(fresh(5, 2, torch.float64), settings(10), 1, compiled)
     biases = found.rule.layout.named(torch.arange(found.rule.layout.size))
     cancelled = torch.cat([v for k, v in biases.items() if k.startswith("block") and k.endswith("bias")])
     # Batch norm cancels these: their gradient is zero, of which Adam makes steps where it is rounded.
     kept = torch.ones_like(found.theta, dtype=torch.bool)
     kept[cancelled] = False
-    torch.testing.assert_close(found.theta[kept], expected[0][kept], rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(found.q, expected[1], rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(found.p, expected[2], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.theta[kept], expected.theta[kept], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.q, expected.q, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.p, expected.p, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("form", ["compiled", "PyTorch"])
 def test_float32_gives_the_accuracy_of_plain_pytorch(form: str) -> None:
     """After trainings whose roundings differ; on the same new tasks, as far as these can tell."""
-    start = make_learner("pamela", Conv4(WAY, 1, SIZE, WIDTH), 3, 1).to(torch.device("cpu"), torch.float32)
-    plain = make_learner("pamela", Conv4(WAY, 1, SIZE, WIDTH), 3, 1).to(torch.device("cpu"), torch.float32)
-    plain.theta, plain.q, plain.p = plain_training(plain, settings(25), seed=2)
-    ours = trained(start, settings(25), 2, compiled=form == "compiled")
+    plain = plain_learner(3, 1, 25, 2, torch.float32)
+    ours = trained(fresh(3, 1, torch.float32), settings(25), 2, compiled=form == "compiled")
     tasks = [Drawn(torch.float32).draw(3, step, torch.arange(20)) for step in range(10)]
     accuracies = [
-        concatenate(evaluate(learner, Classification(WAY), tasks, cpu_runner(), 3)).final
+        concatenate(evaluate(learner, Classification(WAY), tasks, cpu_runner(20), 3)).final
         for learner in (ours, plain)
     ]
     advantage, half = paired_advantage(*accuracies, higher_is_better=True)

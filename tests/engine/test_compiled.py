@@ -17,10 +17,15 @@ from pamela_cli.engine.norm_pool import can_be_compiled, norm_pool, use_compiled
 from pamela_cli.engine.norm_pool_compiled import norm_pool_functions
 from pamela_cli.engine.runner import Plan
 
+# A process of its own, without torch, which would take ten times as long as what it is about.
 PROGRAM = """
-from test_compiled import look
-print(*look())
+import sys
+from pathlib import Path
+from pamela_cli.engine import compiled
+library = compiled.compile_and_load(Path(sys.argv[1]), "ANSWER=42")
+print(library and library.answer(), compiled.cache_folder())
 """
+SOURCE = "int answer(void) { return ANSWER; }"
 
 
 def look() -> list[str]:
@@ -41,8 +46,9 @@ CACHES = (
 
 
 @pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
+def forgotten(tmp_path: Path) -> Iterator[None]:
     """What the process knows of its compiler is found anew, during each test and after it."""
+    (tmp_path / "source.c").write_text(SOURCE)
     for function in CACHES:
         function.cache_clear()
     yield
@@ -63,12 +69,12 @@ def run(cache: Path, **environment: str) -> list[str]:
         return look()
 
 
-def fresh(cache: Path) -> list[str]:
-    """The same in a process of its own."""
-    env = os.environ | {"PAMELA_CACHE_DIR": str(cache), "PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=env, check=True, capture_output=True, text=True, timeout=120
-    )
+def answer(cache: Path, **environment: str) -> list[str]:
+    """What a small function says that a process of its own compiles, and where its library lies."""
+    root = str(Path(compiled.__file__).parents[2])
+    env = os.environ | {"PAMELA_CACHE_DIR": str(cache), "PYTHONPATH": root} | environment
+    command = [sys.executable, "-c", PROGRAM, str(cache / "source.c")]
+    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
     return done.stdout.split()
 
@@ -90,19 +96,26 @@ def test_it_is_compiled_once(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_several_processes_at_once(tmp_path: Path) -> None:
+    """Each of them compiles: the compiler waits for all to have begun."""
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    waiting = f'[ "$1" = --version ] || {{ touch {begun}/$$; for i in $(seq 300); do '
+    waiting += f"[ $(ls {begun} | wc -l) -ge 3 ] && break; sleep 0.1; done; }}"
+    slow = compiler(tmp_path / "bin", f'{waiting}\nexec {real_compiler()} "$@"')
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: fresh(tmp_path)[:2], range(3)))
-    assert answers == [["True", "CompiledNormPool"]] * 3
+        answers = list(pool.map(lambda _: answer(tmp_path, **slow)[0], range(3)))
+    assert answers == ["42"] * 3
+    assert len([*begun.iterdir()]) == 3
     assert len(libraries(tmp_path)) == 1
 
 
 @needs_compiler
 def test_a_broken_library_is_made_again(tmp_path: Path) -> None:
-    fresh(tmp_path)
+    answer(tmp_path)
     (name,) = libraries(tmp_path)
     path = tmp_path / "compiled" / name
     path.write_bytes(b"no library")
-    assert fresh(tmp_path)[:2] == ["True", "CompiledNormPool"]
+    assert answer(tmp_path)[0] == "42"
     assert path.stat().st_size > 1000
 
 
@@ -119,6 +132,10 @@ def compiler(folder: Path, text: str) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
+def real_compiler() -> str:
+    return subprocess.run(["which", "cc"], capture_output=True, text=True, check=True).stdout.strip()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="shell scripts")
 def test_a_compiler_that_fails_leaves_nothing(tmp_path: Path) -> None:
     broken = compiler(tmp_path / "bin", '[ "$1" = --version ] && echo "broken 1" || exit 1')
@@ -128,14 +145,13 @@ def test_a_compiler_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_a_compiler_that_computes_wrongly_is_not_trusted(tmp_path: Path) -> None:
-    real = subprocess.run(["which", "cc"], capture_output=True, text=True, check=True).stdout.strip()
-    wrong = compiler(tmp_path / "bin", f'exec {real} "$@" -Dsqrt=fabs')
+    wrong = compiler(tmp_path / "bin", f'exec {real_compiler()} "$@" -Dsqrt=fabs')
     assert run(tmp_path / "cache", **wrong)[:2] == ["False", "TorchNormPool"]
 
 
 @needs_compiler
 def test_a_compiler_without_its_flags_for_this_processor(tmp_path: Path) -> None:
-    real = subprocess.run(["which", "cc"], capture_output=True, text=True, check=True).stdout.strip()
+    real = real_compiler()
     plain = compiler(tmp_path / "bin", f'case "$*" in *march=native*) exit 1;; esac\nexec {real} "$@"')
     assert run(tmp_path / "cache", **plain)[:2] == ["True", "CompiledNormPool"]
 
@@ -145,8 +161,8 @@ def test_a_cache_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
     folder = tmp_path / "compiled"
     folder.mkdir()
     folder.chmod(0o777)
-    found, layer, used = fresh(tmp_path)
-    assert (found, layer) == ("True", "CompiledNormPool")
+    found, used = answer(tmp_path)
+    assert found == "42"
     assert used != str(folder)
     assert list(folder.iterdir()) == []
     assert not Path(used).exists(), "the temporary folder outlives its process"

@@ -100,7 +100,10 @@ class HandCount:
 @pytest.mark.parametrize("method", COMPARED)
 @pytest.mark.parametrize(
     "settings",
-    [PAPER, {"image_size": 28, "channels": 1, "way": 7, "shot": 3, "query": 4, "width": 6, "steps": 3}],
+    [
+        PAPER | {"steps": 3},
+        {"image_size": 28, "channels": 1, "way": 7, "shot": 3, "query": 4, "width": 6, "steps": 3},
+    ],
 )
 def test_operations_agree_with_the_count_by_hand(settings, method, order):
     case = case_of(method, order, settings)
@@ -212,6 +215,7 @@ def test_paper_stands_beside_its_own_setting_alone(monkeypatch):
     monkeypatch.setattr(Work, "train", lambda self, tasks, runner: None)
     monkeypatch.setattr(Work, "test", lambda self, tasks, runner: None)
     monkeypatch.setattr(measuring, "count_flops", lambda case, plan: (2, 1))
+    monkeypatch.setattr(measuring, "_plan", lambda cases, device: PLAN)
 
     def papers(**changed):
         rows = measure(make_cases(COMPARED, {**PAPER, "query": 1, **changed}), CPU, 2, Console(quiet=True))

@@ -34,19 +34,19 @@ def test_peak_memory_is_that_of_a_task():
     assert first < second < 10 * least
 
 
-def test_a_hundred_updates_take_the_memory_of_five_but_for_theta():
+def test_thirty_updates_take_the_memory_of_five_but_for_theta():
     plan = replace(PLAN, kept_updates=0)
     shape = {"image_size": 84, "channels": 3, "width": 16, "shot": 2, "query": 1}
-    cases = [make_cases(["maml"], shape | {"steps": steps})[0] for steps in (5, 100)]
+    cases = [make_cases(["maml"], shape | {"steps": steps})[0] for steps in (5, 30)]
     work = Work(cases[0], torch.device("meta"))
     graph, _ = measuring.graph_bytes(work.learner, work.objective, work.tasks(1))
-    thetas = 95 * work.learner.theta.numel() * work.learner.theta.element_size()
-    assert 95 * graph > 50 * thetas, "graphs that were kept would not be seen"
+    thetas = 25 * work.learner.theta.numel() * work.learner.theta.element_size()
+    assert 25 * graph > 50 * thetas, "graphs that were kept would not be seen"
     found = [next(memory.peak_memories([case], plan)) for case in cases]
     if None in found:
         pytest.skip("this system does not tell")
     few, many = found
-    # Some graphs more for what the allocator cannot use again; 95 would be kept.
+    # Some graphs more for what the allocator cannot use again; 25 would be kept.
     assert many < few + thetas + 3 * graph
 
 

@@ -71,6 +71,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("problem", ["sine", "images"])
 def test_csv_has_the_numbers_of_the_learner(tmp_path: Path, problem: str, method: str) -> None:
@@ -96,6 +97,7 @@ def test_csv_has_the_numbers_of_the_learner(tmp_path: Path, problem: str, method
             assert float(row[name]) == pytest.approx(float(torch.quantile(numbers, share)), rel=1e-12)
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize(
     ("steps", "interval", "names"),
     [
@@ -148,17 +150,20 @@ def test_figure_is_complete(tmp_path: Path, drawn: list[Figure]) -> None:
     assert low == -high == -float(learner.p.abs().max())
 
 
+@pytest.mark.usefixtures("sketched")
 def test_range_that_meta_sgd_starts_in_is_marked(tmp_path: Path, drawn: list[Figure]) -> None:
     draw_trends(Trends.of(learner_of(settings("sine", "meta-sgd"))), tmp_path / "trends", "x")
     legends = [axes.get_legend() for axes in drawn[0].axes if axes.get_legend()]
     assert [text.get_text() for text in legends[0].get_texts()] == ["start: 0.005 to 0.1"]
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("problem", ["sine", "images"])
 def test_fresh_learner_is_drawn_without_a_warning(tmp_path: Path, problem: str) -> None:
     assert draw_trends(Trends.of(learner_of(settings(problem), spread=0.0)), tmp_path / "trends", "x")
 
 
+@pytest.mark.usefixtures("sketched")
 def test_many_updates_leave_the_values_out(tmp_path: Path, drawn: list[Figure]) -> None:
     learner = learner_of(settings("sine", steps=40, skip_interval=1))
     draw_trends(Trends.of(learner), tmp_path / "trends", "x")
