@@ -97,12 +97,22 @@ def setting_type(name: str) -> type:
     return types[0]
 
 
+def read_number(kind: type[Any], text: str) -> Any:
+    """What a person has typed, as an ``int`` or a ``float``; ValueError where it is none.
+
+    Both would take the digits of every script, which nobody types on purpose: ٣ for 3.
+    """
+    if not text.isascii():
+        raise ValueError(f"{text} has other digits than 0 to 9")
+    return kind(text)
+
+
 def whole_number(name: str, text: str | None, low: int, high: int) -> int | None:
     """The text of a flag that is no setting, as a whole number within its bounds."""
     if text is None:
         return None
     try:
-        value = int(text)
+        value: int = read_number(int, text)
     except ValueError as error:
         raise UsageError(f"--{name} must be a whole number, not '{text}'.") from error
     if not low <= value <= high:
@@ -123,7 +133,7 @@ def parse_flag(name: str, value: Any) -> Any:
     """A flag's text as a value of the setting's type; bounds are checked in :func:`resolve`."""
     kind = setting_type(name)
     try:
-        return kind(value)
+        return read_number(kind, value) if kind in (int, float) else kind(value)
     except ValueError as error:
         raise UsageError(f"{flag(name)} must be {_KINDS[kind]}, not '{value}'.") from error
 

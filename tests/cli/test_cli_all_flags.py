@@ -27,8 +27,8 @@ NEEDED = {
     "ablate": ["--dataset", "sine"],
     "report": ["sine-a"],
 }
-NO_NUMBERS = ("-1", "1.5", "many", "", "99999999999999999999", "1e3", "0x10", "1 2", "nan")
-NO_REALS = ("nan", "inf", "-1e9", "many", "", "1e400", "1,5", "--")
+NO_NUMBERS = ("-1", "1.5", "many", "", "99999999999999999999", "1e3", "0x10", "1 2", "nan", "٣", "５")
+NO_REALS = ("nan", "inf", "-1e9", "many", "", "1e400", "1,5", "--", "٠.١")
 NO_CHOICES = ("bogus", "", "PAMELA", "maml,,q", "../maml")
 
 
