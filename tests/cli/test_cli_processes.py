@@ -125,6 +125,18 @@ def test_one_that_dies_ends_all(here: Path) -> None:
     running.end().error(1, "process 1 on cpu failed: SIGKILL", "--resume")
 
 
+@linux
+@pytest.mark.slow
+def test_a_leader_that_is_killed_takes_the_others_along(here: Path) -> None:
+    running = Running(here, *TWO)
+    running.leader.kill()
+    running.leader.communicate()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{running.follower}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("device", [["--device", "cpu"], pytest.param(TWO, marks=pytest.mark.slow)])
 def test_a_run_of_two_goes_on_with_one_or_two(trained: Path, here: Path, device: list[str]) -> None:
     shutil.copytree(trained, here, dirs_exist_ok=True)
