@@ -19,6 +19,7 @@ from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Tasks
 from pamela_cli.errors import UsageError
 from pamela_cli.judging import judge, load_learner
+from pamela_cli.planning import check_room_to_judge
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import Protocol, loss_unit, result_record, task_text
@@ -93,10 +94,10 @@ def evaluate_runs(
     context: Context, names: list[str], wanted: Wanted, device_name: str, figures: bool
 ) -> dict[str, Any]:
     """Evaluate each run; several are compared in pairs, which needs the same tasks for all."""
+    folders = [find_run(context.runs_dir, name) for name in names]
     judged: list[Judged] = []
     with company(context, device_name) as (device, processes):
-        for name in names:
-            folder = find_run(context.runs_dir, name)
+        for folder in folders:
             judged.append(_evaluate(context, folder, wanted, device, processes))
             _check_comparable(judged[0], judged[-1])
     if figures and processes.leads:
@@ -126,6 +127,7 @@ def _evaluate(
     if store is not None:
         protocol = replace(protocol, dataset=store.path.stem)
     problem = Problem(config, store, device)
+    check_room_to_judge(problem)
     learner = load_learner(folder, problem)
     count = wanted.tasks or (1000 if store is None else 600)
     tasks = problem.fixed_tasks(
