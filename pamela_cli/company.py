@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import IO
 
 import torch
 import torch.distributed as dist
 
+from pamela_cli.children import python
 from pamela_cli.cli import Context
 from pamela_cli.engine.device import NoSuchDeviceError, choose_device
 from pamela_cli.engine.processes import Processes, ProcessLostError, in_company, local_rank, neighbours
@@ -26,6 +27,11 @@ _ADVICE = "a run goes on from its last checkpoint by --resume."
 _ENDING = 30.0
 """Seconds that started processes have for ending by themselves."""
 
+_LAST_WORDS = 64 << 10
+
+_NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
+"""What torchrun tells its workers in their environment."""
+
 
 @contextmanager
 def company(context: Context, device_name: str) -> Iterator[tuple[torch.device, Processes]]:
@@ -34,6 +40,9 @@ def company(context: Context, device_name: str) -> Iterator[tuple[torch.device, 
     ``device_name`` may be several names with commas between: then a process is started for each but the
     first, with the same arguments as this one. Those that do not lead say and write nothing.
     """
+    for name in _NUMBERS:
+        if not re.fullmatch("[0-9]*", os.environ.get(name, "")):
+            raise UsageError(f"{name} is '{os.environ[name]}' in the environment, which is no whole number.")
     names = device_name.split(",")
     if in_company() or len(names) == 1:
         device = _device_here(names)
@@ -47,7 +56,7 @@ def company(context: Context, device_name: str) -> Iterator[tuple[torch.device, 
         raise UsageError(f"--device {device_name} names a device twice; name each once.")
     with _started(names, context.arguments) as followers:
         try:
-            with _met(context, devices[0]) as processes:
+            with _met(context, devices[0], partial(_look_after, followers)) as processes:
                 yield devices[0], processes
         except PamelaError as error:
             if isinstance(error.__cause__, ProcessLostError) and (lost := _lost(followers)):
@@ -89,10 +98,12 @@ def _device_here(names: list[str]) -> torch.device:
 
 
 @contextmanager
-def _met(context: Context, device: torch.device) -> Iterator[Processes]:
+def _met(
+    context: Context, device: torch.device, look: Callable[[], None] = lambda: None
+) -> Iterator[Processes]:
     """Be in touch with the others while the block runs."""
     try:
-        processes = Processes.join(device)
+        processes = Processes.join(device, look)
         if not processes.leads:
             context.console.mute()
         yield processes
@@ -114,36 +125,65 @@ class _Follower:
 @contextmanager
 def _started(names: list[str], arguments: tuple[str, ...]) -> Iterator[list[_Follower]]:
     """Be the first of several processes on this machine; the others are there while the block runs."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(len(names))}
+    # The place where all meet, and its port, are held from here on: one that was only looked up might be
+    # another's by then. Each goes there as a worker of torchrun does, this process too.
+    meeting = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(meeting.port), "WORLD_SIZE": str(len(names))}
     common |= {"LOCAL_WORLD_SIZE": str(len(names))}
-    before = dict(os.environ)
-    followers: list[_Follower] = []
-    try:
-        for rank, name in enumerate(names[1:], start=1):
-            own = common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            said = tempfile.TemporaryFile()  # noqa: SIM115  (closed below, with the process)
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pamela_cli", *arguments],
-                env=before | own,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-            )
-            followers.append(_Follower(rank, name, process, said))
-        os.environ.update(common | {"RANK": "0", "LOCAL_RANK": "0"})
+    common |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+    # Whatever breaks in while one is ended, the next one is too.
+    with ExitStack() as stack:
+        followers = [
+            stack.enter_context(_following(rank, name, arguments, _place(common, rank)))
+            for rank, name in enumerate(names[1:], start=1)
+        ]
+        stack.enter_context(_environment(_place(common, 0)))
         yield followers
         _wait(followers)
+
+
+@contextmanager
+def _following(
+    rank: int, device: str, arguments: tuple[str, ...], environment: dict[str, str]
+) -> Iterator[_Follower]:
+    """A process that works for this one while the block runs. It ends when its stdin does: with this one."""
+    command = python("from pamela_cli.follower import follow; follow()", *arguments)
+    with (
+        tempfile.TemporaryFile() as said,  # not a pipe, which would fill
+        subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        ) as process,
+    ):
+        try:
+            yield _Follower(rank, device, process, said)
+        finally:
+            process.kill()
+
+
+def _place(common: dict[str, str], rank: int) -> dict[str, str]:
+    return common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
     finally:
-        for name in (*common, "RANK", "LOCAL_RANK"):
+        for name, value in before.items():
             os.environ.pop(name, None)
-        os.environ.update(before)
-        for each in followers:
-            each.process.kill()
-            each.process.wait()
-            each.said.close()
+            if value is not None:
+                os.environ[name] = value
+
+
+def _look_after(followers: list[_Follower]) -> None:
+    if any(each.process.poll() is not None for each in followers):
+        raise ProcessLostError("a process that was started has ended")
 
 
 def _wait(followers: list[_Follower]) -> None:
@@ -158,7 +198,7 @@ def _lost(followers: list[_Follower]) -> str | None:
     for each in followers:
         code = each.process.poll()
         if code:
-            each.said.seek(0)
+            each.said.seek(max(0, each.said.seek(0, os.SEEK_END) - _LAST_WORDS))
             lines = each.said.read().decode(errors="replace").strip().splitlines()
             ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             why = lines[-1].removeprefix("error: ") if lines else ended

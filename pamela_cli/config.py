@@ -6,7 +6,6 @@ setting stands in one line below: the command line, the files and the checks are
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -16,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import METHODS, complete_steps
+from pamela_cli.untrusted import LARGEST_SETTINGS, OddFileError, parse_toml, read_text, shown
 
 SINE = "sine"
 """The dataset that needs no data: sine waves to fit (paper section 4.2)."""
@@ -97,12 +97,22 @@ def setting_type(name: str) -> type:
     return types[0]
 
 
+def read_number(kind: type[Any], text: str) -> Any:
+    """What a person has typed, as an ``int`` or a ``float``; ValueError where it is none.
+
+    Both would take the digits of every script, which nobody types on purpose: ٣ for 3.
+    """
+    if not text.isascii():
+        raise ValueError(f"{text} has other digits than 0 to 9")
+    return kind(text)
+
+
 def whole_number(name: str, text: str | None, low: int, high: int) -> int | None:
     """The text of a flag that is no setting, as a whole number within its bounds."""
     if text is None:
         return None
     try:
-        value = int(text)
+        value: int = read_number(int, text)
     except ValueError as error:
         raise UsageError(f"--{name} must be a whole number, not '{text}'.") from error
     if not low <= value <= high:
@@ -123,7 +133,7 @@ def parse_flag(name: str, value: Any) -> Any:
     """A flag's text as a value of the setting's type; bounds are checked in :func:`resolve`."""
     kind = setting_type(name)
     try:
-        return kind(value)
+        return read_number(kind, value) if kind in (int, float) else kind(value)
     except ValueError as error:
         raise UsageError(f"{flag(name)} must be {_KINDS[kind]}, not '{value}'.") from error
 
@@ -146,8 +156,8 @@ RECORDED = ("plan", "inputs")
 def read_layer(text: str, origin: str) -> tuple[Layer, Recorded]:
     """The settings in a TOML text, ``[section]`` with ``key = value``, and what a run has recorded beside."""
     try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # a TOMLDecodeError is a ValueError, and not the only one
+        document = parse_toml(text)
+    except OddFileError as error:
         raise UsageError(f"{origin} is not valid TOML: {error}.") from error
     values: dict[str, Any] = {}
     recorded: Recorded = {}
@@ -161,11 +171,13 @@ def read_layer(text: str, origin: str) -> tuple[Layer, Recorded]:
         if not known or not isinstance(entries, dict):
             sections = sorted({item.metadata["section"] for item in SETTINGS.values()})
             raise UsageError(
-                f"{origin} has an unknown section or key '{section}'{_closest(section, sections)}."
+                f"{origin} has an unknown section or key '{shown(section)}'{_closest(section, sections)}."
             )
         for key, value in entries.items():
             if key not in known:
-                raise UsageError(f"{origin} has an unknown key '{key}' in [{section}]{_closest(key, known)}.")
+                raise UsageError(
+                    f"{origin} has an unknown key '{shown(key)}' in [{section}]{_closest(key, known)}."
+                )
             values[key] = value
     return Layer(values, origin), recorded
 
@@ -173,9 +185,9 @@ def read_layer(text: str, origin: str) -> tuple[Layer, Recorded]:
 def read_config_file(path: Path) -> Layer:
     """The settings in a file given with ``--config``."""
     try:
-        return read_layer(path.read_text(encoding="utf-8"), str(path))[0]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} cannot be read: {getattr(error, 'strerror', error)}.") from error
+        return read_layer(read_text(path, LARGEST_SETTINGS, follow=True), str(path))[0]
+    except OddFileError as error:
+        raise UsageError(f"--config {path} cannot be read: {error}.") from error
 
 
 def resolve(layers: list[Layer]) -> Config:
@@ -195,20 +207,21 @@ def _checked(name: str, value: Any, origin: str) -> Any:
     where = f" (in {origin})" if origin else ""
     if wanted is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
+    found = f"not '{shown(value)}'{where}" if isinstance(value, str) else f"not {shown(value)}{where}"
     if type(value) is not wanted:
-        raise UsageError(f"{flag(name)} must be {_KINDS[wanted]}, not {value!r}{where}.")
+        raise UsageError(f"{flag(name)} must be {_KINDS[wanted]}, {found}.")
     bounds = SETTINGS[name].metadata
     low, high, above, choices = (bounds.get(key) for key in ("low", "high", "above", "choices"))
     if isinstance(value, float) and not isfinite(value):
-        raise UsageError(f"{flag(name)} must be a finite number, not {value}{where}.")
+        raise UsageError(f"{flag(name)} must be a finite number, {found}.")
     if low is not None and value < low:
-        raise UsageError(f"{flag(name)} must be at least {low:,}, not {value}{where}.")
+        raise UsageError(f"{flag(name)} must be at least {low:,}, {found}.")
     if above is not None and value <= above:
-        raise UsageError(f"{flag(name)} must be above {above}, not {value}{where}.")
+        raise UsageError(f"{flag(name)} must be above {above}, {found}.")
     if high is not None and value > high:
-        raise UsageError(f"{flag(name)} must be at most {high:,}, not {value}{where}.")
+        raise UsageError(f"{flag(name)} must be at most {high:,}, {found}.")
     if choices is not None and value not in choices:
-        raise UsageError(f"{flag(name)} must be one of {', '.join(choices)}, not '{value}'{where}.")
+        raise UsageError(f"{flag(name)} must be one of {', '.join(choices)}, {found}.")
     return value
 
 

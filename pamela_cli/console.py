@@ -8,12 +8,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderResult
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
+
+from pamela_cli.untrusted import printable, shown
+
+_LONGEST_SENTENCE = 3_000
 
 PLAIN_INTERVAL = 30.0
 """Seconds between progress lines where there is no terminal to draw a bar on."""
@@ -37,8 +44,9 @@ class Console:
     def __init__(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> None:
         self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
         self._muted = False
-        self._err = RichConsole(stderr=True, highlight=False)
-        self._out = RichConsole(highlight=False)
+        # Names may come from anybody: nothing in a text is markup.
+        self._err = RichConsole(stderr=True, highlight=False, markup=False, emoji=False)
+        self._out = RichConsole(highlight=False, markup=False, emoji=False)
 
     def mute(self) -> None:
         """From now on say nothing but errors: another process speaks for all."""
@@ -47,7 +55,7 @@ class Console:
     def say(self, text: str) -> None:
         """A message on the way."""
         if not self.quiet:
-            self._err.print(Text(text), soft_wrap=True)
+            self._err.print(Text(printable(text)), soft_wrap=True)
 
     def detail(self, text: str) -> None:
         """A message for those who asked for more with ``-v``."""
@@ -57,11 +65,11 @@ class Console:
     def warn(self, text: str) -> None:
         """Something the user should know and may want to mend."""
         if not self._muted:
-            self._err.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)
+            self._err.print(Text.assemble(("warning: ", "bold yellow"), _sentence(text)), soft_wrap=True)
 
     def error(self, text: str) -> None:
         """Why the command fails."""
-        self._err.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+        self._err.print(Text.assemble(("error: ", "bold red"), _sentence(text)), soft_wrap=True)
 
     def result(self, renderable: Any, document: dict[str, Any]) -> None:
         """The result: a table for people, or the document where ``--json`` asks for it."""
@@ -71,11 +79,15 @@ class Console:
             self.document(document)
         else:
             # A path alone, say, is one line however long: it may be for another command.
-            self._out.print(renderable, soft_wrap=isinstance(renderable, Text))
+            self._out.print(_Harmless(renderable), soft_wrap=isinstance(renderable, Text))
 
     def document(self, document: dict[str, Any]) -> None:
         """One JSON document on stdout."""
-        print(json.dumps(finite(document), ensure_ascii=False))
+        text = json.dumps(finite(document), ensure_ascii=False)
+        # Names of files may be no Unicode, or commands to a terminal; and a terminal may know ASCII alone.
+        if not text.isprintable() or not _can_be_written(text, sys.stdout.encoding):
+            text = json.dumps(finite(document))
+        print(text)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Bar]:
@@ -83,18 +95,18 @@ class Console:
         if self.quiet:
             yield _Silent()
         elif self._err.is_terminal:
-            yield from self._live(what, total)
+            yield from self._live(printable(what), total)
         else:
             yield _Plain(self, what, total)
 
     def _live(self, what: str, total: int) -> Iterator[Bar]:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
             # On a narrow terminal the note gives way, and the other columns keep their width.
-            TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True)),
+            TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
         )
         with Progress(*columns, console=self._err, transient=True, expand=True) as progress:
             task = progress.add_task(what, total=total, note="")
@@ -110,6 +122,30 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _can_be_written(text: str, encoding: str | None) -> bool:
+    try:
+        text.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _sentence(text: str) -> str:
+    """The text on one line, of a length that can be read."""
+    return shown(printable(text).replace("\n", " "), _LONGEST_SENTENCE)
+
+
+@dataclass(frozen=True)
+class _Harmless:
+    """What is to be printed, without commands to the terminal in its texts."""
+
+    renderable: Any
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
+        for text, style, control in console.render(self.renderable, options):
+            yield Segment(text if control else printable(text), style, control)
 
 
 class _Silent:

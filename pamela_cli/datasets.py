@@ -10,6 +10,7 @@ from data_prep import DataError, Prepared, Store, canonical_name, prepare
 from pamela_cli.config import SINE, Config, Layer, read_layer
 from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.untrusted import is_plain_name, shown
 
 PREFERRED, EMBEDDED = "miniimagenet", "glyphs"
 
@@ -17,8 +18,8 @@ PREFERRED, EMBEDDED = "miniimagenet", "glyphs"
 def recipe(dataset: str, of: str = "") -> Layer:
     """The defaults of a dataset; none of its own: those of the settings. ``of`` is a subfolder of recipes."""
     file = files("pamela_cli") / "recipes" / of / f"{dataset}.toml"
-    # The name may come from a store: it must not lead out of the folder of recipes.
-    if "/" in dataset or "\\" in dataset or not file.is_file():
+    # The name may come from a store, or a stranger's run.
+    if not is_plain_name(dataset) or not file.is_file():
         return Layer({})
     return read_layer(file.read_text(encoding="utf-8"), f"recipe {dataset}")[0]
 
@@ -97,11 +98,8 @@ def open_same_kind(
         raise UsageError(
             f"--dataset {name}: the run was trained on {kind}, and nothing else fits its network."
         )
-    if dataset is None and name not in (SINE, EMBEDDED) and not (data_dir / f"{name}.h5").exists():
-        raise PamelaError(
-            f"{data_dir / f'{name}.h5'}, which the run was trained on, is not there; prepare it again, "
-            "or name its file with --dataset."
-        )
+    if dataset is None and name != SINE:
+        name = _recorded_store(name, data_dir)
     _, _, store = open_dataset(name, data_dir, console)
     if store is None:
         return None
@@ -112,6 +110,24 @@ def open_same_kind(
             f"{_shape_text(config.image_size, config.channels)}; --resize makes them so."
         )
     return store
+
+
+def _recorded_store(name: str, data_dir: Path) -> str:
+    """The file of the store that a run names: one in the data folder, wherever the run comes from."""
+    if not is_plain_name(name):
+        raise PamelaError(
+            f"the run names its dataset '{shown(name)}', and that leads to none in {data_dir}; name its file "
+            "with --dataset."
+        )
+    path = data_dir / f"{name}.h5"
+    if path.exists():
+        return str(path)
+    if name != EMBEDDED:
+        raise PamelaError(
+            f"{path}, which the run was trained on, is not there; prepare it again, or name its file with "
+            "--dataset."
+        )
+    return name
 
 
 def _shape_text(size: int | None, channels: int | None) -> str:

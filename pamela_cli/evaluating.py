@@ -20,6 +20,7 @@ from pamela_cli.engine.tasks import Tasks
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.inputs import Inputs
 from pamela_cli.judging import judge, load_learner
+from pamela_cli.planning import check_room_to_judge
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import Protocol, loss_unit, result_record, task_text
@@ -97,10 +98,10 @@ def evaluate_runs(
     context: Context, names: list[str], wanted: Wanted, device_name: str, figures: bool
 ) -> dict[str, Any]:
     """Evaluate each run; several are compared in pairs, which needs the same tasks for all."""
+    folders = [find_run(context.runs_dir, name) for name in names]
     judged: list[Judged] = []
     with company(context, device_name) as (device, processes):
-        for name in names:
-            folder = find_run(context.runs_dir, name)
+        for folder in folders:
             judged.append(_evaluate(context, folder, wanted, device, processes))
             _check_comparable(judged[0], judged[-1])
     if figures and processes.leads:
@@ -138,6 +139,7 @@ def _evaluate(
                 f"do not; so it cannot be tested on {store.path}, but on what it was trained on."
             )
     problem = Problem(config, store, device, inputs)
+    check_room_to_judge(problem)
     learner = load_learner(folder, problem)
     count = wanted.tasks or (1000 if store is None else 600)
     tasks = problem.fixed_tasks(

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from data_prep.locking import locked
-from data_prep.store.atomic import atomic_path
+from data_prep.store.atomic import atomic_path, flush, flush_folder
 from pamela_cli.errors import PamelaError
 
 
@@ -18,30 +18,42 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
     :class:`PamelaError` where it cannot be written; ``path`` is then as it was.
     """
-    blob = data.encode() if isinstance(data, str) else data
-    with atomic_path(path, failed=cannot_write) as temporary:
-        try:
-            temporary.write_bytes(blob)
-        except OSError as error:
-            raise cannot_write(path, error) from error
+    # Names of files that are no Unicode can get into texts.
+    blob = data.encode(errors="replace") if isinstance(data, str) else data
+    with replacing(path) as temporary:
+        temporary.write_bytes(blob)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write in place of ``path``, which it becomes at the end of the block; as above."""
+    with atomic_path(path, failed=cannot_write) as temporary, writing(path):
+        yield temporary
+
+
+def append(path: Path, text: str) -> None:
+    """Add to the end of a file, which a power cut may undo until the file is flushed."""
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def make_durable(path: Path) -> None:
+    """Let a power cut spare what was appended to a file so far, where there is such a file."""
+    with writing(path), suppress(FileNotFoundError):
+        flush(path)
+        flush_folder(path.parent)
 
 
 def keep_as(path: Path, other: Path) -> None:
     """Let ``other`` have the content of ``path`` too, where there is such a file; ``path`` stays."""
-    draft = other.with_name(f".{other.name}.partial")
-    try:
-        draft.unlink(missing_ok=True)
+    if not path.exists():
+        return
+    with replacing(other) as temporary:
         try:
-            os.link(path, draft)
-        except FileNotFoundError:
-            return
+            temporary.unlink()
+            os.link(path, temporary)
         except OSError:  # a file system without links
-            shutil.copyfile(path, draft)
-        draft.replace(other)
-        # Two names of one file are left as they are, where a kill came between this and a new ``path``.
-        draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise cannot_write(other, error) from error
+            shutil.copyfile(path, temporary)
 
 
 @contextmanager
@@ -54,6 +66,15 @@ def only_one(folder: Path, said: str) -> Iterator[None]:
         with suppress(OSError):
             stack.enter_context(locked(folder, PamelaError(said)))
         yield
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """:class:`PamelaError` that names ``path`` where it cannot be written in the block."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def cannot_write(path: Path, error: Exception) -> PamelaError:

@@ -53,7 +53,9 @@ def saying_what_to_lower() -> Iterator[None]:
     try:
         yield
     except DoesNotFitError as error:
-        raise PamelaError(f"{error}; lower --way, --shot, --query, --width or the image size.") from error
+        raise PamelaError(
+            f"{error}; lower --way, --shot, --query, --steps, --width or the image size."
+        ) from error
 
 
 def load_learner(folder: RunFolder, problem: Problem) -> Learner:
@@ -63,9 +65,10 @@ def load_learner(folder: RunFolder, problem: Problem) -> Learner:
             f"{folder.path} has no best.safetensors yet: it was not validated; "
             f"go on with `pamela meta-train --run {folder.path} --resume`."
         )
-    learner = problem.learner()
+    with saying_what_to_lower():
+        learner = problem.learner()
     try:
-        Checkpoint.read(folder.best).restore(learner)
+        Checkpoint.read(folder.best, learner.rule).restore(learner)
     except CheckpointError as error:
         raise PamelaError(f"{folder.path} cannot be evaluated: {error}.") from error
     return learner

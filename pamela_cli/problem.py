@@ -27,6 +27,7 @@ from pamela_cli.engine.episodes import (
     TooFewError,
     usable_classes,
 )
+from pamela_cli.engine.fitting import check_room
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.outer_loop import OuterSettings
 from pamela_cli.engine.runner import Plan
@@ -126,9 +127,10 @@ class Problem:
         return notes
 
     def learner(self) -> Learner:
-        """A fresh learner on the device, started from the config's seed."""
+        """A fresh learner on the device, started from the config's seed; DoesNotFitError without room."""
         config = self.config
         rule = update_rule(config, self.backbone)
+        check_room("θ, Q and P", 4 * sum(rule.learned_numbers), torch.device("cpu"))
         fresh = Learner.initial(self.backbone, rule, config.inner_lr, config.seed)
         return fresh.to(self.device, self.dtype)
 

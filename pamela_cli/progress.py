@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from pamela_cli.config import Config
 from pamela_cli.console import Console
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.outer_loop import OuterLoop
 from pamela_cli.errors import PamelaError
 from pamela_cli.files import keep_as
 from pamela_cli.runs import RunFolder
+from pamela_cli.untrusted import is_count, number
 
 
 @dataclass
@@ -31,15 +34,52 @@ class Progress:
     recent_skips: list[int] = field(default_factory=list)
     lowered: list[dict[str, Any]] = field(default_factory=list)
 
+    @classmethod
+    def read(cls, checkpoint: Checkpoint, config: Config) -> Progress:
+        """The progress in a checkpoint; :class:`CheckpointError` where no such run comes so far."""
+        record = checkpoint.progress
+        if not isinstance(record, dict) or record.keys() != {part.name for part in fields(cls)}:
+            raise CheckpointError("it has not the progress of a run")
+        progress = cls(**record)
+        for name, sound in progress._soundness(config):
+            if not sound:
+                raise CheckpointError(f"it has not the progress of such a run: '{name}' cannot be so")
+        return progress
+
+    def _soundness(self, config: Config) -> Iterator[tuple[str, bool]]:
+        """Whether each part is what a run with these settings can have; whoever asks stops at what is not."""
+        most = config.iterations
+        yield "step", is_count(self.step, most)
+        yield "seconds", number(self.seconds) is not None and self.seconds >= 0
+        yield "skipped", is_count(self.skipped, most)
+        yield "validated", self.validated == -1 or is_count(self.validated, most)
+        yield "best", self.best is None or _has_numbers(self.best, ("step", config.score_name, "ci95"))
+        yield "window", _all(self.window, lambda row: _all(row, _is_float) and len(row) == 4)
+        yield "recent_skips", _all(self.recent_skips, lambda skips: is_count(skips, most))
+        yield "lowered", _all(self.lowered, lambda plan: isinstance(plan, dict))
+
+
+def _all(values: Any, sound: Callable[[Any], bool]) -> bool:
+    return isinstance(values, list) and all(sound(value) for value in values)
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, float)  # not finite ones, too
+
+
+def _has_numbers(record: Any, names: Iterable[str]) -> bool:
+    return isinstance(record, dict) and all(type(record.get(name)) in (int, float) for name in names)
+
 
 def save(folder: RunFolder, loop: OuterLoop, progress: Progress) -> None:
     """Write the last checkpoint, and keep the one so far as the one before."""
     checkpoint = Checkpoint.of(loop.learner, asdict(progress), loop.state())
+    folder.keep_metrics()
     keep_as(folder.last, folder.previous)
     checkpoint.write(folder.last)
 
 
-def restored(folder: RunFolder, loop: OuterLoop, console: Console) -> Progress:
+def restored(folder: RunFolder, config: Config, loop: OuterLoop, console: Console) -> Progress:
     """Bring the learner and the optimizer to the last checkpoint; fresh ones stay so where there is none yet.
 
     If it is damaged, to the one before, which is said; :class:`PamelaError` if that is no use either.
@@ -50,27 +90,38 @@ def restored(folder: RunFolder, loop: OuterLoop, console: Console) -> Progress:
     try:
         if not last.exists():
             raise CheckpointError(f"there is no {last}")
-        return _restored(last, loop)
+        progress = _restored(last, config, loop)
     except CheckpointError as fault:
         if not previous.exists():
             raise PamelaError(f"the run cannot go on from {last}: {fault}.") from fault
         try:
-            progress = _restored(previous, loop)
+            progress = _restored(previous, config, loop)
         except CheckpointError as error:
             raise PamelaError(f"the run cannot go on: {fault}; and the one before: {error}.") from error
         if loop.runner.processes.leads:
             keep_as(previous, last)  # or the damaged one would be kept in its place
         before = f"going on from the checkpoint before, of step {progress.step:,}"
         console.warn(f"{last} cannot be used ({fault}); {before}.")
-        return progress
-
-
-def _restored(path: Path, loop: OuterLoop) -> Progress:
-    checkpoint = Checkpoint.read(path)
-    optimizer = checkpoint.restore(loop.learner)
-    try:
-        progress = Progress(**checkpoint.progress)
-        loop.load_state(optimizer, progress.step)
-    except TypeError as error:
-        raise CheckpointError(f"{path} has not the progress of a run ({error})") from error
+    _check_best(folder, progress, loop)
     return progress
+
+
+def _restored(path: Path, config: Config, loop: OuterLoop) -> Progress:
+    checkpoint = Checkpoint.read(path, loop.learner.rule)
+    optimizer = checkpoint.restore(loop.learner)
+    progress = Progress.read(checkpoint, config)
+    loop.load_state(optimizer, progress.step)
+    return progress
+
+
+def _check_best(folder: RunFolder, progress: Progress, loop: OuterLoop) -> None:
+    """Say now, and not after the last step, that what would be tested then is not there."""
+    if progress.best is None:
+        return
+    try:
+        Checkpoint.read(folder.best, loop.learner.rule)
+    except CheckpointError as error:
+        raise PamelaError(
+            f"the run cannot be finished: {error}; delete {folder.last.name} and {folder.previous.name}, "
+            "and --resume trains it again from its start."
+        ) from error

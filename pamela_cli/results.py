@@ -10,7 +10,21 @@ import numpy as np
 
 from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import NormSource, TaskScores, mean_ci95
+from pamela_cli.methods import METHODS
 from pamela_cli.problem import SINE_QUERY_POINTS, TaskSet
+from pamela_cli.untrusted import number
+
+_SUMMARY: dict[str, type] = {
+    "run": str,
+    "method": str,
+    "dataset": str,
+    "iterations": int,
+    "seed": int,
+    "skipped_steps": int,
+    "val": dict,
+    "test": dict,
+}
+_RESULT: dict[str, type] = {"tasks": int, "shot": int, "query": int, "steps": int, "trained_steps": int}
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,29 @@ def result_record(
     losses = scores.loss.mean(0).tolist()
     curves = {"loss_per_step": losses, "accuracy_per_step": by_update}
     return record | {"accuracy": mean, "ci95": ci95} | shared | curves
+
+
+def is_summary(document: Any) -> bool:
+    """Whether it is the result of a training run, as far as anything is shown of it."""
+    if not isinstance(document, dict) or not _has(document, _SUMMARY):
+        return False
+    timed = None not in (number(document.get("seconds")), number(document.get("tasks_per_second")))
+    return timed and document["method"] in METHODS and all(_is_result(document[s]) for s in ("val", "test"))
+
+
+def _is_result(record: dict[str, Any]) -> bool:
+    name = "mse" if "mse" in record else "accuracy"
+    if not {name, "way", "norm_stats"} <= record.keys() or not _has(record, _RESULT):
+        return False
+    # A score that was not finite is null.
+    scored = record[name] is None or None not in (number(record[name]), number(record.get("ci95")))
+    known = record["norm_stats"] in (None, "query", "support") and isinstance(record["way"], int | None)
+    curve = record.get(f"{name}_per_step")
+    return scored and known and isinstance(curve, list) and len(curve) > 0
+
+
+def _has(document: dict[str, Any], kinds: dict[str, type]) -> bool:
+    return all(isinstance(document.get(key), kind) for key, kind in kinds.items())
 
 
 def task_text(way: Any, shot: Any) -> str:

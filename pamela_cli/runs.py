@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
-import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from data_prep.store.atomic import atomic_folder, is_draft
 from pamela_cli.config import Config, Recorded, read_layer, resolve
 from pamela_cli.console import finite
 from pamela_cli.errors import PamelaError, UsageError
-from pamela_cli.files import cannot_write, write_atomically
+from pamela_cli.files import append, make_durable, replacing, write_atomically
+from pamela_cli.metrics import Record, read_metrics
+from pamela_cli.results import is_summary
+from pamela_cli.untrusted import LARGEST_SETTINGS, OddFileError, read_json, read_text
 
 _CONFIG_HEAD = """\
 # The settings of this run, complete: `pamela meta-train --config FILE` trains it again.
@@ -92,10 +97,9 @@ class RunFolder:
     def read_config(self) -> tuple[Config, Recorded]:
         """The settings of the run, and what is recorded beside them."""
         try:
-            text = self.config_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", error)
-            raise PamelaError(f"{self.path} is no run: its config.toml cannot be read ({reason}).") from error
+            text = read_text(self.config_file, LARGEST_SETTINGS)
+        except OddFileError as error:
+            raise PamelaError(f"{self.path} is no run: its config.toml cannot be read ({error}).") from error
         layer, recorded = read_layer(text, str(self.config_file))
         if not layer.values.get("dataset"):
             raise PamelaError(f"{self.config_file} names no dataset: it is not the whole config of a run.")
@@ -104,57 +108,52 @@ class RunFolder:
     def environment(self) -> list[dict[str, Any]]:
         """What the run was computed on, an entry for each start; a damaged file counts as none."""
         try:
-            entries = json.loads(self.environment_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            entries = read_json(self.environment_file)
+        except OddFileError:
             return []
         return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
     def add_metrics(self, record: dict[str, Any]) -> None:
         """Append one line; :class:`PamelaError` where that is impossible."""
-        try:
-            with self.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(finite(record)) + "\n")
-        except OSError as error:
-            raise cannot_write(self.metrics_file, error) from error
+        append(self.metrics_file, json.dumps(finite(record)) + "\n")
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The lines so far; one that a kill cut short is left out."""
+    def metrics(self) -> Iterator[Record]:
+        """The sound lines so far; :class:`PamelaError` for a file that may not be read."""
         if not self.metrics_file.exists():
-            return []
-        records = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return records
+            return
+        try:
+            yield from read_metrics(self.metrics_file)
+        except OddFileError as error:
+            raise PamelaError(
+                f"{self.metrics_file} cannot be read: {error}; delete it to go on without."
+            ) from error
+
+    def keep_metrics(self) -> None:
+        """Let no power cut take the lines so far: to be called before a checkpoint follows them."""
+        make_durable(self.metrics_file)
 
     def rewind_metrics(self, step: int, validated: int) -> None:
         """Drop what was recorded after ``step``, and validations after ``validated``.
 
         A resumed run writes them again.
         """
-        kept = [
-            json.dumps(record) + "\n"
-            for record in self.metrics()
-            if record["step"] <= (validated if "val_scores" in record else step)
-        ]
-        write_atomically(self.metrics_file, "".join(kept))
+        with replacing(self.metrics_file) as temporary, temporary.open("w", encoding="utf-8") as file:
+            for record in self.metrics():
+                if record["step"] <= (validated if "val_scores" in record else step):
+                    file.write(json.dumps(record) + "\n")
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Record the finished run's result."""
         write_atomically(self.summary_file, json.dumps(finite(summary), indent=2) + "\n")
 
     def read_summary(self) -> dict[str, Any] | None:
-        """The finished run's result, or None."""
+        """The finished run's result, or None; :class:`PamelaError` where it is damaged."""
         if not self.summary_file.exists():
             return None
-        try:
-            summary = json.loads(self.summary_file.read_text(encoding="utf-8"))
-            if isinstance(summary, dict) and "test" in summary:
-                return summary
-        except (OSError, ValueError):
-            pass
+        with suppress(OddFileError):
+            summary = read_json(self.summary_file)
+            if is_summary(summary):
+                return dict(summary)
         raise PamelaError(f"{self.summary_file} is damaged; delete it, and --resume tests the run again.")
 
 
@@ -171,6 +170,8 @@ def create_run(runs_dir: Path, name: str | None, config: Config, recorded: Recor
     """
     if name is not None:
         path = run_path(runs_dir, name)
+        if path.name == "..":
+            raise UsageError(f"--run {name} names no folder that could be made; choose another.")
         if not _make(path, config, recorded):
             raise UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
         return RunFolder(path)
@@ -190,8 +191,16 @@ def find_run(runs_dir: Path, name: str) -> RunFolder:
     return RunFolder(path)
 
 
+def runs_in(runs_dir: Path) -> list[RunFolder]:
+    """The run folders in a folder, by name; one that is being made is none yet."""
+    found = sorted(file.parent for file in runs_dir.glob("*/config.toml"))
+    return [RunFolder(path) for path in found if not is_draft(path)]
+
+
 def run_path(runs_dir: Path, name: str) -> Path:
     """Where a run of that name is, or would be."""
+    if "\0" in name:
+        raise UsageError(f"'{name}' cannot be the name of a run.")
     return Path(name) if "/" in name or Path(name).exists() else runs_dir / name
 
 
@@ -200,19 +209,20 @@ def _make(path: Path, config: Config, recorded: Recorded) -> bool:
     if path.exists():
         return False
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
-            draft = Path(temporary) / path.name
-            draft.mkdir()
+        with atomic_folder(path, failed=_cannot_make) as draft:
             RunFolder(draft).write_config(config, recorded)
-            draft.rename(path)
-    except OSError as error:
+    except PamelaError:
         if path.exists():  # another process was faster
             return False
-        raise PamelaError(f"the run folder {path} cannot be made: {error.strerror}.") from error
+        raise
     return True
 
 
+def _cannot_make(path: Path, error: Exception) -> PamelaError:
+    reason = getattr(error, "strerror", None) or error
+    return PamelaError(f"the run folder {path} cannot be made: {reason}.")
+
+
 def _there(runs_dir: Path) -> str:
-    names = sorted(p.name for p in runs_dir.glob("*/") if (p / "config.toml").exists())
+    names = [run.name for run in runs_in(runs_dir)]
     return f"; {runs_dir} has {', '.join(names[:8])}{' …' if len(names) > 8 else ''}." if names else "."

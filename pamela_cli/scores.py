@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import TaskScores
+from pamela_cli.engine.fitting import room_for
 from pamela_cli.errors import PamelaError
 from pamela_cli.files import write_atomically
 from pamela_cli.problem import TaskSet
 from pamela_cli.results import Protocol
+from pamela_cli.untrusted import check_tensors, parse_json, shown
 
 FORMAT = "pamela scores 1"
 
@@ -51,19 +54,25 @@ def write_scores(path: Path, by_split: dict[str, StoredScores]) -> None:
     write_atomically(path, save(tensors, metadata))
 
 
-def read_scores(path: Path) -> dict[str, StoredScores]:
-    """The scores by split; :class:`PamelaError` where the file is none, or damaged."""
+def read_scores(path: Path, config: Config) -> dict[str, StoredScores]:
+    """The scores by split of a run with these settings; :class:`PamelaError` where the file has no such."""
+    sizes = {"val": config.val_tasks, "test": config.test_tasks}
+    shapes = {split: [count, (config.steps or 0) + 1] for split, count in sizes.items()}
     try:
+        check_tensors(path, room_for(2 * 8 * sum(prod(shape) for shape in shapes.values())))
         with safe_open(path, framework="numpy") as file:
-            record = json.loads((file.metadata() or {}).get("pamela", "{}"))
+            record = parse_json((file.metadata() or {}).get("pamela", "{}"))
             if record.get("format") != FORMAT:
                 raise PamelaError(f"{path} has no scores of this version ('{FORMAT}').")
             found = {}
             for split, name in record["tasks"].items():
+                for part in (file.get_slice(f"{split}.{kind}") for kind in ("loss", "score")):
+                    if part.get_dtype() != "F64" or part.get_shape() != shapes[split]:
+                        raise PamelaError(f"{path} is damaged: its {split} scores have odd shapes.")
                 loss, score = (file.get_tensor(f"{split}.{kind}") for kind in ("loss", "score"))
-                if loss.ndim != 2 or loss.shape != score.shape or 0 in loss.shape:
-                    raise PamelaError(f"{path} is damaged: its {split} scores have odd shapes.")
                 found[split] = StoredScores(str(name), TaskScores(loss, score))
             return found
-    except (SafetensorError, OSError, KeyError, ValueError, AttributeError, TypeError) as error:
-        raise PamelaError(f"{path} has no readable scores ({error}).") from error
+    except PamelaError:
+        raise
+    except Exception as error:  # of whatever kind: the file may be anybody's
+        raise PamelaError(f"{path} has no readable scores ({shown(error, 200)}).") from error

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ import torch
 from data_prep import Store
 from pamela_cli.cli import Context
 from pamela_cli.company import Followed, check_enough, company, describe
-from pamela_cli.config import Config, Layer, Recorded, flag, read_config_file, resolve
+from pamela_cli.config import Config, Layer, flag, read_config_file, resolve
 from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
-from pamela_cli.engine.fitting import fit, free_bytes, graph_bytes
+from pamela_cli.engine.checkpoint import CheckpointError
 from pamela_cli.engine.norm_pool import can_be_compiled
-from pamela_cli.engine.processes import Processes, ProcessLostError, neighbours
+from pamela_cli.engine.processes import Processes, ProcessLostError
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.files import only_one
+from pamela_cli.metrics import drawable
+from pamela_cli.planning import new_plan, same_plan
 from pamela_cli.problem import Problem
 from pamela_cli.report.figures import run_title, training_curves
 from pamela_cli.report.trends import Trends, draw_trends
@@ -90,7 +92,7 @@ def _start(
     layers.append(context.flags)
     problem = settle(context, layers, device)
     _check_enough(problem.config, processes)
-    plan = _plan(problem, processes, cores, low_memory)
+    plan = new_plan(problem, processes, cores, low_memory)
     folder = create_run(context.runs_dir, run, problem.config, problem.recorded(plan))
     how = f", {processes.size} processes" if processes.size > 1 else ""
     how += ", with compiled functions" if plan.compiled else ""
@@ -141,7 +143,7 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
         return _Started(folder, summary=summary)
     _check_enough(config, processes)
     problem = Problem(config, store, device)
-    plan = _recorded_plan(recorded, device, processes) or _plan(problem, processes)
+    plan = same_plan(recorded.get("plan", {}), problem, processes, context.console)
     if plan.compiled and not can_be_compiled():
         context.console.warn(
             "this run was computed with compiled functions, which cannot be had here (is there a C "
@@ -163,7 +165,7 @@ def _follow(context: Context, device: torch.device, processes: Processes) -> _St
     config, recorded = folder.read_config()
     store = open_trained_dataset(config, told["store"], context.data_dir, context.console)
     problem = Problem(config, store, device)
-    plan = _recorded_plan(recorded, device, processes) or _plan(problem, processes)
+    plan = same_plan(recorded.get("plan", {}), problem, processes, context.console)
     return _Started(folder, problem, plan, told["goes_on"])
 
 
@@ -230,26 +232,15 @@ def _run(
     return summary
 
 
-def _plan(problem: Problem, processes: Processes, cores: int | None = None, low_memory: bool = False) -> Plan:
-    """The fastest plan that fits into the device's free memory, for this process's share of the work."""
-    config, device = problem.config, problem.device
-    share = -(-config.meta_batch // processes.size)
-    plan = Plan.choose(device, share, convolutional=problem.store is not None, cores=cores)
-    held = graph_bytes(problem.learner(), problem.objective(), problem.task_shape())
-    free = free_bytes(device)
-    if free is not None and device.type == "cpu":
-        free //= neighbours()
-    plan = fit(plan, config.steps or 0, *held, free)
-    return replace(plan, processes=processes.size, kept_updates=0 if low_memory else plan.kept_updates)
-
-
 def _draw(folder: RunFolder, config: Config, console: Console) -> None:
     """The figures of a finished run; that they cannot be written costs the figures only."""
     try:
-        training_curves(folder.metrics(), folder.figures / "training", config)
+        training_curves(drawable(folder.metrics(), config.score_name), folder.figures / "training", config)
         draw_trends(Trends.read(config, folder.best), folder.figures / "trends", run_title(config))
     except OSError as error:
         console.warn(f"no figures: {error.filename}: {error.strerror}")
+    except (CheckpointError, PamelaError) as error:
+        console.warn(f"no figures: {error}")
 
 
 def _facts(store: Store | None) -> dict[str, Any]:
@@ -280,16 +271,6 @@ def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None
                 f"{store.path} is not the store that {layer.origin} was made for (its checksum differs); "
                 "prepare that one, or take store_sha256 out of the file to train on this one."
             )
-
-
-def _recorded_plan(recorded: Recorded, device: torch.device, processes: Processes) -> Plan | None:
-    """The plan of a run, to go on to the same bits; None for other devices, or another number of them."""
-    try:
-        plan = Plan(**recorded["plan"])
-    except (KeyError, TypeError):
-        return None
-    same = torch.device(plan.device).type == device.type and plan.processes == processes.size
-    return replace(plan, device=str(device)) if same else None
 
 
 def _headline(config: Config) -> str:

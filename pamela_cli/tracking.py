@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
+from pamela_cli.files import writing
 from pamela_cli.runs import RunFolder
 
 
@@ -18,10 +24,7 @@ class Tracker:
 
     def __init__(self, folder: RunFolder | None, step: int) -> None:
         self._folder = folder
-        if folder is None:
-            return
-        # What an interrupted run logged after its last checkpoint is logged again: hide the first.
-        self._events = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)
+        self._events = None if folder is None else _Events(folder.path, step)
 
     def training(self, record: dict[str, Any]) -> None:
         """The means over a window of outer steps."""
@@ -32,12 +35,15 @@ class Tracker:
         self._write("validation", record)
 
     def _write(self, kind: str, record: dict[str, Any]) -> None:
-        if self._folder is None:
+        if self._folder is None or self._events is None:
             return
         self._folder.add_metrics(record)
-        for name, value in record.items():
-            if name != "step" and not isinstance(value, list):
-                self._events.add_scalar(f"{kind}/{name.removeprefix('val_')}", value, record["step"])
+        scalars = {
+            f"{kind}/{name.removeprefix('val_')}": value
+            for name, value in record.items()
+            if name != "step" and not isinstance(value, list)
+        }
+        self._events.add(record["step"], scalars)
 
     def __enter__(self) -> Tracker:
         return self
@@ -45,5 +51,40 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._folder is not None:
+        if self._events is not None:
             self._events.close()
+
+
+class _Events:
+    """A file of TensorBoard events, for a run that goes on from ``step``.
+
+    PyTorch's and TensorBoard's own writers put the machine's name into the file's, and write from a thread
+    whose errors nobody hears.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        stem = f"events.out.tfevents.{int(time.time()):010}"
+        names = (folder / f"{stem}.{count}" for count in itertools.count())
+        self._path = next(path for path in names if not path.exists())
+        with writing(self._path):
+            self._file = self._path.open("xb")
+        self._writer = RecordWriter(self._file)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if step:
+            # What was logged after the checkpoint is logged again: this hides the first.
+            start = SessionLog(status=SessionLog.START)
+            self._write(Event(wall_time=time.time(), step=step + 1, session_log=start))
+
+    def add(self, step: int, scalars: dict[str, float]) -> None:
+        """Write scalars by their tags."""
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, event: Event) -> None:
+        with writing(self._path):
+            self._writer.write(event.SerializeToString())
+            self._writer.flush()

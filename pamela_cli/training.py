@@ -23,6 +23,7 @@ from pamela_cli.engine.runner import Runner
 from pamela_cli.environment import record_environment
 from pamela_cli.errors import PamelaError
 from pamela_cli.judging import judge, load_learner, saying_what_to_lower
+from pamela_cli.metrics import last_validation
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.progress import Progress, restored, save
 from pamela_cli.results import Protocol, result_record, score_text
@@ -65,10 +66,20 @@ class Training:
 
     def resume(self) -> None:
         """Go on from the last checkpoint, or the one before if that is damaged, or from the start."""
-        self.progress = restored(self.folder, self.loop, self.console)
+        self.progress = restored(self.folder, self.config, self.loop, self.console)
+        self._check_together()
         self._pending = list(self.learner.theta.new_tensor(self.progress.window))
         if self.processes.leads:
             self.folder.rewind_metrics(self.progress.step, self.progress.validated)
+
+    def _check_together(self) -> None:
+        """Each process has read the checkpoint for itself: was it the same one?"""
+        step, first = self.progress.step, self.processes.from_leader(self.progress.step)
+        if step != first:
+            raise PamelaError(
+                f"{self.folder.path} has the checkpoint of step {step:,} for one process, and of step "
+                f"{first:,} for another; is it the same folder for all?"
+            )
 
     def run(self) -> dict[str, Any]:
         """Train, validate, test; returns the summary. :class:`Stopped` after a signal, all saved.
@@ -186,14 +197,15 @@ class Training:
 
     def _gain_text(self, scores: TaskScores) -> str:
         """How much better than at the validation before, task by task: is it still worth going on?"""
-        metrics = reversed(self.folder.metrics()) if self.processes.leads else ()
-        before = next((m for m in metrics if "val_scores" in m), None)
-        if before is None or not np.isfinite(scores.final).all() or None in before["val_scores"]:
+        metrics = self.folder.metrics() if self.processes.leads else ()
+        before = last_validation(metrics, len(scores.final))
+        if before is None or not np.isfinite(scores.final).all():
             return ""
+        step, others = before
         higher = self.objective.higher_is_better
-        gain, ci95 = paired_advantage(scores.final, np.array(before["val_scores"]), higher)
+        gain, ci95 = paired_advantage(scores.final, others, higher)
         scale, unit = (100, " points") if higher else (1, "")
-        return f"; {scale * gain:+.3g} ± {scale * ci95:.2g}{unit} since step {before['step']:,}"
+        return f"; {scale * gain:+.3g} ± {scale * ci95:.2g}{unit} since step {step:,}"
 
     def _improved(self, score: float) -> bool:
         best = self.progress.best

@@ -1,15 +1,19 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there, whatever ends the writing: a signal, a kill, a power cut."""
 
 import errno
+import hashlib
 import os
 import platform
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data_prep.errors import DataError
+
+_SUFFIX = ".partial"
 
 Failure = Callable[[Path, Exception], Exception]
 """What to raise for a path that cannot be written, and why."""
@@ -37,59 +41,99 @@ def atomic_path(out: Path, failed: Failure = cannot_write) -> Iterator[Path]:
     `out` stays as it was. What killed processes left behind for the same `out` is removed first. Where `out`
     cannot be written, raises what `failed` makes of it: DataError unless told otherwise.
     """
+    with _draft(out, failed, lambda path: path.open("xb").close()) as temporary:
+        yield temporary
+        with _failing(out, failed):
+            flush(temporary)
+            temporary.replace(out)
+            temporary.unlink(missing_ok=True)  # two names of one file are left as they are
+
+
+@contextmanager
+def atomic_folder(out: Path, failed: Failure = cannot_write) -> Iterator[Path]:
+    """As `atomic_path`, for a folder that is not there yet; what is in it has to be flushed in the block."""
+    with _draft(out, failed, Path.mkdir) as temporary:
+        yield temporary
+        with _failing(out, failed):
+            temporary.rename(out)
+
+
+def is_draft(path: Path) -> bool:
+    """Return whether the path is that of a temporary file or folder, to judge by its name."""
+    return path.name.startswith(".") and path.name.endswith(_SUFFIX)
+
+
+def flush(path: Path) -> None:
+    """Wait until what was written to a file is on its disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on its disk, where the file system lets one."""
+    if os.name == "posix":
+        # A file that was renamed is there and whole: whatever goes wrong here is no failure to write it.
+        with suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def _draft(out: Path, failed: Failure, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Give the path of what `make` makes beside `out`, for the block to turn into `out`."""
     # The name is chosen before there is a file, so that no moment is left in which a signal leaves it behind.
-    temporary = out.parent / f"{_prefix(out)}{os.getpid()}-{secrets.token_hex(4)}.partial"
+    temporary = out.parent / f"{_prefix(out)}{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
     new_folders: list[Path] = []
     try:
-        try:
+        with _failing(out, failed):
             new_folders += [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
             out.parent.mkdir(parents=True, exist_ok=True)
             _remove_debris(out)
-            temporary.open("xb").close()
-        except OSError as error:
-            raise failed(out, error) from error
+            make(temporary)
         yield temporary
-        try:
-            _commit(temporary, out)
-        except OSError as error:
-            raise failed(out, error) from error
+        # A rename is durable only with its folder, and that folder's name with the one above.
+        for folder in (out, *new_folders):
+            flush_folder(folder.parent)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink()
+            _remove(temporary)
         with suppress(OSError):  # somebody else may have put something there
             for folder in new_folders:
                 folder.rmdir()
         raise
 
 
-def _commit(temporary: Path, out: Path) -> None:
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(out)
-    if os.name == "posix":
-        # The rename is durable only with its folder, which not every file system lets one flush. The file is
-        # there and whole: whatever goes wrong here is no failure to write it.
-        with suppress(OSError):
-            folder = os.open(out.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+@contextmanager
+def _failing(out: Path, failed: Failure) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise failed(out, error) from error
 
 
 def _prefix(out: Path) -> str:
-    # The machine's name is in it: a process id says nothing about a process on another machine.
-    host = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())
+    # A process id says nothing about a process on another machine. Which one this is, is nobody's business.
+    host = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
     return f".{out.name}.{host}-"
 
 
 def _remove_debris(out: Path) -> None:
-    """Remove the temporary files of processes on this machine that have ended."""
+    """Remove what processes on this machine that have ended left behind for the same `out`."""
     prefix = _prefix(out)
     for path in out.parent.iterdir():
-        owner = re.fullmatch(re.escape(prefix) + r"(\d+)-.*\.partial", path.name)
+        owner = re.fullmatch(re.escape(prefix) + r"(\d+)-.*" + re.escape(_SUFFIX), path.name)
         if owner and not _alive(int(owner.group(1))):
-            path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:

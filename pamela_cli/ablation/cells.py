@@ -11,7 +11,7 @@ from pamela_cli.ablation.grid import Variant
 from pamela_cli.config import Config
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.methods import METHODS
-from pamela_cli.runs import RunFolder, default_name
+from pamela_cli.runs import RunFolder, default_name, runs_in
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ def make_cells(
 def all_runs(runs_dir: Path) -> list[tuple[Config, RunFolder]]:
     """The runs in a folder with their settings; folders that are none, or damaged ones, are passed over."""
     found = []
-    for file in sorted(runs_dir.glob("*/config.toml")):
-        folder = RunFolder(file.parent)
+    for folder in runs_in(runs_dir):
         try:
             found.append((folder.read_config()[0], folder))
         except (PamelaError, UsageError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pamela_cli.config import Config
+from pamela_cli.config import Config, read_number
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import METHODS
 
@@ -85,7 +85,7 @@ def in_order(variants: Iterable[Variant], steps: int) -> list[Variant]:
 def parse_seeds(text: str) -> list[int]:
     """The seeds in ``0,1,2``."""
     try:
-        seeds = [int(part) for part in text.split(",")]
+        seeds = [read_number(int, part) for part in text.split(",")]
     except ValueError as error:
         raise UsageError(f"--seeds must be whole numbers with commas between, not '{text}'.") from error
     if min(seeds) < 0 or max(seeds) >= 2**63:

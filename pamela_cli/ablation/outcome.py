@@ -76,7 +76,7 @@ def _row(variant: Variant, iterations: int, cells: list[Cell], failures: Mapping
             failed[cell.seed] = failures[cell]
         elif cell.finished and cell.folder is not None:
             try:
-                scores[cell.seed] = read_scores(cell.folder.scores)["test"].scores
+                scores[cell.seed] = read_scores(cell.folder.scores, cell.config)["test"].scores
             except (PamelaError, KeyError) as error:
                 failed[cell.seed] = str(error)
     return Row(variant, iterations, cells, scores, failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,7 +46,7 @@ def parse_parameters(text: str) -> dict[str, Any]:
         key, sign, value = (piece.strip() for piece in part.partition("="))
         if not sign or not key.isidentifier() or not value:
             raise UsageError(f"--slurm must be like timeout_min=240,slurm_partition=gpu, not '{text}'.")
-        parameters[key] = int(value) if value.isdecimal() else value
+        parameters[key] = int(value) if re.fullmatch("[0-9]{1,18}", value) else value
     return parameters
 
 

@@ -17,6 +17,7 @@ from pamela_cli.engine.tasks import Tasks
 from pamela_cli.evaluating import SHOWN_WAVES, fit_curves
 from pamela_cli.files import write_atomically
 from pamela_cli.judging import load_learner
+from pamela_cli.metrics import drawable
 from pamela_cli.problem import Problem
 from pamela_cli.report import ablation_figures as draw
 from pamela_cli.report.ablations import FORMATS, title
@@ -46,7 +47,11 @@ def _figures(found: Ablation, folder: Path) -> Iterator[Path]:
         yield draw.by_updates(document, folder / "by-updates", name)
     shown = _shown(found)
     cells = {row.variant.label: _first(row) for row in shown}
-    metrics = {label: cell.folder.metrics() for label, cell in cells.items() if cell.folder is not None}
+    metrics = {
+        label: drawable(cell.folder.metrics(), found.base.score_name)
+        for label, cell in cells.items()
+        if cell.folder is not None
+    }
     yield draw.convergence(metrics, folder / "convergence", found.base.way, f"{name}, seed {_seed(shown)}")
     unit = loss_unit(found.base.way)
     scores = [(row.variant.label, row.scores[_first(row).seed]) for row in shown]

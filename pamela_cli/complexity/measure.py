@@ -29,9 +29,9 @@ def measure(cases: list[Case], device: torch.device, repetitions: int, console: 
     :class:`PamelaError` where memory is short.
     """
     config = cases[0].config
-    plan = _plan(cases, device)
     environment = current_environment(device)
-    with _enough_memory(plan.device):
+    with _enough_memory(device):
+        plan = _plan(cases, device)
         with console.progress("peak memory", len(cases)) as bar:
             memory = []
             for peak in peak_memories(cases, plan):
@@ -101,7 +101,7 @@ def _paper(case: Case) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _enough_memory(device: str) -> Iterator[None]:
+def _enough_memory(device: torch.device) -> Iterator[None]:
     try:
         yield
     except (DoesNotFitError, RuntimeError) as error:

@@ -12,16 +12,13 @@ from pathlib import Path
 
 import torch
 
+from pamela_cli.children import python
 from pamela_cli.complexity.cases import Case, Work
 from pamela_cli.config import Config
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError
 
-# The child finds modules where this process does, and not in the folder where it happens to be started.
-_CHILD = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from pamela_cli.complexity.memory import child; child(sys.argv[2])"
-)
+_CHILD = "from pamela_cli.complexity.memory import child; child(sys.argv[1])"
 _STATUS = Path("/proc/self/status")
 
 
@@ -62,10 +59,13 @@ def _in_processes(cases: list[Case], plan: Plan) -> Iterator[int | None]:
 
 def _start(case: Case, plan: Plan) -> subprocess.Popen[str]:
     order = json.dumps({"config": asdict(case.config), "order": case.order, "plan": asdict(plan)})
-    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path), order]
     # In a session of its own the process gets no Ctrl-C of the terminal: it is ended here, silently.
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        python(_CHILD, order),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 

@@ -14,14 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from pamela_cli.engine.fitting import room_for
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.files import write_atomically
+from pamela_cli.untrusted import check_tensors, parse_json, shown
 
 FORMAT = "pamela checkpoint 2"
+
+_LARGEST = 1 << 62
 
 
 class CheckpointError(Exception):
@@ -83,19 +88,30 @@ class Checkpoint:
         write_atomically(path, save(tensors, {"pamela": json.dumps(record)}))
 
     @classmethod
-    def read(cls, path: Path) -> Checkpoint:
-        """Read a file that :meth:`write` made; :class:`CheckpointError` if it is none."""
+    def read(cls, path: Path, rule: UpdateRule | None = None) -> Checkpoint:
+        """Read a file that :meth:`write` made; :class:`CheckpointError` if it is none.
+
+        One that is larger than that of a learner by ``rule``, or than free memory, is none.
+        """
         try:
+            check_tensors(path, room_for(_LARGEST if rule is None else largest(rule)))
             with safe_open(path, framework="pt") as file:
-                record = json.loads((file.metadata() or {}).get("pamela", "{}"))
+                record = parse_json((file.metadata() or {}).get("pamela", "{}"))
                 if record.get("format") != FORMAT:
                     raise CheckpointError(f"{path} is not a checkpoint of this version ('{FORMAT}')")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 if record["sha256"] != _checksum(tensors, record["progress"]):
                     raise CheckpointError(f"{path} is damaged: its checksum does not fit its content")
                 return cls(tensors, record["progress"])
-        except (SafetensorError, OSError, KeyError, ValueError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{path} is not a readable checkpoint ({error})") from error
+        except CheckpointError:
+            raise
+        except Exception as error:  # of whatever kind: the file may be anybody's
+            raise CheckpointError(f"{path} is not a readable checkpoint ({shown(error, 200)})") from error
+
+
+def largest(rule: UpdateRule) -> int:
+    """Bytes of the largest checkpoint of a learner by ``rule``: in float64, with both moments of Adam."""
+    return 3 * 8 * (sum(rule.learned_numbers) + 1)
 
 
 def _checksum(tensors: dict[str, Tensor], progress: object) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 
@@ -13,16 +15,17 @@ def choose_device(name: str) -> torch.device:
     """``auto`` is the first CUDA device, or the CPU where there is none; else the device itself."""
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or (kind == "cpu" and index):
+    found = re.fullmatch("cpu|cuda(?::([0-9]{1,4}))?", name)
+    if found is None:
         raise NoSuchDeviceError(f"--device must be auto, cpu, cuda or cuda:N, not '{name}'")
-    if kind == "cpu":
+    if name == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise NoSuchDeviceError(f"--device {name}: PyTorch finds no CUDA device here; use --device cpu")
-    if int(index or 0) >= torch.cuda.device_count():
+    index = int(found[1] or 0)
+    if index >= torch.cuda.device_count():
         raise NoSuchDeviceError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices")
-    return torch.device("cuda", int(index or 0))
+    return torch.device("cuda", index)
 
 
 def number_type(precision: str) -> torch.dtype:

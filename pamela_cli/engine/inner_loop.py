@@ -37,6 +37,13 @@ class Learner:
             q.uniform_(*rule.method.q_range, generator=generator)
         return cls(backbone, rule, inner_lr, theta, q, torch.zeros(rule.p_shape))
 
+    @classmethod
+    def of_shapes(cls, backbone: Backbone, rule: UpdateRule, inner_lr: float, dtype: torch.dtype) -> Learner:
+        """One without content, on PyTorch's device "meta", to know sizes by."""
+        shapes = ((rule.layout.size,), rule.q_shape, rule.p_shape)
+        tensors = (torch.empty(shape, dtype=dtype, device="meta") for shape in shapes)
+        return cls(backbone, rule, inner_lr, *tensors)
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Learner:
         """A copy elsewhere."""
         tensors = (t.to(device, dtype) for t in (self.theta, self.q, self.p))

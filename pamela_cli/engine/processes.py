@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +17,10 @@ from torch import Tensor
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for one that says nothing. One that has ended is noticed at once."""
+
+
+# Seconds between two looks at who has come.
+_LOOK_AGAIN = 0.05
 
 
 class ProcessLostError(Exception):
@@ -30,16 +35,24 @@ class Processes:
     size: int = 1
 
     @classmethod
-    def join(cls, device: torch.device) -> Processes:
-        """Meet the others, where the environment names them as torchrun does; else it is alone."""
+    def join(cls, device: torch.device, look: Callable[[], None] = lambda: None) -> Processes:
+        """Meet the others, where the environment names them as torchrun does; else it is alone.
+
+        The first one calls ``look`` while it waits, which may raise: where others may end before they come.
+        """
         if not in_company():
             return cls()
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         if device.type == "cuda":
             torch.cuda.set_device(device)
         with _naming_losses():
-            dist.init_process_group(backend, timeout=PATIENCE)
-        return cls(dist.get_rank(), dist.get_world_size())
+            found, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))  # type: ignore[attr-defined]
+            # Where torchrun has started all once more, what was said the time before counts for nothing.
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            store = dist.PrefixStore(f"pamela/{attempt}", found)  # type: ignore[attr-defined]
+            _await_all(store, rank, size, look)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        return cls(rank, size)
 
     @property
     def leads(self) -> bool:
@@ -107,6 +120,20 @@ def local_rank() -> int:
 def neighbours() -> int:
     """How many processes share this machine with this one, itself included."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])) if in_company() else 1
+
+
+def _await_all(store: Any, rank: int, size: int, look: Callable[[], None]) -> None:
+    """Let the first one know of this process; the first one waits for all.
+
+    It does so here, since PyTorch waits without an ear for signals, nor an eye for those that have ended.
+    """
+    store.set(f"here/{rank}", "")
+    deadline = time.monotonic() + PATIENCE.total_seconds()
+    while rank == 0 and not store.check([f"here/{other}" for other in range(size)]):
+        look()
+        if time.monotonic() > deadline:
+            raise ProcessLostError("not all processes of this work have started")
+        time.sleep(_LOOK_AGAIN)
 
 
 @contextmanager

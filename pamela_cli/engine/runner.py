@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,8 +14,12 @@ from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.engine.norm_pool import can_be_compiled, use_compiled
 from pamela_cli.engine.processes import Processes, neighbours
 from pamela_cli.engine.tasks import Tasks
+from pamela_cli.untrusted import is_count
 
 Result = TypeVar("Result")
+
+# What settings allow, and more cores than a machine has.
+_MOST_TASKS, _MOST_UPDATES, _MOST_CORES = 4096, 1000, 1024
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,24 @@ class Plan:
     kept_updates: int | None = None
     compiled: bool = False
     processes: int = 1
+
+    @classmethod
+    def recorded(cls, record: Mapping[str, Any]) -> Plan | None:
+        """The plan that a run has recorded; None for what is none, as whoever made the run may have it."""
+        try:
+            plan = cls(**record)
+        except TypeError:
+            return None
+        at_a_time = (plan.tasks_at_a_time, plan.judged_at_a_time, plan.processes)
+        threads = (plan.workers, plan.threads)
+        sound = (
+            isinstance(plan.device, str)
+            and all(type(count) is int and 1 <= count <= _MOST_TASKS for count in (*at_a_time, *threads))
+            and plan.workers * plan.threads <= _MOST_CORES
+            and (plan.kept_updates is None or is_count(plan.kept_updates, _MOST_UPDATES))
+            and isinstance(plan.compiled, bool)
+        )
+        return plan if sound else None
 
     @classmethod
     def choose(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
@@ -18,6 +20,7 @@ from data_prep.store.atomic import atomic_path
 from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.results import task_text
+from pamela_cli.untrusted import printable
 
 # Okabe and Ito's palette, told apart by the colour-blind; markers and dashes tell the lines apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -41,15 +44,19 @@ Floats = NDArray[np.float64]
 def save(figure: Figure, stem: Path, header: list[str], rows: list[list[Any]]) -> Path:
     """Write ``stem``.png and .pdf, and the numbers as .csv; returns the PNG's path.
 
-    Each file is whole or as it was, and a link in its place is replaced, not followed: run folders come
-    from anywhere. OSError where they cannot be written.
+    Each file is whole or as it was. A link in its place is replaced, and one in place of their folder not
+    followed: run folders come from anywhere. OSError where they cannot be written.
     """
+    if stem.parent.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link, which is not followed", str(stem.parent))
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))
     # Without the time of drawing: the same numbers give the same file.
     for suffix, about in ((".png", {}), (".pdf", {"CreationDate": None})):
         with atomic_path(stem.with_suffix(suffix), failed=_naming) as temporary:
             figure.savefig(temporary, format=suffix[1:], bbox_inches="tight", metadata=about)
     numbers = atomic_path(stem.with_suffix(".csv"), failed=_naming)
-    with numbers as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with numbers as temporary, temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)

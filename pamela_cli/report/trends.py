@@ -53,9 +53,8 @@ class Trends:
     @classmethod
     def read(cls, config: Config, path: Path) -> Trends:
         """The trends in a run's checkpoint; :class:`CheckpointError` if it does not fit the settings."""
-        return cls._named(
-            update_rule(config, network(config)), config.inner_lr, Checkpoint.read(path).tensors
-        )
+        rule = update_rule(config, network(config))
+        return cls._named(rule, config.inner_lr, Checkpoint.read(path, rule).tensors)
 
     @classmethod
     def _named(cls, rule: UpdateRule, inner_lr: float, tensors: dict[str, Tensor]) -> Trends:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,28 @@ from pamela_cli.reporting import again
 from pamela_cli.reporting.comparing import labels_of
 from pamela_cli.reporting.drawing import figures_there
 from pamela_cli.reporting.page import Block, Code, Note, Section, Table
-from pamela_cli.reporting.reading import Document, ReadRun, read_json, read_run
+from pamela_cli.reporting.reading import Document, ReadRun, read_run
 from pamela_cli.reporting.run_sections import result_text
 from pamela_cli.reporting.texts import with_interval
 from pamela_cli.results import task_text
 from pamela_cli.runs import RunFolder
+from pamela_cli.untrusted import OddFileError, is_plain_name, read_json, shown
 
 FILE = "ablation.json"
 
 _VARIED = ("method", "steps", "skip_interval", "seed")
 _MOST_ROWS = 500
+
+# Anything else in them is a number.
+_DOCUMENT: dict[str, type] = {"dataset": str, "seeds": list, "norm_stats": str}
+_ROW: dict[str, type] = {
+    "variant": str,
+    "label": str,
+    "status": str,
+    "failures": dict,
+    "seed_scores": dict,
+    "runs": list,
+}
 
 
 def is_ablation(folder: Path) -> bool:
@@ -39,11 +52,21 @@ def ablation_title(document: Document) -> str:
 
 def read_ablation(folder: Path) -> Document:
     """The document of an ablation; :class:`PamelaError` where it is none."""
-    document: Any = read_json(folder / FILE)
+    document: Any = None
+    with suppress(OddFileError):
+        document = read_json(folder / FILE)
     rows = document.get("rows") if isinstance(document, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise PamelaError(f"{folder / FILE} is damaged; the `pamela ablate` that wrote it writes it again.")
-    return {**document, "rows": rows[:_MOST_ROWS]}
+    return {
+        **_of_their_kinds(document, _DOCUMENT),
+        "rows": [_of_their_kinds(row, _ROW) for row in rows[:_MOST_ROWS]],
+    }
+
+
+def _of_their_kinds(record: Document, kinds: dict[str, type]) -> Document:
+    """What is of another kind than it should be counts as not there."""
+    return {key: value for key, value in record.items() if isinstance(value, kinds.get(key, int | float))}
 
 
 def ablation_sections(context: Context, folder: Path, document: Document) -> list[Section]:
@@ -66,10 +89,10 @@ def _results(document: Document) -> list[Block]:
         return lambda row: with_interval(row.get(key), row.get(ci95), name, sign)
 
     def plain(key: str, usual: Any = None) -> Callable[[Document], str]:
-        return lambda row: "" if row.get(key) in (None, usual) else str(row[key])
+        return lambda row: "" if row.get(key) in (None, usual) else shown(row[key])
 
     columns = [
-        ("variant", lambda row: str(row.get("label") or row.get("variant", ""))),
+        ("variant", lambda row: shown(row.get("label") or row.get("variant", ""))),
         ("w", plain("skip_interval")),
         ("updates", plain("steps")),
         ("outer steps", plain("iterations", document.get("iterations"))),
@@ -117,7 +140,7 @@ def _cells(folder: Path, document: Document) -> list[ReadRun]:
     names = [name for row in document["rows"] for name in _texts(row.get("runs"))]
     for name in dict.fromkeys(names):
         # A name leads to a folder beside that of the ablation, and nowhere else.
-        if Path(name).name != name or name in (".", ".."):
+        if not is_plain_name(name):
             continue
         try:
             runs.append(read_run(RunFolder(folder.parent / name)))

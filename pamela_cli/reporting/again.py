@@ -12,6 +12,7 @@ from pamela_cli.config import FLAGS, SINE, Config, Layer, flag, resolve
 from pamela_cli.datasets import EMBEDDED, recipe
 from pamela_cli.errors import UsageError
 from pamela_cli.runs import RunFolder
+from pamela_cli.untrusted import is_plain_name
 
 
 def shown_path(path: Path) -> str:
@@ -88,7 +89,7 @@ def _recipe_name(config: Config, data_dir: Path) -> str | None:
     if dataset == SINE:
         return SINE
     path = data_dir / f"{dataset}.h5"
-    if "/" not in dataset and path.is_file():
+    if is_plain_name(dataset) and path.is_file():
         try:
             with Store.open(path) as store:
                 if store.sha256 == config.store_sha256:

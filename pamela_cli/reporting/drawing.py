@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -58,8 +57,6 @@ class Drawer:
         self, name: str, caption: str, alt: str, drawing: Callable[[Path], Path | None]
     ) -> list[Block]:
         try:
-            if self._folder.is_symlink():
-                raise OSError(errno.ELOOP, "it is a link, which is not followed")
             path = drawing(self._folder / name)
             return [Picture.read(path, caption, alt)] if path else []
         except OSError as error:

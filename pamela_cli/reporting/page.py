@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pamela_cli import __version__
+from pamela_cli.untrusted import printable
 
 _SCALE = 0.62
 """A page's pixels for each of a figure, which has 200 to the inch."""
@@ -120,11 +121,6 @@ def to_html(page: Page) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("page.html").render(page=page, version=__version__)
-
-
-def printable(text: str) -> str:
-    """The text with a mark for each character that cannot be shown, or that would disturb its neighbours."""
-    return "".join(c if c.isprintable() or c in "\n\t\xa0" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def shortened(text: str, most: int = 48) -> str:

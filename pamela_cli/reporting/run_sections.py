@@ -13,10 +13,12 @@ from pamela_cli.reporting import again
 from pamela_cli.reporting.drawing import run_figures
 from pamela_cli.reporting.page import Block, Code, Note, Section, Table
 from pamela_cli.reporting.reading import Document, ReadRun
-from pamela_cli.reporting.texts import number, score_number
+from pamela_cli.reporting.texts import score_number
 from pamela_cli.results import norm_stats_text, score_text, task_text
+from pamela_cli.untrusted import number, shown
 
 _MOST_ENTRIES = 12
+_LONGEST = 200
 
 ENVIRONMENT = {
     "from_step": "from outer step",
@@ -157,28 +159,28 @@ def _environment(run: ReadRun) -> list[Block]:
     blocks: list[Block] = []
     if entries:
         groups = [list(group) for _, group in groupby(entries, _same_machine)]
-        shown = groups[-_MOST_ENTRIES:]
-        if len(shown) < len(groups):
-            blocks.append(Note(f"The last {len(shown)} of {len(groups)} environments."))
-        rows = [[name, *(_joined(group, key) for group in shown)] for key, name in ENVIRONMENT.items()]
+        last = groups[-_MOST_ENTRIES:]
+        if len(last) < len(groups):
+            blocks.append(Note(f"The last {len(last)} of {len(groups)} environments."))
+        rows = [[name, *(_joined(group, key) for group in last)] for key, name in ENVIRONMENT.items()]
         caption = "What the run was computed on; a column for each change."
-        header = ["what", *(str(i + 1) for i in range(len(shown)))]
+        header = ["what", *(str(i + 1) for i in range(len(last)))]
         blocks.append(Table(caption, header, rows, frozenset(range(len(header)))))
     else:
         blocks.append(Note("It is not recorded what this run was computed on."))
     if run.plan:
-        rows = [[str(key), str(value)] for key, value in list(run.plan.items())[:20]]
+        rows = [[shown(key, _LONGEST), shown(value, _LONGEST)] for key, value in list(run.plan.items())[:20]]
         blocks.append(Table("How it was computed: [plan] in config.toml.", ["what", "value"], rows))
     return blocks
 
 
 def _same_machine(entry: Document) -> list[str]:
-    return [str(entry.get(key)) for key in ENVIRONMENT if key not in ("from_step", "started")]
+    return [shown(entry.get(key), _LONGEST) for key in ENVIRONMENT if key not in ("from_step", "started")]
 
 
 def _joined(group: list[Document], key: str) -> str:
     """The values of one row, each once: a run that was resumed on the same machine has many starts."""
-    values = list(dict.fromkeys("–" if e.get(key) is None else str(e[key])[:200] for e in group))
+    values = list(dict.fromkeys("–" if e.get(key) is None else shown(e[key], _LONGEST) for e in group))
     return ", ".join(values[:6]) + (f" … {values[-1]}" if len(values) > 6 else "")
 
 

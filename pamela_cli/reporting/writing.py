@@ -32,6 +32,8 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
     """
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {out} must end in .html: the report is a page.")
+    if out is not None and not next(folder for folder in out.parents if folder.exists()).is_dir():
+        raise PamelaError(f"--out {out} cannot be made: {out.parent} is no folder; name another file.")
     folders = [find_run(context.runs_dir, name) for name in dict.fromkeys(names)]
     runs = [read_run(folder) for folder in folders if not is_ablation(folder.path)]
     ablations = [_Ablation(f.path, read_ablation(f.path)) for f in folders if is_ablation(f.path)]

@@ -25,10 +25,11 @@ from pamela_cli.engine.checkpoint import Checkpoint
 from pamela_cli.engine.evaluation import Floats, TaskScores
 from pamela_cli.errors import PamelaError
 from pamela_cli.files import write_atomically
-from pamela_cli.reporting.reading import Document, read_json
+from pamela_cli.metrics import Record as Document
 from pamela_cli.reproducing.plan import PlannedCell
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import read_scores
+from pamela_cli.untrusted import OddFileError, read_json
 
 _LINES = 200
 """Lines of training metrics at most."""
@@ -56,14 +57,15 @@ def keep(run: RunFolder, out: Path) -> None:
     summary = run.read_summary()
     if summary is None:
         raise PamelaError(f"{run.path} is not finished; go on with it by --resume.")
-    test = read_scores(run.scores)["test"]
+    config, _ = run.read_config()
+    test = read_scores(run.scores, config)["test"]
     # Six digits: the seventh is rounding.
     scores = [float(f"{value:.6g}") for value in test.scores.final]
     parts = {
         "config.toml": run.config_file.read_text(encoding="utf-8"),
         "summary.json": _json(summary),
         "environment.json": _json(run.environment()),
-        "metrics.csv": _thinned(run.metrics(), summary),
+        "metrics.csv": _thinned(list(run.metrics()), summary),
         "scores.json": json.dumps(finite({"tasks": test.tasks, "test": scores})) + "\n",
         "checkpoint.json": _json(_about(run.best)),
     }
@@ -83,16 +85,17 @@ def kept_result(planned: PlannedCell, results: Path) -> KeptResult | None:
 
 def _read(path: Path) -> KeptResult | None:
     """What :func:`keep` has written into a folder; None where it is not there, or not whole."""
-    summary, scores = read_json(path / "summary.json"), read_json(path / "scores.json")
-    if not isinstance(summary, dict) or not isinstance(scores, dict):
-        return None
+    folder = RunFolder(path)
     try:
-        config, _ = RunFolder(path).read_config()
+        config, _ = folder.read_config()
+        summary, scores = folder.read_summary(), read_json(path / "scores.json")
         values = np.array([np.nan if v is None else v for v in scores["test"]], np.float64)
         tasks = str(scores["tasks"])
-    except (PamelaError, KeyError, TypeError, ValueError):
+    except (PamelaError, OddFileError, KeyError, TypeError, ValueError):
         return None
-    return KeptResult(path, config, summary, tasks, values, RunFolder(path).environment())
+    if summary is None or values.ndim != 1 or len(values) != config.test_tasks:
+        return None
+    return KeptResult(path, config, summary, tasks, values, folder.environment())
 
 
 def _json(value: Any) -> str:

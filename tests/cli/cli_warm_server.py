@@ -19,8 +19,7 @@ from typing import Any
 
 import matplotlib.backends.backend_agg
 import matplotlib.backends.backend_pdf  # noqa: F401
-import torch._dynamo
-import torch.utils.tensorboard  # noqa: F401
+import torch._dynamo  # noqa: F401
 
 import pamela_cli.ablation.writing
 import pamela_cli.commands.evaluate

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from cli_page import Page
 from cli_support import QUICK_TINY, SINE, TINY, Result, WarmProcesses, write_tiny_store
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pamela_cli import cli
 from pamela_cli.console import Console
-from pamela_cli.report import ablation_figures, figures, trends
 
 Command = Callable[..., Result]
 
@@ -61,17 +61,11 @@ def pamela(capfd: pytest.CaptureFixture[str]) -> Command:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made, but not drawn, which takes a second each: an empty picture, and the numbers."""
 
-    def save(figure: Any, stem: Path, header: list[str], rows: list[list[Any]]) -> Path:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        for path in (stem.with_suffix(suffix) for suffix in (".png", ".csv")):
-            path.unlink(missing_ok=True)
-        Image.new("RGB", (1000, 600), "white").save(stem.with_suffix(".png"))
-        lines = [",".join(map(str, row)) for row in [header, *rows]]
-        stem.with_suffix(".csv").write_text("\n".join(lines) + "\n")
-        return stem.with_suffix(".png")
+    def savefig(self: Figure, path: Path, format: str, **_: Any) -> None:
+        if format == "png":
+            Image.new("RGB", (1000, 600), "white").save(path, format=format)
 
-    for module in (figures, trends, ablation_figures):
-        monkeypatch.setattr(module, "save", save)
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture(scope="session")

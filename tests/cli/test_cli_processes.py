@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,18 @@ def test_one_that_dies_ends_all(warm, here: Path) -> None:
     running = Running(warm, here, *TWO)
     os.kill(running.follower, signal.SIGKILL)
     running.end().error(1, "process 1 on cpu failed: SIGKILL", "--resume")
+
+
+@linux
+@pytest.mark.slow
+def test_a_leader_that_is_killed_takes_the_others_along(here: Path) -> None:
+    running = Running(here, *TWO)
+    running.leader.kill()
+    running.leader.communicate()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{running.follower}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("device", [["--device", "cpu"], pytest.param(TWO, marks=pytest.mark.slow)])

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 from cli_page import MARKUP, Page, hostile_run
 from cli_support import snapshot
+from matplotlib.figure import Figure
 from PIL import Image
 
-from pamela_cli.report import ablation_figures
-from pamela_cli.report.figures import save
-from pamela_cli.reporting.page import Note, Section, Table, printable, shortened, to_html
+from pamela_cli.reporting.page import Note, Section, Table, shortened, to_html
 from pamela_cli.reporting.page import Page as Content
+from pamela_cli.untrusted import printable
 
 pytestmark = pytest.mark.usefixtures("undrawn")
+
+DRAWN = Figure.savefig
 
 
 def assert_harmless(page: Page) -> None:
@@ -70,7 +72,7 @@ ODD = [
 
 def test_odd_names(pamela, own_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names of any kind, also in a figure."""
-    monkeypatch.setattr(ablation_figures, "save", save)
+    monkeypatch.setattr(Figure, "savefig", DRAWN)
     for name in ODD:
         shutil.copytree(own_world / "runs" / "sine-b", own_world / "runs" / name)
     assert pamela("report", *(f"runs/{name}" for name in ODD)).ok().err == ""

@@ -59,7 +59,7 @@ def test_comparison(pamela, undrawn: None, own_world: Path) -> None:
         assert name in page.headings
     figures = {path.name for path in (own_world / "runs/report-figures").iterdir()}
     stems = ("convergence-mse", "convergence-accuracy")
-    assert figures == {f"{stem}{suffix}" for stem in stems for suffix in (".png", ".csv")}
+    assert figures == {f"{stem}{suffix}" for stem in stems for suffix in (".png", ".pdf", ".csv")}
     assert "Runs that were tested on different tasks are not compared in pairs." in page.text
 
 

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from checkpoint_support import conv_learner
+from checkpoint_support import TENSOR_FILES, conv_learner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from pamela_cli.engine.checkpoint import FORMAT, Checkpoint, CheckpointError
+from pamela_cli.engine.checkpoint import FORMAT, Checkpoint, CheckpointError, largest
 
 FILE_SETTINGS = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -126,3 +126,22 @@ def test_another_version_is_named_as_such(tmp_path, written):
     path = safetensors_with(metadata, tmp_path / "odd.safetensors", written)
     with pytest.raises(CheckpointError, match="not a checkpoint of this version"):
         Checkpoint.read(path)
+
+
+@pytest.mark.parametrize("kind", TENSOR_FILES)
+def test_tensor_files_of_strangers_are_refused(tmp_path, kind):
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(TENSOR_FILES[kind])
+    for rule in (None, conv_learner().rule):
+        with pytest.raises(CheckpointError, match=r"odd\.safetensors"):
+            Checkpoint.read(path, rule)
+
+
+def test_a_file_larger_than_the_learner_is_refused(tmp_path, written):
+    """At least twice the largest: a learner has θ alone, and Adam's moments of it."""
+    small = conv_learner("maml", None, way=2).rule
+    assert Checkpoint.read(written, conv_learner().rule)
+    with written.open("ab") as file:
+        file.truncate(2 * largest(small) + (2 << 20))
+    with pytest.raises(CheckpointError, match=r"it has [0-9,]+ bytes, and such a file has at most"):
+        Checkpoint.read(written, small)

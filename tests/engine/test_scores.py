@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoint_support import TENSOR_FILES
 from safetensors.numpy import save_file
 
+from pamela_cli.config import Layer, resolve
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.errors import PamelaError
 from pamela_cli.scores import StoredScores, read_scores, write_scores
@@ -17,10 +19,13 @@ def some_scores(tasks: int = 5, updates: int = 3) -> StoredScores:
     return StoredScores(f"sine test {tasks}", TaskScores(loss, score))
 
 
+CONFIG = resolve([Layer({"dataset": "sine", "method": "maml", "steps": 3, "val_tasks": 4, "test_tasks": 6})])
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     written = {"val": some_scores(4), "test": some_scores(6)}
     write_scores(tmp_path / "scores.safetensors", written)
-    found = read_scores(tmp_path / "scores.safetensors")
+    found = read_scores(tmp_path / "scores.safetensors", CONFIG)
     assert found.keys() == written.keys()
     for split, stored in written.items():
         assert found[split].tasks == stored.tasks
@@ -28,23 +33,47 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[split].scores.score, stored.scores.score)
 
 
-@pytest.mark.parametrize("damage", ["absent", "cut", "other format", "odd shapes", "no split", "not JSON"])
+GOOD = '{"format": "pamela scores 1", "tasks": {"test": "these"}}'
+DAMAGES = {
+    "other format": ((6, 4), np.float64, '{"format": "pamela scores 9"}'),
+    "not JSON": ((6, 4), np.float64, "{"),
+    "no object": ((6, 4), np.float64, "3"),
+    "nested without end": ((6, 4), np.float64, "[" * 100_000),
+    "nested deeply": ((6, 4), np.float64, GOOD[:-1] + ', "more": ' + "[" * 50 + "]" * 50 + "}"),
+    "other split": ((6, 4), np.float64, GOOD.replace("test", "train")),
+    "no tasks": ((6, 4), np.float64, '{"format": "pamela scores 1"}'),
+    "tasks of another kind": ((6, 4), np.float64, GOOD.replace('{"test": "these"}', "[1]")),
+    "odd shapes": ((3,), np.float64, GOOD),
+    "other updates": ((6, 3), np.float64, GOOD),
+    "other tasks": ((5, 4), np.float64, GOOD),
+    "no tasks at all": ((0, 4), np.float64, GOOD),
+    "other type": ((6, 4), np.float32, GOOD),
+    "whole numbers": ((6, 4), np.int64, GOOD),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_odd_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "scores.safetensors"
-    write_scores(path, {"test": some_scores()})
-    arrays = {"test.loss": np.zeros((2, 3)), "test.score": np.zeros((2, 2))}
-    good = '{"format": "pamela scores 1", "tasks": {"test": "these"}}'
-    if damage == "absent":
-        path.unlink()
-    elif damage == "cut":
-        path.write_bytes(path.read_bytes()[:-9])
-    elif damage == "other format":
-        save_file(arrays, path, {"pamela": '{"format": "pamela scores 9"}'})
-    elif damage == "odd shapes":
-        save_file(arrays, path, {"pamela": good})
-    elif damage == "no split":
-        save_file({"val.loss": arrays["test.loss"]}, path, {"pamela": good})
-    else:
-        save_file(arrays, path, {"pamela": "{"})
+    shape, kind, record = DAMAGES[damage]
+    save_file({f"test.{name}": np.zeros(shape, kind) for name in ("loss", "score")}, path, {"pamela": record})
     with pytest.raises(PamelaError, match=r"scores\.safetensors"):
-        read_scores(path)
+        read_scores(path, CONFIG)
+
+
+def test_a_file_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.safetensors"
+    with pytest.raises(PamelaError, match=r"scores\.safetensors"):
+        read_scores(path, CONFIG)
+    write_scores(path, {"test": some_scores(6)})
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(PamelaError, match=r"scores\.safetensors"):
+        read_scores(path, CONFIG)
+
+
+@pytest.mark.parametrize("kind", TENSOR_FILES)
+def test_tensor_files_of_strangers_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "scores.safetensors"
+    path.write_bytes(TENSOR_FILES[kind])
+    with pytest.raises(PamelaError, match=r"scores\.safetensors"):
+        read_scores(path, CONFIG)
