@@ -95,9 +95,9 @@ def _granted_bytes(otherwise: int) -> int:
 
 
 def room_for(most: int) -> int:
-    """Bytes of a file that may be read whole where ``most`` are enough: no more than memory is free."""
+    """Bytes of a file that may be read whole where ``most`` are enough: no more than half the free memory."""
     free = free_bytes(torch.device("cpu"))
-    return most if free is None else min(most, free)
+    return most if free is None else min(most, free // 2)
 
 
 def check_room(what: str, needed: float, device: torch.device) -> None:
