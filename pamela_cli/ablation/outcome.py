@@ -15,6 +15,7 @@ from pamela_cli.engine.evaluation import Floats, TaskScores, mean_ci95, paired_a
 from pamela_cli.errors import PamelaError
 from pamela_cli.report.paper import ABLATION_GAINS
 from pamela_cli.scores import read_scores
+from pamela_cli.untrusted import printable
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _record(row: Row, rows: Sequence[Row], base: Config) -> dict[str, Any]:
         "steps": row.variant.steps,
         "iterations": row.iterations,
         "status": row.status,
-        "failures": {str(seed): reason for seed, reason in row.failures.items()},
+        "failures": {str(seed): printable(reason) for seed, reason in row.failures.items()},
         name: mean,
         "ci95": ci95,
         "seed_scores": {str(seed): value for seed, value in means.items()},

@@ -17,6 +17,8 @@ USED_SHARE = 0.8
 """Share of the free memory that a plan may take; the rest is for what is not counted."""
 
 
+_OWN_GROUP = Path("/proc/self/cgroup")
+
 AT_ONCE = 0.25
 """Share of a query loss's graph that is in memory at least; measured: 0.45 in a test, 0.85 in training."""
 
@@ -74,7 +76,9 @@ def _given(tensor: Tensor) -> Tensor:
 def free_bytes(device: torch.device) -> int | None:
     """Free memory of a CUDA device, or of this machine (Linux); None where nobody says."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What this process has freed it keeps, for itself.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
@@ -83,21 +87,23 @@ def free_bytes(device: torch.device) -> int | None:
     return min(free, _granted_bytes(free))
 
 
-def _granted_bytes(otherwise: int) -> int:
+def _granted_bytes(otherwise: int, groups: Path = Path("/sys/fs/cgroup")) -> int:
     """What a container or a job scheduler lets this process take yet (control groups, version 2)."""
     try:
-        own = Path("/proc/self/cgroup").read_text().split("0::/", 1)[1].splitlines()[0]
-        group = Path("/sys/fs/cgroup") / own
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, IndexError, ValueError):  # no such group, or "max": no limit
+        own = _OWN_GROUP.read_text().split("0::/", 1)[1].splitlines()[0]
+        limit, used = (int((groups / own / name).read_text()) for name in ("memory.max", "memory.current"))
+        parts = dict(line.split() for line in (groups / own / "memory.stat").read_text().splitlines())
+        # Copies of files count as used, and are given up for the asking.
+        files = sum(int(parts[name]) for name in ("active_file", "inactive_file"))
+    except (OSError, LookupError, ValueError):  # no such group, or "max": no limit
         return otherwise
-    return max(limit - used, 0)
+    return max(limit - used + files, 0)
 
 
 def room_for(most: int) -> int:
-    """Bytes of a file that may be read whole where ``most`` are enough: no more than memory is free."""
+    """Bytes of a file that may be read whole where ``most`` are enough: no more than half the free memory."""
     free = free_bytes(torch.device("cpu"))
-    return most if free is None else min(most, free)
+    return most if free is None else min(most, free // 2)
 
 
 def check_room(what: str, needed: float, device: torch.device) -> None:

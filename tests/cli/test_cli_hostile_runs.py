@@ -72,6 +72,17 @@ def test_what_is_no_file(sine: Attacks, kind: str) -> None:
     )
 
 
+def test_stores_that_are_no_files(tiny: Attacks, own_world: Path) -> None:
+    tiny.fresh(*UNFINISHED)
+    for i, kind in enumerate(NO_FILES):
+        shutil.copy(own_world / "data/tiny.h5", own_world / f"data/{i}.h5")
+        replaced(own_world / f"data/{i}.h5", kind)
+        tiny.refused(
+            f"a store is {kind}", ["evaluate", "odd", "--dataset", str(i), "--tasks", "4"], f"{i}.h5"
+        )
+    tiny.endured("stores", ["prepare", "--list", "-q"])
+
+
 def test_figures_are_not_written_through_a_link(pamela, own_world: Path) -> None:
     elsewhere = own_world / "elsewhere"
     elsewhere.mkdir()

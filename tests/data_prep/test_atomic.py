@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import shutil
 import signal
 import stat
 import subprocess
@@ -16,6 +17,7 @@ from data_prep_support import content, origin, random_images, write_small_store
 
 from data_prep import DataError, verify_store
 from data_prep.store import SplitContent, write_store
+from data_prep.store.atomic import atomic_folder, is_draft
 from data_prep.store.format import Images
 
 # Writes a store whose test part never comes; says so when it waits there.
@@ -135,6 +137,38 @@ def test_a_kill_leaves_the_old_store_and_debris_that_the_next_run_removes(tmp_pa
     (tmp_path / ".other.h5.host-1-x.partial").touch()
     write_small_store(out)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.h5.host-1-x.partial", "store.h5"]
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "folder"
+    with pytest.raises(KeyboardInterrupt), atomic_folder(out) as draft:
+        assert is_draft(draft) and not is_draft(out)
+        (draft / "file").write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with atomic_folder(out) as draft:
+        (draft / "file").write_text("whole")
+    assert [path.name for path in out.parent.iterdir()] == ["folder"]
+    with pytest.raises(DataError, match="could not be written"), atomic_folder(out) as draft:
+        (draft / "file").write_text("another")
+    assert [path.name for path in out.parent.iterdir()] == ["folder"]
+    assert (out / "file").read_text() == "whole"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="nobody says elsewhere whether a process has ended")
+def test_the_folder_of_a_process_that_was_killed_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 999_999_999)
+        with atomic_folder(tmp_path / "folder") as draft:
+            shutil.copytree(draft, tmp_path / "kept")
+            name = draft.name
+    (tmp_path / "folder").rmdir()
+    (tmp_path / "kept").rename(tmp_path / name)
+    (tmp_path / name / "file").touch()
+    with atomic_folder(tmp_path / "folder"):
+        assert not (tmp_path / name).exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="resource limits")

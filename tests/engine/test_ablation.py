@@ -22,13 +22,13 @@ from pamela_cli.report.ablations import as_csv, as_latex, as_markdown
 from pamela_cli.runs import RunFolder, create_run
 from pamela_cli.scores import StoredScores, write_scores
 
-BASE = resolve([Layer({"dataset": "sine", "method": "maml", "steps": 5, "test_tasks": 4})])
+BASE = resolve([Layer({"dataset": "sine", "method": "maml", "steps": 5, "test_tasks": 2})])
 
 
 def finished(runs_dir: Path, config: Config, scores: list[float]) -> RunFolder:
     """A run folder as a finished run leaves it, with these test scores."""
     folder = create_run(runs_dir, None, config, {})
-    each = np.array(scores)[:, None]
+    each = np.tile(np.array(scores)[:, None], (config.steps or 0) + 1)
     write_scores(folder.scores, {"test": StoredScores("the same", TaskScores(each, each))})
     folder.write_summary({"test": {"mse": float(each.mean())}})
     return folder
@@ -242,7 +242,7 @@ def test_markdown(made: dict) -> None:
     assert lines[3] == "| :-- | --: | --: | --: | --: | --: |"
     assert lines[6] == "| +Q+P² | 5 | 2.5000 ± 1.9600 | 2.1213 | +4.5000 ± 1.9600 | +1.0000 ± 0.9800 |"
     assert lines[7] == "| +Q+P⁵ | 5 | = +Q |  |  |  |"
-    assert "seeds 0, 1 (a task counts once, by its mean); 4 test tasks" in lines[9]
+    assert "seeds 0, 1 (a task counts once, by its mean); 2 test tasks" in lines[9]
 
 
 def test_latex(made: dict) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from engine_support import image_tasks, make_learner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pamela_cli.engine import fitting
 from pamela_cli.engine.backbones import MLP, Conv4
 from pamela_cli.engine.evaluation import concatenate, evaluate
-from pamela_cli.engine.fitting import fit, free_bytes, graph_bytes
+from pamela_cli.engine.fitting import check_room, fit, free_bytes, graph_bytes, least_bytes
+from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.runner import DoesNotFitError, Plan, Runner
 from pamela_cli.engine.tasks import Classification, Regression, Tasks
@@ -101,6 +105,43 @@ def sine_task() -> Tasks:
 def test_this_machine_has_free_memory() -> None:
     free = free_bytes(torch.device("cpu"))
     assert free is None or free > 16 * MIB
+
+
+def test_memory_that_a_container_grants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that were read take nothing from what is free."""
+    monkeypatch.setattr(fitting, "_OWN_GROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("1:name=systemd:/x\n0::/\n")
+    assert fitting._granted_bytes(7, tmp_path) == 7
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    assert fitting._granted_bytes(7, tmp_path) == 7
+    (tmp_path / "memory.stat").write_text("anon 100\nfile 800\nactive_file 300\ninactive_file 400\n")
+    assert fitting._granted_bytes(7, tmp_path) == 800
+    (tmp_path / "memory.max").write_text("max\n")
+    assert fitting._granted_bytes(7, tmp_path) == 7
+
+
+def test_memory_that_this_process_has_freed_on_a_gpu_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    assert free_bytes(torch.device("cuda", 0)) == 600
+
+
+def test_what_no_plan_can_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = make_learner("pamela", MLP((1, 40, 40, 1)), 5, 2)
+    shapes = Learner.of_shapes(learner.backbone, learner.rule, 0.01, torch.float64)
+    assert [t.shape for t in (shapes.theta, shapes.q, shapes.p)] == [
+        *(learner.theta.shape, learner.q.shape, learner.p.shape)
+    ]
+    needed = least_bytes(shapes, sine_task(), 4, query_bytes=400, copies=2)
+    numbers = sum(t.numel() for t in (learner.theta, learner.q, learner.p))
+    over_theta = 6 + len(learner.q) + len(learner.p)
+    assert needed == 8 * (2 * numbers + 4 * 6 + over_theta * learner.theta.numel()) + 100
+    monkeypatch.setattr(fitting, "free_bytes", lambda device: 1 << 30)
+    check_room("these", 1 << 30, torch.device("cpu"))
+    with pytest.raises(DoesNotFitError, match=r"these need 2\.0 GiB of memory, and cpu has 1\.0 GiB free"):
+        check_room("these", 2 << 30, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
