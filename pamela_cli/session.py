@@ -25,8 +25,6 @@ from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.files import only_one
 from pamela_cli.problem import Problem
-from pamela_cli.report.figures import run_title, training_curves
-from pamela_cli.report.trends import Trends, draw_trends
 from pamela_cli.results import task_text
 from pamela_cli.runs import RunFolder, create_run, find_run, run_path
 from pamela_cli.signals import SAME_REQUEST, StopRequest
@@ -245,6 +243,10 @@ def _plan(problem: Problem, processes: Processes, cores: int | None = None, low_
 
 def _draw(folder: RunFolder, config: Config, console: Console) -> None:
     """The figures of a finished run; that they cannot be written costs the figures only."""
+    # Matplotlib is imported by whoever draws: of several processes one, and with --no-figures none.
+    from pamela_cli.report.figures import run_title, training_curves
+    from pamela_cli.report.trends import Trends, draw_trends
+
     try:
         training_curves(folder.metrics(), folder.figures / "training", config)
         draw_trends(Trends.read(config, folder.best), folder.figures / "trends", run_title(config))
