@@ -157,7 +157,7 @@ class Problem:
             points = (c.shot, c.query)
             support, query = (torch.empty(1, n, 1, dtype=self.dtype, device="meta") for n in points)
             return Tasks(support, support, query, query)
-        image = (self.store.channels, self.store.image_size, self.store.image_size)
+        image = (c.channels or 0, c.image_size or 0, c.image_size or 0)
         counts = [each * (c.way or 0) for each in (c.shot, c.query)]
         x = [torch.empty(1, count, *image, dtype=self.dtype, device="meta") for count in counts]
         y = [torch.empty(1, count, dtype=torch.int64, device="meta") for count in counts]

@@ -27,8 +27,6 @@ from pamela_cli.files import only_one
 from pamela_cli.metrics import drawable
 from pamela_cli.planning import new_plan, same_plan
 from pamela_cli.problem import Problem
-from pamela_cli.report.figures import run_title, training_curves
-from pamela_cli.report.trends import Trends, draw_trends
 from pamela_cli.results import task_text
 from pamela_cli.runs import RunFolder, create_run, find_run, run_path
 from pamela_cli.signals import SAME_REQUEST, StopRequest
@@ -234,6 +232,10 @@ def _run(
 
 def _draw(folder: RunFolder, config: Config, console: Console) -> None:
     """The figures of a finished run; that they cannot be written costs the figures only."""
+    # Matplotlib is imported by whoever draws: of several processes one, and with --no-figures none.
+    from pamela_cli.report.figures import run_title, training_curves
+    from pamela_cli.report.trends import Trends, draw_trends
+
     try:
         training_curves(drawable(folder.metrics(), config.score_name), folder.figures / "training", config)
         draw_trends(Trends.read(config, folder.best), folder.figures / "trends", run_title(config))

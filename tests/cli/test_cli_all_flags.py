@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from cli_support import snapshot
+from cli_support import command_line, snapshot
 
-from pamela_cli import cli, judging
+from pamela_cli import judging
 from pamela_cli.complexity import measure
 from pamela_cli.training import Training
 
@@ -46,9 +45,7 @@ NO_CHOICES = ("bogus", "", "PAMELA", "maml,,q", "../maml")
 
 def options(command: str) -> list[Any]:
     """The options of a command that take a value."""
-    cli.run(["--version"])  # registers the commands
-    group: Any = typer.main.get_command(cli.app)
-    found = [p for p in group.commands[command].params if p.param_type_name == "option"]
+    found = [p for p in command_line().commands[command].params if p.param_type_name == "option"]
     return [option for option in found if not option.is_flag and option.name not in ("data_dir", "runs_dir")]
 
 
@@ -242,6 +239,26 @@ SENSELESS = {
         "sine-a --out data/tiny.h5",
         "sine-a --out sine-a.json/page.html",
         "sine-a data",
+    ],
+    "predict": [
+        "",
+        "tiny-a",
+        "tiny-a data",
+        "tiny-a nowhere nowhere",
+        "sine-a data data",
+        "data/tiny.h5 data",
+        "tiny-a nowhere --save sine-a.json",
+        "tiny-a nowhere x.png --figure x.pdf",
+        "tiny-a nowhere x.png --csv --json",
+        "none data data",
+    ],
+    "reproduce": [
+        "none",
+        "--list --check",
+        "--list --collect",
+        "--check --collect",
+        "sine-10-shot none",
+        "--device cpu,tpu --check",
     ],
     "doctor": [
         "sine-a",

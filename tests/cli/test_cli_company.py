@@ -155,7 +155,7 @@ def test_starts_at_the_same_moment(here: Path, name: str | None) -> None:
     def start() -> None:
         together.wait()
         try:
-            made.append(create_run(here / "runs", name, CONFIG, {"device": "cpu"}).name)
+            made.append(create_run(here / "runs", name, CONFIG, {"plan": {"device": "cpu"}}).name)
         except UsageError as error:
             made.append(str(error))
 
