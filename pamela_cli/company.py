@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ _ENDING = 30.0
 """Seconds that started processes have for ending by themselves."""
 
 _LAST_WORDS = 64 << 10
+_HERE = "127.0.0.1"
 
 _NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
 """What torchrun tells its workers in their environment."""
@@ -125,11 +127,15 @@ class _Follower:
 @contextmanager
 def _started(names: list[str], arguments: tuple[str, ...]) -> Iterator[list[_Follower]]:
     """Be the first of several processes on this machine; the others are there while the block runs."""
-    # The place where all meet, and its port, are held from here on: one that was only looked up might be
-    # another's by then. Each goes there as a worker of torchrun does, this process too.
-    meeting = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(meeting.port), "WORLD_SIZE": str(len(names))}
-    common |= {"LOCAL_WORLD_SIZE": str(len(names))}
+    # All meet at a port that is held from here on: one that was only looked up might be another's by then.
+    # Each goes there as a worker of torchrun does, this process too, and nobody from another machine.
+    door = socket.create_server((_HERE, 0))
+    port = door.getsockname()[1]
+    meeting = dist.TCPStore(  # type: ignore[attr-defined]
+        _HERE, port, is_master=True, wait_for_workers=False, master_listen_fd=door.detach()
+    )
+    common = {"MASTER_ADDR": _HERE, "MASTER_PORT": str(meeting.port)}
+    common |= {name: str(len(names)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
     common |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     # Whatever breaks in while one is ended, the next one is too.
     with ExitStack() as stack:
