@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,18 +153,12 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert installed([OURS, "higher"]) == ([OURS], ["higher"])
 
 
-def _die() -> None:
-    import os
-
-    os._exit(9)
-
-
 def test_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with comparison.Process() as process:
         assert isinstance(process, Process)
         with pytest.raises(RuntimeError, match="killed"):
-            process.call(_die)
+            process.call(os._exit, 9)
         assert process.call(abs, -3) == 3
 
 

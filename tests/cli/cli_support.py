@@ -13,13 +13,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from safetensors import safe_open
 
 from data_prep.store import SPLITS, Origin, SplitContent, write_store
+from pamela_cli import cli
 
 SINE = ["--dataset", "sine", "--width", "8", "--val-tasks", "4", "--test-tasks", "4", "--no-figures"]
 TINY = [
@@ -66,6 +69,16 @@ class Result:
             assert part in message, f"{part!r} is not in {message!r}"
         assert self.code == code, f"exit code {self.code}, not {code}: {message}"
         return message
+
+
+# This process -----------------------------------------------------------------------------------------
+
+
+@cache
+def command_line() -> Any:
+    """What typer makes of the commands: once for a process, which outside the tests runs one."""
+    cli.run(["--version"])  # registers the commands
+    return typer.main.get_command(cli.app)
 
 
 # Processes -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from cli_page import Page
-from cli_support import QUICK_TINY, SINE, TINY, Result, WarmProcesses, write_tiny_store
+from cli_support import QUICK_TINY, SINE, TINY, Result, WarmProcesses, command_line, write_tiny_store
 from PIL import Image
 
 from pamela_cli import cli
@@ -46,8 +46,9 @@ def here() -> Path:
 
 
 @pytest.fixture
-def pamela(capfd: pytest.CaptureFixture[str]) -> Command:
+def pamela(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run a command in this process."""
+    monkeypatch.setattr(cli, "app", command_line())
 
     def run(*arguments: object) -> Result:
         capfd.readouterr()

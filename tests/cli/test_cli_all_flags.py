@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from cli_support import snapshot
+from cli_support import command_line, snapshot
 
-from pamela_cli import cli, judging
+from pamela_cli import judging
 from pamela_cli.complexity import measure
 from pamela_cli.training import Training
 
@@ -34,9 +33,7 @@ NO_CHOICES = ("bogus", "", "PAMELA", "maml,,q", "../maml")
 
 def options(command: str) -> list[Any]:
     """The options of a command that take a value."""
-    cli.run(["--version"])  # registers the commands
-    group: Any = typer.main.get_command(cli.app)
-    found = [p for p in group.commands[command].params if p.param_type_name == "option"]
+    found = [p for p in command_line().commands[command].params if p.param_type_name == "option"]
     return [option for option in found if not option.is_flag and option.name not in ("data_dir", "runs_dir")]
 
 
