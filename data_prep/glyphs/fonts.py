@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Callable
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ FACES = tuple(
 
 # DejaVu's curves are short: four chords each are within a tenth of a pixel of them at 28 pixels.
 _CHORDS = 4
+_WEIGHTS = [((1 - t) ** 2, 2 * t * (1 - t), t * t) for t in (n / _CHORDS for n in range(1, _CHORDS + 1))]
 
 
 class Face:
@@ -33,6 +35,7 @@ class Face:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._parts: dict[str, list[Points]] = {}
 
     @cached_property
     def _font(self) -> Any:
@@ -54,9 +57,17 @@ class Face:
 
     def outline(self, letter: str) -> Outlines:
         """Return the outline of a letter that the face has, y upwards, in units of the font."""
-        pen = _Polygons(self._glyphs)
+        pen = _Polygons(self._glyphs, self._part)
         self._glyphs[self.names[ord(letter)]].draw(pen)
         return from_contours(pen.contours)
+
+    def _part(self, name: str) -> list[Points]:
+        """The polygons of a glyph as a part of others, made once: many letters have the same parts."""
+        if name not in self._parts:
+            pen, table = _Polygons(self._glyphs, self._part), self._font["glyf"]
+            table[name].draw(pen, table)
+            self._parts[name] = pen.contours
+        return self._parts[name]
 
 
 def load_faces() -> list[Face]:
@@ -86,10 +97,11 @@ def script_and_name(letter: str) -> str:
 
 
 class _Polygons(BasePen):  # type: ignore[misc]  # fontTools has no types
-    """Collects outlines, curves cut into chords."""
+    """Collects outlines, curves cut into chords; `part` gives those of a glyph that is a part of this one."""
 
-    def __init__(self, glyphs: Any) -> None:
+    def __init__(self, glyphs: Any, part: Callable[[str], list[Points]]) -> None:
         super().__init__(glyphs)
+        self._part = part
         self.contours: list[Points] = []
         self._points: list[tuple[float, float]] = []
 
@@ -102,10 +114,15 @@ class _Polygons(BasePen):  # type: ignore[misc]  # fontTools has no types
 
     def _qCurveToOne(self, control: tuple[float, float], end: tuple[float, float]) -> None:
         (x0, y0), (x1, y1), (x2, y2) = self._points[-1], control, end
-        for step in range(1, _CHORDS + 1):
-            t = step / _CHORDS
-            a, b, c = (1 - t) ** 2, 2 * t * (1 - t), t * t
+        for a, b, c in _WEIGHTS:
             self._lineTo((a * x0 + b * x1 + c * x2, a * y0 + b * y1 + c * y2))
+
+    def addComponent(self, name: str, transformation: tuple[float, ...]) -> None:
+        """Take over the polygons of a part that is only moved: exact, as units and chords are dyadic."""
+        if tuple(transformation[:4]) == (1, 0, 0, 1):
+            self.contours += [contour + transformation[4:] for contour in self._part(name)]
+        else:
+            super().addComponent(name, transformation)
 
     def _closePath(self) -> None:
         if self._points[0] == self._points[-1]:

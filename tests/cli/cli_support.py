@@ -76,7 +76,7 @@ class Result:
 
 @cache
 def command_line() -> Any:
-    """What typer makes of the commands and their options: once in a process, as it has one command."""
+    """What typer makes of the commands: once for a process, which outside the tests runs one."""
     cli.run(["--version"])  # registers the commands
     return typer.main.get_command(cli.app)
 
