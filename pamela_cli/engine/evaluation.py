@@ -96,7 +96,9 @@ def mean_ci95(values: Floats) -> tuple[float, float]:
     """Mean and the half-width 1.96·s/√n of its 95 % interval; s has n − 1 degrees of freedom."""
     if len(values) < 2:
         return float(values.mean()), float("nan")
-    return float(values.mean()), float(1.96 * values.std(ddof=1) / sqrt(len(values)))
+    # Of scores that are not finite there is no interval; who diverges hears of it in another way.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return float(values.mean()), float(1.96 * values.std(ddof=1) / sqrt(len(values)))
 
 
 def proportion_interval(hits: int, count: int) -> tuple[float, float]:
@@ -110,4 +112,6 @@ def proportion_interval(hits: int, count: int) -> tuple[float, float]:
 
 def paired_advantage(a: Floats, b: Floats, higher_is_better: bool) -> tuple[float, float]:
     """How much better ``a`` is than ``b`` on the same tasks, with the interval of the difference."""
-    return mean_ci95(a - b if higher_is_better else b - a)
+    with np.errstate(invalid="ignore"):
+        gains = a - b if higher_is_better else b - a
+    return mean_ci95(gains)

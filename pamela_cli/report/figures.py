@@ -106,7 +106,8 @@ def loss_by_update(
         axes = figure.add_subplot()
         rows: list[list[Any]] = []
         for i, (label, result) in enumerate(scores):
-            mean, spread = result.loss.mean(0), result.loss.std(0, ddof=1)
+            with np.errstate(invalid="ignore", over="ignore"):
+                mean, spread = result.loss.mean(0), result.loss.std(0, ddof=1)
             updates = np.arange(len(mean))
             shift = 0.06 * (i - (len(scores) - 1) / 2)
             axes.errorbar(

@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from cli_hostile import Attacks
+from cli_hostile import NO_FILES, Attacks, replaced
+from safetensors.numpy import save
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -113,3 +115,28 @@ def test_odd_summaries(pamela, own_world: Path, text: str) -> None:
     (own_world / "runs/sine-a/summary.json").write_text(text)
     resume = ["meta-train", "--run", "sine-a", "--resume", "--json"]
     pamela(*resume).error(1, "runs/sine-a/summary.json is damaged; delete it")
+
+
+def test_an_ablation_with_scores_of_another_form(pamela, own_world: Path) -> None:
+    table = [
+        "ablate",
+        "--dataset",
+        "sine",
+        "--width",
+        "8",
+        "--test-tasks",
+        "4",
+        "--iterations",
+        "0",
+        "--table",
+    ]
+    record = json.dumps({"format": "pamela scores 1", "tasks": {"test": "these"}})
+    scores = {f"test.{name}": np.zeros((3, 6)) for name in ("loss", "score")}
+    (own_world / "runs/sine-a/scores.safetensors").write_bytes(save(scores, {"pamela": record}))
+    for i, kind in enumerate(NO_FILES):  # and folders that are no runs
+        shutil.copytree(own_world / "runs/sine-b", own_world / f"runs/{i}")
+        replaced(own_world / f"runs/{i}/config.toml", kind)
+    result = pamela(*table, "--no-figures", "-q")
+    assert result.code == 1
+    assert result.err == "error: 1 of 2 rows have cells that failed: +Q+P² (n = 5).\n"
+    assert "its test scores have odd shapes" in " ".join(result.out.split())

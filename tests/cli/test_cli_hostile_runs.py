@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+import torch
 from cli_hostile import AGAIN, EVALUATE, NO_FILES, REPORT, RESUME, Attacks, replaced
 from cli_support import lines_in
-from safetensors.numpy import save
 
 from pamela_cli.engine import fitting
 from pamela_cli.engine.checkpoint import Checkpoint
@@ -232,6 +231,16 @@ def test_a_checkpoint_larger_than_that_of_its_settings(sine: Attacks) -> None:
         sine.endured(f"{name} of 3 GiB", REPORT)
 
 
+@pytest.mark.parametrize("value", [1e10, 1e30, float("nan")])
+def test_a_learner_that_explodes(sine: Attacks, value: float) -> None:
+    best = sine.fresh() / "best.safetensors"
+    sound = Checkpoint.read(best)
+    odd = {name: torch.full_like(tensor, value) for name, tensor in sound.tensors.items()}
+    Checkpoint(odd, sound.progress).write(best)
+    for command in (["evaluate", "odd", "sine-b", "--tasks", "4"], REPORT):
+        sine.endured(f"all is {value}", command)
+
+
 def test_a_run_that_has_lost_what_it_is_tested_with(pamela, own_world: Path) -> None:
     """What to do is said, and helps."""
     run = own_world / "runs" / "sine-a"
@@ -245,31 +254,6 @@ def test_a_run_that_has_lost_what_it_is_tested_with(pamela, own_world: Path) -> 
         (run / f"{name}.safetensors").unlink()
     pamela(*resume).ok()
     assert (run / "best.safetensors").read_bytes() == expected
-
-
-def test_an_ablation_with_scores_of_another_form(pamela, own_world: Path) -> None:
-    table = [
-        "ablate",
-        "--dataset",
-        "sine",
-        "--width",
-        "8",
-        "--test-tasks",
-        "4",
-        "--iterations",
-        "0",
-        "--table",
-    ]
-    record = json.dumps({"format": "pamela scores 1", "tasks": {"test": "these"}})
-    scores = {f"test.{name}": np.zeros((3, 6)) for name in ("loss", "score")}
-    (own_world / "runs/sine-a/scores.safetensors").write_bytes(save(scores, {"pamela": record}))
-    for i, kind in enumerate(NO_FILES):  # and folders that are no runs
-        shutil.copytree(own_world / "runs/sine-b", own_world / f"runs/{i}")
-        replaced(own_world / f"runs/{i}/config.toml", kind)
-    result = pamela(*table, "--no-figures", "-q")
-    assert result.code == 1
-    assert result.err == "error: 1 of 2 rows have cells that failed: +Q+P² (n = 5).\n"
-    assert "its test scores have odd shapes" in " ".join(result.out.split())
 
 
 # metrics.jsonl ---------------------------------------------------------------------------------------
