@@ -22,7 +22,10 @@ from benchmarks.setting import Setting
 from pamela_cli.console import Console
 
 TINY = Setting(image_size=16, channels=1, way=3, query=2, width=3, steps=2, meta_batch=2)
-FLAGS = ["--image-size", "16", "--way", "3", "--query", "2", "--width", "3", "--meta-batch", "2"]
+FLAGS = [
+    *("--image-size", "16", "--way", "3", "--query", "2", "--width", "3", "--meta-batch", "2"),
+    *("--steps", "2"),
+]
 QUIET = Console(quiet=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from cli_support import Result, snapshot
 from rich.console import Console
 
-from pamela_cli.complexity import session
+from pamela_cli.complexity import measure, session
+from pamela_cli.complexity.cases import Work
 from pamela_cli.report.complexity import complexity_tables
 
 TINY = [
@@ -28,11 +30,11 @@ KEYS = [
 def measured(made_once, warm) -> tuple[Path, Result]:
     """A folder in which two methods were measured on tiny tasks, and what the command said."""
 
-    def measure(folder: Path) -> None:
+    def make(folder: Path) -> None:
         result = warm(folder, "complexity", *TINY, "--methods", "meta-sgd,pamela", "--json").ok()
         (folder / "said.json").write_text(json.dumps([result.out, result.err]))
 
-    folder = made_once("measured", measure)
+    folder = made_once("measured", make)
     return folder, Result(0, *json.loads((folder / "said.json").read_text()))
 
 
@@ -195,22 +197,34 @@ def test_without_figures_the_document_is_written(pamela, here: Path, measured, m
     assert json.loads(written.read_text()) == result.document == document
 
 
-@pytest.mark.parametrize(
-    ("sign", "number", "code"),
-    [
-        ("second and first order", signal.SIGINT, 130),
-        ("second and first order", signal.SIGTERM, 143),
-        ("warm-up round", signal.SIGTERM, 143),
-    ],
-)
-def test_stopped_leaves_nothing(warm, here: Path, sign: str, number: int, code: int) -> None:
-    """Stopped while memory is measured, and while times are taken."""
-    arguments = [*TINY, "--methods", "maml", "--repetitions", "1000"]
-    job = warm.start(here, "complexity", *arguments)
-    job.when(lambda: sign in job._err.read_text())
-    job.send(number)
-    result = job.wait()
-    assert result.code == code
+def assert_stopped(result: Result, number: int, here: Path) -> None:
+    assert result.code == 128 + number
     assert result.err.splitlines()[-1].startswith(f"error: stopped by {signal.Signals(number).name}")
     assert "Traceback" not in result.err
     assert snapshot(here) == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_memory_is_measured(warm, here: Path, number: int) -> None:
+    job = warm.start(here, "complexity", *TINY, "--methods", "maml")
+    job.when(lambda: "second and first order" in job._err.read_text())
+    job.send(number)
+    assert_stopped(job.wait(), number, here)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_times_are_taken(pamela, here: Path, monkeypatch, number: int) -> None:
+    monkeypatch.setattr(measure, "peak_memories", lambda cases, plan: [None] * len(cases))
+    train, rounds = Work.train, iter(range(1000))
+
+    def stopping(self, tasks, runner) -> None:
+        if next(rounds) == 3:
+            os.kill(os.getpid(), number)
+        train(self, tasks, runner)
+
+    monkeypatch.setattr(Work, "train", stopping)
+    result = pamela("complexity", *TINY, "--methods", "maml", "--repetitions", "1000")
+    assert "warm-up round" in result.err
+    assert_stopped(result, number, here)
+    assert next(rounds) < 10, "it went on"
