@@ -56,5 +56,5 @@ def measure(folder: Path, mebibytes: int, repetitions: int) -> list[Measure]:
 
 def load_training_split(path: Path) -> None:
     """What a run does before its first task."""
-    config = resolve([Layer({"dataset": "random", "way": 5})])
+    config = resolve([Layer({"dataset": "random", "way": 5, "image_size": SIZE, "channels": 3})])
     Problem(config, Store.open(path), torch.device("cpu")).training_tasks()

@@ -1,5 +1,6 @@
 """Read an episode store."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from data_prep.errors import DataError
 from data_prep.store import parts
+from data_prep.store.episodes import check_episodes
 from data_prep.store.format import (
     FORMAT,
     QUERY,
@@ -53,14 +55,25 @@ class Split:
         self.sha256 = parts.text(group, "images_sha256")
 
     def blocks(self) -> Iterator[Images]:
-        """Yield the images in order, in blocks of whole chunks: uint8 (n, H, W, C)."""
+        """Yield the images in order, in blocks of whole chunks: uint8 (n, H, W, C).
+
+        Raises DataError after the last block where they do not match their checksum: HDF5 reads what is
+        missing of a file that was cut short while open as zeros, without a word.
+        """
         chunk = self.images.chunks[0] if self.images.chunks else 1
         image_bytes = int(np.prod(self.images.shape[1:]))
         step = max(_READ_BYTES // (chunk * image_bytes), 1) * chunk
+        digest = hashlib.sha256()
         for first in range(0, self.images.shape[0], step):
             with _readable(self._file.filename):
                 block = self.images[first : first + step]
+            digest.update(block.data)
             yield block
+        if digest.hexdigest() != self.sha256:
+            raise DataError(
+                f"{self._file.filename}: the images of {self.name} do not match their checksum; "
+                "prepare it again with --force."
+            )
 
     def read(self) -> Images:
         """Return all images of the split, uint8 (N, H, W, C)."""
@@ -72,14 +85,23 @@ class Split:
         return images
 
     def episodes(self, way: int, shot: int) -> NDArray[np.int32] | None:
-        """Return the frozen tasks, int32 (600, way, shot + 15), support columns first; None if not there."""
+        """Return the frozen tasks, int32 (600, way, shot + 15), support columns first; None if not there.
+
+        Raises DataError where they are not well formed.
+        """
+        key = episodes_key(way, shot)
         with _readable(self._file.filename):
             group = parts.subgroup(self._file, "episodes")
             group = group and parts.subgroup(group, self.name)
             if group is None:
                 return None
-            tasks = parts.integers(group, episodes_key(way, shot), np.int32, (TASKS, way, shot + QUERY))
-            return None if tasks is None else np.asarray(tasks[()])
+            found = parts.integers(group, key, np.int32, (TASKS, way, shot + QUERY))
+            if found is None:
+                return None
+            tasks = np.asarray(found[()])
+        where = f"{self._file.filename}: episodes/{self.name}/{key}"
+        check_episodes(tasks, self.class_offsets, way, shot, where)
+        return tasks
 
 
 class Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import h5py
@@ -20,7 +21,9 @@ def resized_store(source: Path, out: Path, size: int) -> Path:
     write_tiny_store(out, size=size, seed=1)
     with Store.open(source) as store, h5py.File(out, "r+") as file:
         for split in map(store.split, store.splits()):
-            file[f"{split.name}/images"][...] = resized(split.read(), size, 1)
+            images = resized(split.read(), size, 1)
+            file[f"{split.name}/images"][...] = images
+            file[split.name].attrs["images_sha256"] = hashlib.sha256(images.tobytes()).hexdigest()
     return out
 
 

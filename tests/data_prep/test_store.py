@@ -236,6 +236,18 @@ def test_verify_finds_what_open_does_not(store: Path, damage: str) -> None:
         verify_store(store)
 
 
+@pytest.mark.parametrize("damage", ["pixel", "task range", "task class", "task repeat", "row repeat"])
+def test_no_damage_gets_into_a_task(store: Path, damage: str) -> None:
+    """What is loaded is checked as it is loaded: a run never trains or tests on something else."""
+    edit, problem = VERIFY_DAMAGES[damage]
+    with h5py.File(store, "r+") as file:
+        edit(file)
+    with Store.open(store) as opened, pytest.raises(DataError, match=problem):
+        val = opened.split("val")
+        val.episodes(5, 1)
+        val.read()
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_flipped_bytes_never_surprise(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
