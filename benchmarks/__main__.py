@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures, first_minute, sampler, sine, startup, store, tables
+from benchmarks import figures, first_minute, predict, sampler, sine, startup, store, tables
 from benchmarks.comparison import DifferentWorkError, Row, check, compare
 from benchmarks.engines import COMPARED, ENGINES, OURS, installed
 from benchmarks.machine import environment
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         ("sine", _sine, "sine waves: all engines, and a whole run"),
         ("store", _store, "writing, opening, verifying and loading a store"),
         ("startup", _startup, "the time to the help, and to the first training step"),
+        ("predict", _predict, "labelling images from the shell, and whether it is as right as evaluate says"),
     ):
         kind = kinds.add_parser(name, help=text, description=text)
         kind.set_defaults(run=run, name=name)
@@ -70,6 +71,10 @@ def _add_options(kind: argparse.ArgumentParser, name: str) -> None:
     kind.add_argument("--json", type=Path, help="file of the document (default: beside the figure)")
     if name in ("store", "startup"):
         kind.add_argument("--mebibytes", type=int, default=180, help="size of the store (default: 180)")
+        return
+    if name == "predict":
+        kind.add_argument("--trained", type=Path, required=True, help="a run's folder")
+        kind.add_argument("--store", type=Path, required=True, help="a store; a task of it per repetition")
         return
     if name == "sine":
         kind.add_argument("--iterations", type=int, default=sine.ITERATIONS, help="of the whole run")
@@ -173,6 +178,12 @@ def _store(options: argparse.Namespace, console: Console) -> None:
 def _startup(options: argparse.Namespace, console: Console) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _finish(options, console, startup.measure(Path(folder), options.mebibytes, options.repetitions))
+
+
+def _predict(options: argparse.Namespace, console: Console) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        measures = predict.measure(options.trained, options.store, options.repetitions, Path(folder))
+    _finish(options, console, measures)
 
 
 def _finish(options: argparse.Namespace, console: Console, measures: list[Measure]) -> None:
