@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.peers.base import Engine
 from benchmarks.setting import Setting
+from data_prep.machine import available_cores
 from pamela_cli.engine.memory import keep_freed_memory
-from pamela_cli.engine.runner import available_cores
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from benchmarks.engines import ENGINES
+from data_prep.machine import available_cores
 from pamela_cli.engine.device import synchronise, use_precision
-from pamela_cli.engine.runner import available_cores
 from pamela_cli.environment import current_environment
 
 SIDE = 2048

@@ -1,7 +1,6 @@
 """Decode image files, as many at a time as pays, with bounded memory."""
 
 import io
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from data_prep.archives import where
 from data_prep.errors import DataError
 from data_prep.fitting import Fit, fit_image
+from data_prep.machine import available_cores
 from data_prep.store.format import Images
 
 Item = TypeVar("Item")
@@ -150,14 +150,7 @@ def decode_files(
     # The first files of a dataset speak for the others, but not those of a folder of any images.
     small = how.native is not None and first.bytes < _WORTH_THREADS * len(first.files)
     yield decode_batch(first)
-    yield from _map(decode_batch, batches, 1 if small else workers or cores(), over)
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use, which others' settings can limit."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    yield from _map(decode_batch, batches, 1 if small else workers or available_cores(), over)
 
 
 @dataclass

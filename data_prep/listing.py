@@ -14,7 +14,7 @@ from data_prep.store import Store, StoreSummary
 class ListedDataset:
     """A dataset that can be prepared.
 
-    `info` has its names, forms, numbers, terms, citation and address; `image_size` and `channels` are those
+    `info` has its names, forms, numbers, terms and citation; `image_size` and `channels` are those
     of the store by default; `downloads` are the addresses of the files that are fetched where no SOURCE is
     passed, none where it must be, or where nothing is needed (`built_in`).
     """

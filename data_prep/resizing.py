@@ -9,8 +9,11 @@ from data_prep.store.format import Images
 def resized(images: Images, size: int, channels: int) -> Images:
     """Return images uint8 (N, H, W, C) as (N, size, size, channels), antialiased.
 
-    Three channels become one by their brightness; one becomes three that are equal.
+    Three channels become one by their brightness; one becomes three that are equal. Images that
+    are so already are returned as they are.
     """
+    if images.shape[1:] == (size, size, channels):
+        return images
     mode = "L" if channels == 1 else "RGB"
     result = np.empty((len(images), size, size, channels), np.uint8)
     for image, target in zip(images, result, strict=True):

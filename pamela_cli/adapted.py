@@ -55,7 +55,7 @@ class AdaptedRun:
     def load(cls, path: Path, device: torch.device) -> AdaptedRun:
         """Read a file that :meth:`save` wrote; :class:`PamelaError` where it is none."""
         try:
-            checkpoint = Checkpoint.read(path)
+            checkpoint = Checkpoint.read(path.resolve())  # the user has named it: links are followed
             about = checkpoint.progress.get("adapted")
             if not isinstance(about, dict):
                 raise CheckpointError(f"{path} is a checkpoint of a run, and not of an adapted network")
@@ -82,7 +82,10 @@ class AdaptedRun:
         if not isinstance(run, str) or not isinstance(steps, int):
             raise CheckpointError(f"{path} does not tell of which run it is")
         use_precision(config.precision)
-        adapted = _filled(backbone, config, tensors).to(device)
+        try:
+            adapted = _filled(backbone, config, tensors).to(device)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
         return cls(run, config, how, counts, steps, adapted)
 
 
@@ -91,9 +94,9 @@ def check_free(path: Path) -> None:
     if not path.exists() or path.is_dir():  # of a folder the system says more
         return
     try:
-        if "adapted" in Checkpoint.read(path).progress:
+        if "adapted" in Checkpoint.read(path.resolve()).progress:
             return
-    except (CheckpointError, TypeError):
+    except CheckpointError:
         pass
     raise UsageError(f"--save {path} is there, and holds something else; choose another file, or remove it.")
 

@@ -172,7 +172,7 @@ def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
         code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
         return (code if isinstance(code, int) else 0), None
-    except BrokenPipeError as error:
+    except (BrokenPipeError, SystemExit) as error:  # the second is what click and rich make of the first
         # The reader of our output has gone (`pamela … | head`): nothing to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0, error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -38,6 +39,15 @@ class Bar(Protocol):
         ...
 
 
+class _Err(RichConsole):
+    """Standard error; who closes it hears no more, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        # Python would fail at its end, over what it could not write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 class Console:
     """Messages for a person. ``quiet`` leaves results and errors, ``as_json`` one document on stdout."""
 
@@ -45,7 +55,7 @@ class Console:
         self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
         self._muted = False
         # Names may come from anybody: nothing in a text is markup.
-        self._err = RichConsole(stderr=True, highlight=False, markup=False, emoji=False)
+        self._err = _Err(stderr=True, highlight=False, markup=False, emoji=False)
         self._out = RichConsole(highlight=False, markup=False, emoji=False)
 
     def mute(self) -> None:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from data_prep.machine import available_cores
 from pamela_cli import __version__
 from pamela_cli.engine.compiled import compiler_version
-from pamela_cli.engine.runner import available_cores
 from pamela_cli.files import write_atomically
 from pamela_cli.runs import RunFolder
 

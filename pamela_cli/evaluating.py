@@ -12,6 +12,7 @@ from pamela_cli.cli import Context
 from pamela_cli.company import check_enough, company
 from pamela_cli.config import SINE, Config
 from pamela_cli.datasets import open_same_kind, open_trained_dataset
+from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import Floats, NormSource, TaskScores, paired_advantage
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.processes import Processes
@@ -139,6 +140,7 @@ def _evaluate(
                 f"do not; so it cannot be tested on {store.path}, but on what it was trained on."
             )
     problem = Problem(config, store, device, inputs)
+    use_precision(config.precision)
     check_room_to_judge(problem)
     learner = load_learner(folder, problem)
     count = wanted.tasks or (1000 if store is None else 600)

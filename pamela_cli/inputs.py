@@ -32,7 +32,9 @@ class Inputs:
     @classmethod
     def of(cls, store: Store) -> Inputs:
         """Those of a store."""
-        return cls(Preparation.of(store), tuple(store.mean.tolist()), tuple(store.std.tolist()))
+        # A channel that is the same everywhere, as microscopes leave some, is centred and not scaled.
+        deviations = tuple(std or 1.0 for std in store.std.tolist())
+        return cls(Preparation.of(store), tuple(store.mean.tolist()), deviations)
 
     @classmethod
     def read(cls, recorded: Mapping[str, Any], config: Config) -> Inputs | None:

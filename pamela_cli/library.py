@@ -97,16 +97,16 @@ def meta_train(
 ) -> Iterator[StepMetrics]:
     """Train ``learner`` in place, an outer step for each item, with what the command's training does.
 
-    ``draw`` gives the tasks of a step, whose number is the size of the meta-batch then; or it is a source as
-    :func:`episodes` gives one, and ``meta_batch`` and ``seed`` count. Threads inside PyTorch's operations
-    become one, and convolutions of several tasks run side by side.
+    ``draw`` gives the tasks of a step, of which the step takes the mean, however many they are; or it is a
+    source as :func:`episodes` gives one, from which ``meta_batch`` tasks are drawn by ``seed``. Threads
+    inside PyTorch's operations become one, and convolutions of several tasks run side by side.
     """
-    source, count = (_Drawn(draw), len(draw(0))) if callable(draw) else (draw, meta_batch)
+    source = _Drawn(draw) if callable(draw) else draw
     if iterations < 1 or schedule not in ("cosine", "constant"):
         raise ValueError("iterations must be at least 1, and schedule 'cosine' or 'constant'")
-    settings = OuterSettings(iterations, count, meta_lr, phi_lr, clip, schedule)
+    settings = OuterSettings(iterations, meta_batch, meta_lr, phi_lr, clip, schedule)
     kernels = any(layer.sharing == "kernel" for layer in learner.rule.layout.layers)
-    runner = Runner(Plan.choose(learner.theta.device, count, convolutional=kernels))
+    runner = Runner(Plan.choose(learner.theta.device, meta_batch, convolutional=kernels))
     yield from OuterLoop(learner, _objective(loss), runner, settings, seed).run(source)
 
 

@@ -19,13 +19,16 @@ class Method:
 
     ``preconditioner``: Q is the constant inner learning rate, one learned Q for all updates
     (shared), or one learned Q_j for each (per-step). ``q_range``: where learned Q start, uniformly;
-    None starts them all at the inner learning rate.
+    None starts them all at the inner learning rate. ``skips``: P^w is learned; in tables that tell w the
+    method is then called by its ``symbol``, and ``without_skips`` is the method that it is without.
     """
 
     title: str
     preconditioner: Literal["constant", "shared", "per-step"]
     granularity: Granularity = "kernel"
     skips: bool = False
+    symbol: str = ""
+    without_skips: str = ""
     first_order: bool = False
     default_steps: int = 5
     q_range: tuple[float, float] | None = None
@@ -37,7 +40,7 @@ METHODS: dict[str, Method] = {
     "meta-sgd": Method("Meta-SGD", "shared", "parameter", default_steps=1, q_range=(0.005, 0.1)),
     "q-shared": Method("+Q shared", "shared"),
     "q": Method("+Q", "per-step"),
-    "pamela": Method("PAMELA (+Q+P)", "per-step", skips=True),
+    "pamela": Method("PAMELA (+Q+P)", "per-step", skips=True, symbol="+Q+P", without_skips="q"),
 }
 
 
@@ -52,19 +55,20 @@ def complete_steps(
     n = method.default_steps if steps is None else steps
     if not method.skips:
         if skip_interval is not None:
+            others = " or ".join(other for other, its in METHODS.items() if its.skips)
             raise ValueError(
-                f"{called('skip_interval')} is for {called('method')} pamela; {name} makes no connections."
+                f"{called('skip_interval')} is for {called('method')} {others}; {name} makes no connections."
             )
         return n, None
     if n < 2:
         raise ValueError(
-            f"{called('steps')} must be at least 2 for {called('method')} pamela: one update has no past."
+            f"{called('steps')} must be at least 2 for {called('method')} {name}: one update has no past."
         )
     w = min(2, n - 1) if skip_interval is None else skip_interval
     if not 1 <= w < n:
         raise ValueError(
             f"{called('skip_interval')} must be below {called('steps')}, but {w} is not below {n}: no "
-            f"connection would be made (that is {called('method')} q)."
+            f"connection would be made (that is {called('method')} {method.without_skips})."
         )
     return n, w
 

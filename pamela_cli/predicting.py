@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from data_prep.machine import available_cores
 from data_prep.pictures import Query, find_queries, read_queries, read_support
 from data_prep.store.format import Images
 from data_prep.thumbnails import evenly
@@ -21,9 +22,10 @@ from pamela_cli.cli import Context
 from pamela_cli.company import device_of
 from pamela_cli.config import SINE, Config
 from pamela_cli.datasets import open_trained_dataset
+from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import Floats, NormSource, proportion_interval
 from pamela_cli.engine.prediction import adapted
-from pamela_cli.engine.runner import Plan, Runner, available_cores, is_out_of_memory
+from pamela_cli.engine.runner import Plan, is_out_of_memory, settle_process
 from pamela_cli.engine.tasks import Classification
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.inputs import Inputs
@@ -95,7 +97,7 @@ def _load(given: Sequence[str], wanted: Wanted, device: torch.device) -> Adapted
     if wanted.steps is not None:
         raise UsageError(f"--steps is for a RUN that is adapted now; {given[0]} has been.")
     known = AdaptedRun.load(Path(given[0]), device)
-    Runner(Plan.choose(device, 1, convolutional=True))
+    settle_process(Plan.choose(device, 1, convolutional=True))
     return known
 
 
@@ -107,6 +109,7 @@ def _adapt(
         raise UsageError(f"{folder.path} was trained on sine waves; to label images, pass a run of images.")
     inputs = Inputs.read(recorded.get("inputs", {}), config) or _inputs_of_store(context, config)
     problem = Problem(config, None, device, inputs)
+    use_precision(config.precision)
     learner = load_learner(folder, problem)
     support = read_support(support_dir, inputs.preparation)
     for note in support.notes:
@@ -116,7 +119,7 @@ def _adapt(
             f"{support_dir} has {len(support.classes)} classes, and {folder.path} was trained with "
             f"{config.way}: its network has no more outputs; leave some out, or train with a larger --way."
         )
-    Runner(Plan.choose(device, 1, convolutional=True))
+    settle_process(Plan.choose(device, 1, convolutional=True))
     x = inputs.tensor(support.images, problem.dtype, device)
     labels = torch.from_numpy(support.labels).to(device)
     steps = learner.rule.steps if wanted.steps is None else wanted.steps

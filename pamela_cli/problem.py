@@ -18,7 +18,7 @@ from data_prep.resizing import resized
 from data_prep.store import Split, Store
 from pamela_cli.config import SINE, Config, Recorded
 from pamela_cli.engine.backbones import MLP, Backbone, Conv4
-from pamela_cli.engine.device import use_precision
+from pamela_cli.engine.device import number_type
 from pamela_cli.engine.episodes import (
     EpisodeSource,
     ImageEpisodes,
@@ -67,12 +67,17 @@ class TaskSet:
                 yield self.source.draw(address, 0, torch.arange(start, stop))
 
 
-def network(config: Config) -> Backbone:
-    """The network that the settings of a run describe, for sine waves or its images."""
+def network(config: Config, images: str = "the run's images") -> Backbone:
+    """The network that the settings of a run describe, for sine waves or its ``images``."""
     if config.dataset == SINE:
         return MLP((1, config.width, config.width, 1))
     if config.way is None or config.channels is None or config.image_size is None:
         raise PamelaError("the settings name no image_size and channels: they are not those of a whole run.")
+    if config.image_size not in IMAGE_SIZES:
+        raise PamelaError(
+            f"{images} are {config.image_size}×{config.image_size}, and the network takes "
+            f"{IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}; prepare them again with --image-size."
+        )
     return Conv4(config.way, config.channels, config.image_size, config.width)
 
 
@@ -93,18 +98,14 @@ class Problem:
         self, config: Config, store: Store | None, device: torch.device, inputs: Inputs | None = None
     ) -> None:
         self.config, self.store, self.device = config, store, device
-        self.dtype = use_precision(config.precision)
-        self.backbone = network(config)
+        self.dtype = number_type(config.precision)
         self.inputs = inputs
-        if store is None:
-            return
-        if config.image_size not in IMAGE_SIZES:
-            raise PamelaError(
-                f"{store.path} has images of {config.image_size}×{config.image_size}, and the network takes "
-                f"{IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}; prepare it again with --image-size."
-            )
-        self.inputs = inputs or Inputs.of(store)
         self._pools: dict[str, ImagePool] = {}
+        if store is None:
+            self.backbone = network(config)
+            return
+        self.backbone = network(config, f"the images of {store.path}")
+        self.inputs = inputs or Inputs.of(store)
 
     def check(self) -> list[str]:
         """Make sure that every split has enough for the tasks, before anything is loaded or written.
@@ -231,12 +232,11 @@ def image_pool(split: Split, inputs: Inputs, device: torch.device, dtype: torch.
 def _load_images(split: Split, device: torch.device, how: Preparation) -> Tensor:
     """A split's images as uint8 (N, C, H, W): on the device, or in pinned host memory if they don't fit."""
     shape = (len(split.images), how.channels, how.image_size, how.image_size)
-    alike = split.images.shape[1:] == (how.image_size, how.image_size, how.channels)
     on_host = device.type == "cuda" and prod(shape) > 0.5 * torch.cuda.mem_get_info(device)[0]
     images = torch.empty(shape, dtype=torch.uint8, device="cpu" if on_host else device, pin_memory=on_host)
     done = 0
     for found in split.blocks():
-        block = found if alike else resized(found, how.image_size, how.channels)
+        block = resized(found, how.image_size, how.channels)
         images[done : done + len(block)] = torch.from_numpy(block).permute(0, 3, 1, 2)
         done += len(block)
     return images

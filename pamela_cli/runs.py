@@ -87,12 +87,13 @@ class RunFolder:
 
     def write_config(self, config: Config, recorded: Recorded) -> None:
         """Record the settings, how they are computed, and how images become inputs."""
-        # TOML has no null.
-        known = {
-            section: {key: value for key, value in entries.items() if value is not None}
-            for section, entries in recorded.items()
-        }
-        write_atomically(self.config_file, _CONFIG_HEAD + tomli_w.dumps(config.to_toml() | known))
+        text = tomli_w.dumps(config.to_toml() | _known(recorded))
+        write_atomically(self.config_file, _CONFIG_HEAD + text)
+
+    def record(self, config: Config, recorded: Recorded) -> None:
+        """Record how the run goes on where that is otherwise: by another plan, on another kind of device."""
+        if self.read_config()[1] != _known(recorded):
+            self.write_config(config, recorded)
 
     def read_config(self) -> tuple[Config, Recorded]:
         """The settings of the run, and what is recorded beside them."""
@@ -226,3 +227,11 @@ def _cannot_make(path: Path, error: Exception) -> PamelaError:
 def _there(runs_dir: Path) -> str:
     names = [run.name for run in runs_in(runs_dir)]
     return f"; {runs_dir} has {', '.join(names[:8])}{' …' if len(names) > 8 else ''}." if names else "."
+
+
+def _known(recorded: Recorded) -> Recorded:
+    """Without what is None: TOML has no null."""
+    return {
+        section: {key: value for key, value in entries.items() if value is not None}
+        for section, entries in recorded.items()
+    }

@@ -19,6 +19,7 @@ from pamela_cli.config import Config, Layer, flag, read_config_file, resolve
 from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
 from pamela_cli.engine.checkpoint import CheckpointError
+from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.norm_pool import can_be_compiled
 from pamela_cli.engine.processes import Processes, ProcessLostError
 from pamela_cli.engine.runner import Plan, Runner
@@ -215,12 +216,15 @@ def _run(
 ) -> dict[str, Any]:
     problem, plan, folder = started.problem, started.plan, started.folder
     assert problem is not None and plan is not None
+    use_precision(problem.config.precision)
     said = f"{folder.path} is being computed by another process; wait until that has ended, or stop it."
     lock = only_one(folder.path, said) if processes.leads else nullcontext()
     with lock, StopRequest(0.0 if processes.size == 1 else SAME_REQUEST) as stop:
         command = _resume_command(context, folder, problem.store, device_name)
         training = Training(folder, problem, Runner(plan, processes), context.console, stop, command)
         if started.goes_on:
+            if processes.leads:
+                folder.record(problem.config, problem.recorded(plan))
             training.resume()
             step = f"step {training.progress.step:,} on {describe(problem.device)}"
             context.console.say(f"run {folder.path} goes on from {step}")
@@ -255,7 +259,7 @@ def _facts(store: Store | None) -> dict[str, Any]:
 def _resume_command(context: Context, folder: RunFolder, store: Store | None, device_name: str) -> str:
     """What to type in this folder to go on with a run."""
     words = ["pamela", "meta-train", "--run", str(folder.path), "--resume"]
-    if "," in device_name:
+    if device_name != "auto":
         words += ["--device", device_name]
     if store is not None and store.path.parent != context.data_dir:
         words += ["--dataset", str(store.path)]

@@ -26,6 +26,9 @@ _RECORDS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG = (*_RECORDS, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _MAX_LONG_BYTES = 1 << 16
 
+# tieredImageNet has 780,000; their names and places are held in memory.
+_MOST_MEMBERS = 2_000_000
+
 _Place = tuple[int, int]
 """Start and size of a file in the archive."""
 
@@ -160,7 +163,10 @@ def _scan(path: Path, file: BinaryIO) -> dict[str, _Place | None]:
     file.seek(0)
     members: dict[str, _Place | None] = {}
     with tarfile.TarFile(fileobj=file, tarinfo=_Header) as archive:
-        for member in archive:
+        for count, member in enumerate(archive):
+            if count == _MOST_MEMBERS:
+                raise tarfile.ReadError(f"it has more than {_MOST_MEMBERS:,} members")
+            archive.members = []  # type: ignore[attr-defined]  # tarfile keeps all that it has seen
             check_names(path, [member.name])
             name = normalized(member.name)
             whole = member.isreg() and not member.issparse()

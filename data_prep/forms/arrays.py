@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from data_prep.archives import Tree
+from data_prep.resizing import resized
 from data_prep.store.format import Images
 from data_prep.stored_arrays import StoredArray
 
@@ -51,7 +51,7 @@ class ArrayImages:
         for index, name in enumerate(classes):
             places = self.places[name]
             for first in range(0, len(places), _ROWS):
-                yield index, resize_images(self._read(places[first : first + _ROWS]), image_size)
+                yield index, resized(self._read(places[first : first + _ROWS]), image_size, 3)
 
     def sha256(self) -> str:
         """Return the checksum of the archive, or of the files read."""
@@ -68,14 +68,6 @@ class ArrayImages:
             for array in np.unique(places[:, 0])
         ]
         return np.ascontiguousarray(np.concatenate(parts)[np.argsort(order)])
-
-
-def resize_images(images: Images, size: int) -> Images:
-    """Resize uint8 (n, H, W, 3), antialiased, where they have another size."""
-    if images.shape[1:3] == (size, size):
-        return images
-    resized = [Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS) for image in images]
-    return np.stack([np.asarray(image) for image in resized])
 
 
 def is_images(value: object, side: int) -> bool:

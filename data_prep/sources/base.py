@@ -13,8 +13,8 @@ from data_prep.store import SPLITS
 class DatasetInfo:
     """A dataset, for people.
 
-    `counts` is {"train": (classes, images), …}, empty for one's own images; `address` is empty where there is
-    nothing to download; `forms` are those that its images are taken in, for people.
+    `counts` is {"train": (classes, images), …}, empty for one's own images; `forms` are those that its
+    images are taken in, for people. Where it can be downloaded from is in `remote.py`.
     """
 
     name: str
@@ -23,7 +23,6 @@ class DatasetInfo:
     counts: dict[str, tuple[int, int]]
     terms: str
     citation: str
-    address: str
     forms: tuple[str, ...] = ()
 
 

@@ -21,7 +21,6 @@ from data_prep.stored_arrays import StoredArray
 
 IMAGE_SIZE = 32
 IMAGES_CITATION = "Images: Krizhevsky: Learning multiple layers of features from tiny images. 2009."
-ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 TERMS = "Research use; the images are from the 80 Million Tiny Images collection, which has been withdrawn."
 
 IMAGES_PER_CLASS = 600

@@ -5,7 +5,7 @@ from data_prep.forms import Collection, own_splits
 from data_prep.forms.pickled import Part, join_parts, labelled_part, read_pickles
 from data_prep.sources import cifar100
 from data_prep.sources.base import DatasetInfo, Source, read_split_lists
-from data_prep.sources.cifar100 import ADDRESS, FORM_NAMES, FORMS, IMAGE_SIZE, IMAGES_CITATION, TERMS
+from data_prep.sources.cifar100 import FORM_NAMES, FORMS, IMAGE_SIZE, IMAGES_CITATION, TERMS
 
 
 def _lists() -> dict[str, list[str]]:
@@ -43,7 +43,6 @@ SOURCE = Source(
         terms=TERMS,
         citation="Bertinetto, Henriques, Torr, Vedaldi: Meta-learning with differentiable closed-form "
         f"solvers. ICLR 2019. {IMAGES_CITATION}",
-        address=ADDRESS,
         forms=(*FORM_NAMES, "CIFAR_FS_{train,val,test}.pickle"),
     ),
     image_size=IMAGE_SIZE,

@@ -3,7 +3,6 @@
 from data_prep.forms import Collection
 from data_prep.sources.base import DatasetInfo, Source, read_split_lists
 from data_prep.sources.cifar100 import (
-    ADDRESS,
     FORM_NAMES,
     FORMS,
     IMAGE_SIZE,
@@ -30,7 +29,6 @@ SOURCE = Source(
         terms=TERMS,
         citation="Oreshkin, Rodríguez López, Lacoste: TADAM: Task dependent adaptive metric for improved "
         f"few-shot learning. NeurIPS 2018. {IMAGES_CITATION}",
-        address=ADDRESS,
         forms=FORM_NAMES,
     ),
     image_size=IMAGE_SIZE,

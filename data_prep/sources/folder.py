@@ -63,7 +63,6 @@ SOURCE = Source(
         counts={},
         terms="Those of the images' owners.",
         citation="",
-        address="",
         forms=(
             "CLASS/*",
             "train/CLASS/*, val/CLASS/*, test/CLASS/*",

@@ -144,7 +144,6 @@ SOURCE = Source(
         counts={"train": (846, 16_920), "val": (42, 840), "test": (134, 2_680)},
         terms="DejaVu fonts: free to use, copy and change (Bitstream Vera and Arev licences).",
         citation="Rendered from the DejaVu fonts 2.37, https://dejavu-fonts.github.io.",
-        address="",
     ),
     image_size=IMAGE_SIZE,
     channels=1,

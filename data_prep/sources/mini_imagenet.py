@@ -141,7 +141,6 @@ SOURCE = Source(
         citation="Vinyals et al.: Matching networks for one shot learning. NeurIPS 2016. Split: Ravi, "
         "Larochelle: Optimization as a model for few-shot learning. ICLR 2017. Images: Russakovsky et al.: "
         "ImageNet large scale visual recognition challenge. IJCV 115, 2015.",
-        address="https://zenodo.org/record/7978538/files/mini-imagenet-cache-{train,validation,test}.pkl",
         forms=(
             "mini-imagenet-cache-{train,val,test}.pkl",
             "miniImageNet_category_split_{train_phase_train,val,test}.pickle",

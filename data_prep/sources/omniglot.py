@@ -66,8 +66,6 @@ SOURCE = Source(
         citation="Lake, Salakhutdinov, Tenenbaum: Human-level concept learning through probabilistic program "
         "induction. Science 350, 2015. Split: Vinyals et al.: Matching networks for one shot learning. "
         "NeurIPS 2016.",
-        address="https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
-        "images_{background,evaluation}.zip",
         forms=("ALPHABET/characterNN/*.png of images_background and images_evaluation",),
     ),
     image_size=IMAGE_SIZE,

@@ -64,8 +64,6 @@ SOURCE = Source(
         terms="ImageNet's terms of access: research and education, not commercial.",
         citation="Ren et al.: Meta-learning for semi-supervised few-shot classification. ICLR 2018. Images: "
         "Russakovsky et al.: ImageNet large scale visual recognition challenge. IJCV 115, 2015.",
-        address="https://zenodo.org/record/7978538/files/"
-        "tiered-imagenet-{train,val,test}_{images_png,labels}.pkl",
         forms=(
             "{train,val,test}_images_png.pkl and {train,val,test}_labels.pkl",
             "{train,val,test}_images.npz and {train,val,test}_labels.pkl",

@@ -36,15 +36,15 @@ class Variant:
     def label(self) -> str:
         """What tables call it, as the paper does."""
         if self.skip_interval is not None:
-            return "+Q+P" + str(self.skip_interval).translate(_RAISED)
+            return METHODS[self.method].symbol + str(self.skip_interval).translate(_RAISED)
         return METHODS[self.method].title
 
     @property
     def trained_as(self) -> Variant:
-        """Itself, or +Q where w leaves no connection to make (⌊(n − 1)/w⌋ = 0)."""
+        """Itself, or the method without connections where w leaves none to make (⌊(n − 1)/w⌋ = 0)."""
         if self.skip_interval is None or self.skip_interval < self.steps:
             return self
-        return Variant("q", self.steps)
+        return Variant(METHODS[self.method].without_skips, self.steps)
 
     @property
     def alone(self) -> bool:

@@ -48,21 +48,26 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[str], on_news: OnNews, stop:
     free = deque(devices)
     running: list[_Running] = []
     asked = False
-    while waiting or running:
-        if stop and not asked:
-            asked = True
-            waiting.clear()
-            for one in running:
-                one.process.terminate()
-        while waiting and free:
-            index, job = waiting.popleft()
-            running.append(_start(start, index, replace(job, device=free.popleft())))
-        ready = wait([one.pipe for one in running], _POLL_SECONDS)
-        for one in [one for one in running if one.pipe in ready]:
-            if not _hear(one, on_news):
-                running.remove(one)
-                free.append(one.device)
-                on_news(one.index, one.end or _died(one.process, asked))
+    try:
+        while waiting or running:
+            if stop and not asked:
+                asked = True
+                waiting.clear()
+                for one in running:
+                    one.process.terminate()
+            while waiting and free:
+                index, job = waiting.popleft()
+                running.append(_start(start, index, replace(job, device=free.popleft())))
+            ready = wait([one.pipe for one in running], _POLL_SECONDS)
+            for one in [one for one in running if one.pipe in ready]:
+                if not _hear(one, on_news):
+                    running.remove(one)
+                    free.append(one.device)
+                    on_news(one.index, one.end or _died(one.process, asked))
+    finally:
+        # After an error here nobody waits for them: they save and end.
+        for one in running:
+            one.process.terminate()
 
 
 def _context() -> Any:

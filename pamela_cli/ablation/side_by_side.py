@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data_prep import Store
+from data_prep.machine import available_cores
 from pamela_cli.ablation.cells import Cell
 from pamela_cli.ablation.pool import run_jobs
 from pamela_cli.ablation.slurm import submit_jobs
@@ -14,7 +15,6 @@ from pamela_cli.cli import Context
 from pamela_cli.company import device_of
 from pamela_cli.config import SINE
 from pamela_cli.console import Bar
-from pamela_cli.engine.runner import available_cores
 from pamela_cli.results import score_text
 from pamela_cli.runs import RunFolder
 from pamela_cli.signals import StopRequest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -93,8 +94,7 @@ def ablate(
         None if slurm is None else parse_parameters(slurm),
         figures,
     )
-    context = Context(context.console, context.data_dir, context.runs_dir, Layer(flags))
-    found = ablating.ablate(context, wanted, config)
+    found = ablating.ablate(replace(context, flags=Layer(flags)), wanted, config)
     for path in write_ablation(found, figures):
         context.console.say(f"written: {path}")
     if output in FORMATS and not context.console.as_json:

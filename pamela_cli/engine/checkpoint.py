@@ -99,6 +99,8 @@ class Checkpoint:
                 record = parse_json((file.metadata() or {}).get("pamela", "{}"))
                 if record.get("format") != FORMAT:
                     raise CheckpointError(f"{path} is not a checkpoint of this version ('{FORMAT}')")
+                if not isinstance(record["progress"], dict):
+                    raise CheckpointError(f"{path} does not tell how far training had come")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 if record["sha256"] != _checksum(tensors, record["progress"]):
                     raise CheckpointError(f"{path} is damaged: its checksum does not fit its content")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -88,11 +88,23 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def _granted_bytes(otherwise: int, groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """What a container or a job scheduler lets this process take yet (control groups, version 2)."""
+    """What a container or a job scheduler lets this process take yet (control groups, version 2).
+
+    The limit may be that of any group above the process's own: Slurm limits the job and the step.
+    """
     try:
         own = _OWN_GROUP.read_text().split("0::/", 1)[1].splitlines()[0]
-        limit, used = (int((groups / own / name).read_text()) for name in ("memory.max", "memory.current"))
-        parts = dict(line.split() for line in (groups / own / "memory.stat").read_text().splitlines())
+    except (OSError, LookupError):
+        return otherwise
+    inner = PurePosixPath(own)
+    return min(_granted_to(groups / group, otherwise) for group in (inner, *inner.parents))
+
+
+def _granted_to(group: Path, otherwise: int) -> int:
+    """What the processes of one group may take yet."""
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        parts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         # Copies of files count as used, and are given up for the asking.
         files = sum(int(parts[name]) for name in ("active_file", "inactive_file"))
     except (OSError, LookupError, ValueError):  # no such group, or "max": no limit

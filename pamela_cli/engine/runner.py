@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from data_prep.machine import available_cores
 from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.engine.norm_pool import can_be_compiled, use_compiled
 from pamela_cli.engine.processes import Processes, neighbours
@@ -94,21 +94,24 @@ class Plan:
         return None
 
 
-def available_cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class DoesNotFitError(Exception):
     """Not even the smallest plan fits into memory: one sentence."""
+
+
+def settle_process(plan: Plan) -> None:
+    """Set for the whole process what the plan says of threads and compiled functions, and the allocator."""
+    torch.set_num_threads(plan.threads)
+    use_compiled(plan.compiled)
+    if torch.device(plan.device).type == "cpu":
+        keep_freed_memory()
 
 
 class Runner:
     """Carries out a plan, and takes a smaller one where memory does not suffice.
 
     ``lowered`` are the plans it came to, in order; results of another plan are equal within rounding.
-    ``processes`` are those that work by such plans at the same tasks. Threads, compiled functions and memory
-    are settings of the whole process: with ``settles`` off they are left as somebody else's program has them.
+    ``processes`` are those that work by such plans at the same tasks. With ``settles`` off this process is
+    left as somebody else's program has it.
     """
 
     def __init__(self, plan: Plan, processes: Processes | None = None, settles: bool = True) -> None:
@@ -117,12 +120,8 @@ class Runner:
         self.lowered: list[Plan] = []
         self.device = torch.device(plan.device)
         self._pool = _pool(plan)
-        if not settles:
-            return
-        torch.set_num_threads(plan.threads)
-        use_compiled(plan.compiled)
-        if self.device.type == "cpu":
-            keep_freed_memory()
+        if settles:
+            settle_process(plan)
 
     def map(
         self, function: Callable[[Tasks, Plan], Result], tasks: Tasks, training: bool = True

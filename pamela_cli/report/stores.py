@@ -92,7 +92,6 @@ def listing_record(datasets: list[ListedDataset], stores: list[FoundStore]) -> d
                 "forms": list(entry.info.forms),
                 "terms": entry.info.terms,
                 "citation": entry.info.citation,
-                "address": entry.info.address,
                 "downloads": list(entry.downloads),
                 "built_in": entry.built_in,
             }

@@ -24,7 +24,6 @@ from pamela_cli.untrusted import OddFileError, is_plain_name, read_json, shown
 
 FILE = "ablation.json"
 
-_VARIED = ("method", "steps", "skip_interval", "seed")
 _MOST_ROWS = 500
 
 # Anything else in them is a number.

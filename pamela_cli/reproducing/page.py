@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,8 +35,8 @@ Gains are differences task by task. The checkpoint was chosen on validation task
 settings give the same bits; elsewhere results differ as those of other seeds do.
 """
 
-Lines = dict[tuple[str, str], tuple[str, dict[str, dict[int, tuple[float, float]]]]]
-"""By dataset and settings: what to call the figure, and mean and interval by method and shot."""
+Lines = dict[tuple[str, str], tuple[str, dict[str, Any], dict[str, dict[int, tuple[float, float]]]]]
+"""By dataset and settings: the figure's name, what it is of, and mean and interval by method and shot."""
 
 
 def write_page(results: Path, groups: Sequence[Group]) -> Path:
@@ -45,9 +47,10 @@ def write_page(results: Path, groups: Sequence[Group]) -> Path:
     for group in groups:
         kept = {cell.name: found for cell in group.cells if (found := kept_result(cell, results))}
         missing += [cell.name for cell in group.cells if cell.name not in kept]
+        kept, others = _on_the_same_tasks(kept)
         if kept:
             rows = _rows(group, kept)
-            parts.append(_section(group, rows, list(kept.values())))
+            parts.append(_section(group, rows, list(kept.values()), others))
             _note_for_figure(group, rows, list(kept.values()), lines)
     parts += _figures(results, lines)
     if missing:
@@ -55,6 +58,18 @@ def write_page(results: Path, groups: Sequence[Group]) -> Path:
     page = results / "README.md"
     write_atomically(page, "\n".join(parts))
     return page
+
+
+def _on_the_same_tasks(kept: dict[str, KeptResult]) -> tuple[dict[str, KeptResult], list[str]]:
+    """The results on the test tasks that most have, and the names of the others.
+
+    Stores of the same dataset that were made from other files can have other tasks.
+    """
+    if not kept:
+        return {}, []
+    ((tasks, _),) = Counter(found.tasks for found in kept.values()).most_common(1)
+    same = {name: found for name, found in kept.items() if found.tasks == tasks}
+    return same, [name for name in kept if name not in same]
 
 
 def _rows(group: Group, kept: dict[str, KeptResult]) -> list[Row]:
@@ -68,7 +83,7 @@ def _rows(group: Group, kept: dict[str, KeptResult]) -> list[Row]:
     return rows
 
 
-def _section(group: Group, rows: list[Row], kept: list[KeptResult]) -> str:
+def _section(group: Group, rows: list[Row], kept: list[KeptResult], others: list[str]) -> str:
     config = kept[0].config
     name, higher = config.score_name, config.score_name == "accuracy"
     by_method = {row.variant.method: row for row in rows}
@@ -86,6 +101,8 @@ def _section(group: Group, rows: list[Row], kept: list[KeptResult]) -> str:
             line.append(_published_text(published.get(row.variant.method)))
         table.append(line)
     parts = [f"## {group.title}", _markdown(header, table), _conditions(group, kept)]
+    if others:
+        parts.append(f"Left out, since tested on other tasks than the rest: {', '.join(others)}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -147,7 +164,8 @@ def _note_for_figure(
     config = kept[0].config
     rest = {k: v for k, v in dict(group.cells[0].settings).items() if k not in ("shot", "dataset")}
     key = (config.dataset or "", str(sorted(rest.items())))
-    figure = lines.setdefault(key, (re.sub(r"-\d+-shot|\d+s$", "", group.name), {}))[1]
+    about = {"way": config.way, "dataset": config.dataset, "tasks": config.test_tasks}
+    *_, figure = lines.setdefault(key, (re.sub(r"-\d+-shot|\d+s$", "", group.name), about, {}))
     for row in rows:
         line = figure.setdefault(METHODS[row.variant.method].title, {})
         line[config.shot] = mean_ci95(row.final)
@@ -155,12 +173,10 @@ def _note_for_figure(
 
 def _figures(results: Path, lines: Lines) -> list[str]:
     parts = []
-    for (dataset, _), (stem, scores) in lines.items():
+    for (dataset, _), (stem, about, scores) in lines.items():
         if len({shot for line in scores.values() for shot in line}) < 2:
             continue
-        way = None if dataset == "sine" else 5
-        tasks = 1000 if dataset == "sine" else 600
-        by_shot(scores, results / "figures" / stem, {"way": way, "dataset": dataset, "tasks": tasks})
+        by_shot(scores, results / "figures" / stem, about)
         parts.append(f"![Scores on {dataset} by the number of support examples](figures/{stem}.png)\n")
     return ["## By the number of examples\n", *parts] if parts else []
 

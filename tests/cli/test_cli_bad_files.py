@@ -63,6 +63,13 @@ def test_config_of_a_run_on_another_store(pamela, own_world: Path) -> None:
     assert snapshot(own_world) == before
 
 
+def test_run_of_images_that_no_network_takes(pamela, own_world: Path) -> None:
+    config = own_world / "runs" / "tiny-a" / "config.toml"
+    config.write_text(config.read_text().replace("image_size = 16", "image_size = 8"))
+    (own_world / "mine").mkdir()
+    pamela("predict", "tiny-a", "mine", "mine").error(1, "8×8", "16 to 224")
+
+
 @pytest.mark.parametrize("text", ["", "[task\n", '[task]\ndataset = "sine"\nodd = 1\n', "\xff"])
 @pytest.mark.parametrize("command", [["evaluate", "sine-a"], ["meta-train", "--run", "sine-a", "--resume"]])
 def test_run_with_a_broken_config(pamela, own_world: Path, command: list[str], text: str) -> None:

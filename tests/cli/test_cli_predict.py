@@ -335,9 +335,12 @@ def test_nothing_else_is_overwritten(predict: Predict, world: Path, tmp_path: Pa
         predict("tiny-a", "support", "query", "--save", path).error(2, "holds something else")
     assert (best.read_bytes(), notes.read_text()) == (before, "mine")
     predict("tiny-a", "support", "query", "--figure", "a.jpg").error(2, "--figure a.jpg must end in .png")
-    kept = tmp_path / "mine.safetensors"
+    kept, link = tmp_path / "mine.safetensors", tmp_path / "link.safetensors"
     for _ in range(2):
         predict("tiny-a", "support", "--save", kept, "-q").ok()
+    link.symlink_to(kept)
+    predict(link, "query", "-q").ok()
+    predict("tiny-a", "support", "--save", link, "-q").ok()
 
 
 def test_a_run_that_was_not_validated(pamela, here: Path, tasks: Path) -> None:

@@ -185,6 +185,18 @@ def test_the_page_says_what_was_not_run_and_draws_shots(made: Path) -> None:
     assert str(made) not in page
 
 
+def test_results_on_other_tasks_are_not_compared(pamela, mine: Path) -> None:
+    """A store made from other files has other test tasks: task by task there is nothing to compare."""
+    scores = mine / "results" / "five" / "pamela-s1" / "scores.json"
+    document = json.loads(scores.read_text())
+    scores.write_text(json.dumps(document | {"tasks": "0" * 64}))
+    pamela("reproduce", "five", "--collect", "--runs-dir", "nowhere", "-q").ok()
+    section = (mine / "results" / "README.md").read_text().partition("## Five points")[2].partition("## ")[0]
+    assert "tested on other tasks than the rest: five/pamela-s1." in section
+    (row,) = [line.split(" | ") for line in section.splitlines() if line.startswith("| PAMELA")]
+    assert row[2] == "0"
+
+
 # Checking, listing, usage ----------------------------------------------------------------------------
 
 

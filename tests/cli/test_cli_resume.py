@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import time
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,16 @@ def test_stopped_and_resumed(warm, here: Path, undisturbed: Undisturbed, mine: P
     assert re.search(r"goes on from step \d+", resumed.err)
     assert "goes on from step 0 " not in resumed.err
     assert_same_run(mine, undisturbed.run)
+
+
+def test_how_a_run_goes_on_is_recorded(pamela, undrawn: None, own_world: Path) -> None:
+    """On another kind of device it goes on by another plan, and a second time by that one."""
+    run = own_world / "runs" / "tiny-a"
+    (run / "summary.json").unlink()
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(re.sub(r'device = ".*"', 'device = "cuda:0"', config))
+    pamela("meta-train", "--run", "tiny-a", "--resume", "-q").ok()
+    assert tomllib.loads((run / "config.toml").read_text()) == tomllib.loads(config)
 
 
 def test_killed_at_random_moments(warm, here: Path, undisturbed: Undisturbed, mine: Path) -> None:

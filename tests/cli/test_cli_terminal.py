@@ -1,4 +1,4 @@
-"""What `pamela` draws on a terminal, and Ctrl-C on one."""
+"""What `pamela` draws on a terminal, Ctrl-C on one, and what it does when nobody listens."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 import pty
 import re
 import select
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from cli_support import QUICK_SINE, SINE, TINY, Job, Result
+from cli_support import PATIENCE, QUICK_SINE, SINE, TINY, Job, Result, environment
 
 
 def on_terminal(warm, cwd: Path, *arguments: str, press: bytes = b"", **options: Any) -> Result:
@@ -75,3 +77,27 @@ def test_no_color(warm, here: Path) -> None:
     bar = on_terminal(warm, here, *QUICK_SINE, env={"NO_COLOR": "1"})
     assert "\x1b[" in bar.err
     assert not COLOUR.search(bar.err)
+
+
+def left_alone(*arguments: str, stream: str, cwd: Path) -> int:
+    """The exit code of a command whose reader of ``stream`` has gone away."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | {stream: writer}
+    command = [sys.executable, "-m", "pamela_cli", *arguments]
+    process = subprocess.Popen(command, cwd=cwd, env=environment(), **streams)
+    os.close(writer)
+    return process.wait(PATIENCE)
+
+
+def test_a_reader_that_goes_away_is_no_error(here: Path) -> None:
+    """As in `pamela … | head`, of tables and of what is printed alike."""
+    assert left_alone("prepare", "--list", stream="stdout", cwd=here) == 0
+    assert left_alone("prepare", "--list", "--json", stream="stdout", cwd=here) == 0
+
+
+def test_the_work_goes_on_when_nobody_hears_of_it(here: Path) -> None:
+    """As when the terminal of a run in the background is closed."""
+    assert left_alone(*QUICK_SINE, "--run", "unheard", stream="stderr", cwd=here) == 0
+    assert (here / "runs" / "unheard" / "summary.json").exists()
+    assert left_alone("evaluate", "none", stream="stderr", cwd=here) == 2

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import DataError
-from data_prep.archives import MAX_MEMBER_BYTES, FolderTree, MountedTree, open_tree
+from data_prep.archives import MAX_MEMBER_BYTES, FolderTree, MountedTree, open_tree, tars
 
 FILES = {"top/a/1.png": b"one", "top/a/2.png": b"two" * 1000, "top/b/ü.png": b""}
 HIDDEN = {"top/.hidden/x.png": b"x", "__MACOSX/top/a/._1.png": b"x", "top/a/.DS_Store": b"x"}
@@ -217,3 +217,12 @@ def test_a_member_that_unpacks_to_a_hundred_times_its_size_is_refused(tmp_path: 
     path = make_zip(tmp_path / "bomb", {"bomb.pkl": bytes(2 * MAX_MEMBER_BYTES)})
     with open_tree(path) as tree, pytest.raises(DataError, match=r"bomb\.pkl unpacks to over 100 times"):
         tree.open("bomb.pkl")
+
+
+def test_a_tar_with_members_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tars, "_MOST_MEMBERS", 3)
+    with open_tree(make_tar(tmp_path / "few.tar", dict.fromkeys("abc", b""))) as tree:
+        assert tree.names() == ["a", "b", "c"]
+    path = make_gzipped_tar(tmp_path / "many.tar.gz", dict.fromkeys("abcd", b""))
+    with pytest.raises(DataError, match=r"many\.tar\.gz .*more than 3 members"):
+        open_tree(path)

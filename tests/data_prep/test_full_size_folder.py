@@ -12,7 +12,7 @@ from data_prep_support import write_folder
 from PIL import Image
 
 from data_prep import prepare
-from data_prep.images import cores
+from data_prep.machine import available_cores
 from data_prep.store.format import Images
 
 
@@ -51,12 +51,12 @@ def test_a_folder_of_photographs_is_as_fast_as_plain_pillow(tmp_path: Path) -> N
     source = write_folder(tmp_path / "own", {name: files[i % 40] for i, name in enumerate(names)})
 
     def with_pillow() -> None:
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             assert sum(1 for _ in pool.map(plain, sorted(source.rglob("*.jpg")))) == 10_000
 
     by_pillow = min(timed(with_pillow) for _ in range(2))
     by_prepare = min(
         timed(lambda: prepare("folder", source, tmp_path / "o.h5", force=True)) for _ in range(2)
     )
-    print(f"\nplain Pillow {by_pillow:.1f} s, prepare {by_prepare:.1f} s on {cores()} cores")
+    print(f"\nplain Pillow {by_pillow:.1f} s, prepare {by_prepare:.1f} s on {available_cores()} cores")
     assert by_prepare <= by_pillow / 0.9

@@ -63,6 +63,7 @@ TENSOR_FILES = {
     "a number without end": _recorded('{"format": ' + "9" * 10_000 + "}"),
     "a record without a checksum": _recorded(json.dumps({"format": FORMAT, "progress": {}})),
     "a record without progress": _recorded(json.dumps({"format": FORMAT, "sha256": "0"})),
+    "progress that is a list": _recorded(json.dumps({"format": FORMAT, "progress": [], "sha256": "0"})),
     "a checksum that is no text": _recorded(json.dumps({"format": FORMAT, "progress": {}, "sha256": [[]]})),
     "a format of another kind": _recorded(json.dumps({"format": [FORMAT], "progress": {}})),
 }

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import signal
+import time
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pamela_cli.ablation import pool
 from pamela_cli.ablation.cells import all_runs, earlier_cells, find_cell, free_names, make_cells
 from pamela_cli.ablation.grid import Variant, grid, in_order, parse_seeds
 from pamela_cli.ablation.outcome import document, make_rows
@@ -21,6 +26,7 @@ from pamela_cli.errors import UsageError
 from pamela_cli.report.ablations import as_csv, as_latex, as_markdown
 from pamela_cli.runs import RunFolder, create_run
 from pamela_cli.scores import StoredScores, write_scores
+from pamela_cli.signals import StopRequest
 
 BASE = resolve([Layer({"dataset": "sine", "method": "maml", "steps": 5, "test_tasks": 2})])
 
@@ -259,3 +265,33 @@ def test_csv_is_unrounded(made: dict) -> None:
     row = made["rows"][1]
     assert float(first["ci95"]) == row["ci95"] and first["variant"] == "q" and first["skip_interval"] == ""
     assert json.loads(json.dumps(made)) == made
+
+
+def sleep(job: Any, pipe: Any) -> None:
+    time.sleep(60)
+
+
+def test_an_error_on_the_way_ends_the_cells_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the command would hang at its end until they are trained."""
+    started = []
+
+    class Job:
+        run = tmp_path
+        device = "cpu"
+
+    def start(context: Any, index: int, job: Any) -> Any:
+        if started:
+            raise OSError("no more processes")
+        own, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=sleep, args=(None, theirs))
+        process.start()
+        started.append(process)
+        return pool._Running(index, "cpu", process, own)
+
+    monkeypatch.setattr(pool, "_context", lambda: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(pool, "_start", start)
+    monkeypatch.setattr(pool, "replace", lambda job, **_: job)
+    with StopRequest() as stop, pytest.raises(OSError, match="no more"):
+        pool.run_jobs([Job(), Job()], ["cpu", "cpu"], lambda *_: None, stop)
+    started[0].join(10)
+    assert started[0].exitcode == -signal.SIGTERM

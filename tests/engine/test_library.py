@@ -195,6 +195,18 @@ def test_an_outer_step_is_adam_on_the_meta_gradient() -> None:
     assert float(step.loss) == pytest.approx(float(found.loss.mean()))
 
 
+def test_a_step_is_the_mean_over_as_many_tasks_as_are_drawn() -> None:
+    """And each batch is drawn once."""
+    learners = [make_learner(linear(), "maml") for _ in range(2)]
+    batches = iter([points(0, 4), points(0, 8)])
+    first, second = meta_train(learners[0], F.cross_entropy, lambda step: next(batches), 2)
+    assert next(batches, None) is None
+    (alone,) = meta_train(learners[1], F.cross_entropy, lambda step: points(0, 4), 1)
+    assert torch.equal(first.gradient_norm, alone.gradient_norm)
+    expected = meta_gradient(learners[1], F.cross_entropy, points(0, 8)).theta.norm()
+    torch.testing.assert_close(second.gradient_norm, expected)
+
+
 def test_methods_and_their_settings() -> None:
     assert make_learner(linear()).rule.skip_interval == 2
     assert make_learner(linear(), "maml").q.shape == (0, 0)
@@ -245,6 +257,14 @@ def test_episodes_are_those_of_the_command(trained: Path) -> None:
             episodes(store, "val", way=9, shot=1)
 
 
+def test_loading_a_run_leaves_the_caller_its_precision(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load_run(trained / "runs" / "pamela-cifar-fs-5w1s-s0", "cpu")
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_a_run_is_loaded_without_its_store(trained: Path) -> None:
     run = load_run(trained / "runs" / "pamela-cifar-fs-5w1s-s0", "cpu")
     assert (run.config.method, run.config.way, run.learner.rule.steps) == ("pamela", 5, 2)
@@ -252,3 +272,21 @@ def test_a_run_is_loaded_without_its_store(trained: Path) -> None:
     assert isinstance(run.objective, Classification)
     with pytest.raises(PamelaError, match="is no run"):
         load_run(trained / "nowhere")
+
+
+def test_a_channel_that_is_the_same_everywhere(tmp_path: Path) -> None:
+    """As microscopes leave some: it tells nothing, and must not make the others unusable."""
+    rng = np.random.default_rng(0)
+
+    def split() -> SplitContent:
+        blocks = [(k, rng.integers(0, 256, (17, 16, 16, 3), np.uint8)) for k in range(6)]
+        for _, images in blocks:
+            images[..., 2] = 7
+        return SplitContent([f"class{k}" for k in range(6)], blocks, 6 * 17)
+
+    origin = Origin("made-up", "arrays of a test", lambda: "0" * 64, "nobody", "none")
+    splits = {name: split() for name in SPLITS}
+    write_store(tmp_path / "flat.h5", origin, splits, image_size=16, channels=3)
+    with Store.open(tmp_path / "flat.h5") as store:
+        tasks = episodes(store, "train", way=5, shot=1, query=5).draw(0, 0, torch.arange(2))
+    assert tasks.support_x.isfinite().all() and (tasks.support_x[..., 2, :, :] == 0).all()

@@ -121,6 +121,18 @@ def test_memory_that_a_container_grants(tmp_path: Path, monkeypatch: pytest.Monk
     assert fitting._granted_bytes(7, tmp_path) == 7
 
 
+def test_memory_that_a_group_above_grants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Slurm does it: the job is limited, and the task within it is not."""
+    monkeypatch.setattr(fitting, "_OWN_GROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("0::/job/task\n")
+    for group, limit in (("job", "1000"), ("job/task", "max")):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "memory.max").write_text(limit)
+        (tmp_path / group / "memory.current").write_text("300")
+        (tmp_path / group / "memory.stat").write_text("active_file 0\ninactive_file 50\n")
+    assert fitting._granted_bytes(10**12, tmp_path) == 750
+
+
 def test_memory_that_this_process_has_freed_on_a_gpu_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)

@@ -235,7 +235,9 @@ def test_layers_that_cannot_be(layers, message):
     ("module", "message"),
     [
         (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "1 keeps running statistics"),
-        (nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)), "1 is dropout at work"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)), "1 has dropout at work"),
+        (nn.MultiheadAttention(4, 2, dropout=0.1), "the module has dropout at work"),
+        (nn.LSTM(2, 2, num_layers=2, dropout=0.5), "the module has dropout at work"),
         (nn.ReLU(), "no parameters"),
         (nn.Linear(2, 2).requires_grad_(False), "no parameters"),
         (nn.LazyLinear(3), "without a shape"),

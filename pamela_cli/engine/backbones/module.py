@@ -90,13 +90,20 @@ def _check(module: nn.Module) -> None:
     for name, part in module.named_modules():
         if isinstance(part, _NormBase) and part.training and part.running_mean is not None:
             raise ValueError(
-                f"{name} keeps running statistics, which adaptation would move; make it with "
+                f"{name or 'the module'} keeps running statistics, which adaptation would move; make it with "
                 "track_running_stats=False, or call .eval() to leave them as they are"
             )
-        if isinstance(part, _DropoutNd) and part.training and part.p > 0:
+        if part.training and _drops(part):
             raise ValueError(
-                f"{name} is dropout at work, and the inner loop needs the same outputs twice; call .eval()"
+                f"{name or 'the module'} has dropout at work, and the inner loop needs the same outputs "
+                "twice; call .eval()"
             )
+
+
+def _drops(part: nn.Module) -> bool:
+    """Whether it is dropout, or has some of its own, as attention and recurrent layers do."""
+    share = part.p if isinstance(part, _DropoutNd) else getattr(part, "dropout", 0.0)
+    return isinstance(share, int | float) and share > 0
 
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:
