@@ -86,10 +86,10 @@ def _opened(dataset: Source, source: Path) -> Iterator[Collection]:
     if isinstance(tree, FileTree):
         raise fault or DataError(
             f"{source} is neither an archive (zip, tar, tar.gz) nor another file that this dataset comes in; "
-            "pass a folder or archive in one of the forms that docs/datasets.md lists."
+            "pass a folder or archive in one of the forms that `pamela prepare --list` shows."
         )
     raise fault or DataError(
-        f"{source} holds {dataset.info.name} in no form that is known; docs/datasets.md lists the forms."
+        f"{source} holds {dataset.info.name} in no known form; `pamela prepare --list` shows the forms."
     )
 
 

@@ -39,7 +39,7 @@ def write_contact_sheet(store: Path, out: Path | None = None) -> Path:
     """
     out = out or store.parent / f"{store.name.removesuffix('.h5')}.png"
     if out.exists() and not _is_sheet(out):
-        raise DataError(f"{out} is there and no contact sheet; it is left as it is, and no sheet is made.")
+        raise DataError(f"{out} exists and is no contact sheet; it is left unchanged, and no sheet is made.")
     with Store.open(store) as opened:
         sheet = _draw(opened)
     mark = PngInfo()

@@ -165,6 +165,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 def _missing_offline(dataset: str, remote: RemoteFiles, name: str, folder: Path) -> str:
     return (
-        f"{name} of {dataset} is not (or damaged) in the cache {folder}, and --offline forbids downloads: "
-        f"put it there from {remote.address}{name}, or pass the images: `pamela prepare {dataset} SOURCE`."
+        f"{name} of {dataset} is missing from the cache {folder}, or damaged there, and --offline forbids "
+        f"downloads: put it there from {remote.address}{name}, or pass the images: "
+        f"`pamela prepare {dataset} SOURCE`."
     )

@@ -35,7 +35,7 @@ _METAVARS = {int: "INT", float: "NUMBER", str: "TEXT"}
 _PANELS = {
     "task": "Task",
     "inner": "Inner loop",
-    "outer": "Outer loop (a dataset's recipe has defaults of its own)",
+    "outer": "Outer loop",
     "run": "Numbers",
 }
 
@@ -180,6 +180,12 @@ def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
         return _failed(error), error
 
 
+def _help_of(error: Any) -> str:
+    """The command that wrong usage was of."""
+    context = getattr(error, "ctx", None)
+    return "pamela" if context is None or context.parent is None else f"pamela {context.info_name}"
+
+
 def _failed(error: BaseException) -> int:
     """Say in one sentence why the command failed; returns the exit code."""
     from data_prep.errors import DataError, WrongUsage
@@ -195,7 +201,7 @@ def _failed(error: BaseException) -> int:
         return UsageError.exit_code if isinstance(error, WrongUsage) else PamelaError.exit_code
     if hasattr(error, "format_message"):  # what typer raises for wrong usage
         if message := error.format_message():
-            _console.error(f"{message.rstrip('.')}. See `pamela --help`, or --help after the command.")
+            _console.error(f"{message.rstrip('.')}. See `{_help_of(error)} --help`.")
         return int(getattr(error, "exit_code", 2))
     if isinstance(error, OSError) and error.strerror:
         _console.error(f"{error.filename or 'a file'}: {error.strerror}.")

@@ -37,7 +37,9 @@ class Config:
     way: int | None = setting(None, "task", "Classes in a task (default: 5).", low=2, high=1000)
     shot: int = setting(1, "task", "Support images of each class (sine: points).", low=1, high=1000)
     query: int = setting(15, "task", "Query images of each class (sine: points).", low=1, high=1000)
-    rotations: bool = setting(False, "task", "Count a training class turned by 90°, 180°, 270° as others.")
+    rotations: bool = setting(
+        False, "task", "Count training classes turned by 90°, 180° and 270° as further ones."
+    )
 
     method: str = setting(
         "pamela", "inner", f"What is learned besides θ: {', '.join(METHODS)}.", choices=tuple(METHODS)
@@ -54,12 +56,14 @@ class Config:
     meta_lr: float = setting(1e-3, "outer", "Adam's learning rate for θ.", above=0, high=10)
     phi_lr: float = setting(1e-4, "outer", "Adam's learning rate for Q and P.", above=0, high=10)
     clip: float = setting(10.0, "outer", "Largest norm of the meta-gradient (0: any).", low=0, high=1e9)
-    schedule: str = setting("cosine", "outer", "Of the learning rates.", choices=("cosine", "constant"))
+    schedule: str = setting(
+        "cosine", "outer", "Schedule of the learning rates.", choices=("cosine", "constant")
+    )
     val_every: int = setting(1000, "outer", "Outer steps between validations.", low=1, high=10**9)
     val_tasks: int = setting(200, "outer", "Validation tasks.", low=2, high=10**6)
     test_tasks: int = setting(600, "outer", "Test tasks at the end.", low=2, high=10**6)
 
-    seed: int = setting(0, "run", "Of the initialization and the training tasks.", low=0, high=2**63 - 1)
+    seed: int = setting(0, "run", "Seed of the initialization and the training tasks.", low=0, high=2**63 - 1)
     precision: str = setting(
         "float32",
         "run",

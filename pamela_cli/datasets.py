@@ -30,8 +30,8 @@ def default_dataset(data_dir: Path, console: Console) -> str:
         console.say(f"no --dataset named: {PREFERRED}, which is in {data_dir}")
         return PREFERRED
     console.say(
-        f"no --dataset named, and no {PREFERRED} in {data_dir}: the embedded {EMBEDDED} serve.\n"
-        f"For the real one: `pamela prepare {PREFERRED} SOURCE`."
+        f"no --dataset named, and no {PREFERRED} in {data_dir}: the embedded letters, {EMBEDDED}, are used; "
+        f"`pamela prepare {PREFERRED}` gets the real one."
     )
     return EMBEDDED
 
@@ -67,7 +67,10 @@ def store_path(dataset: str, data_dir: Path) -> Path:
         raise UsageError(f"--dataset: {error}") from error
     path = data_dir / f"{name}.h5"
     if not path.exists() and name != EMBEDDED:
-        raise PamelaError(f"{path} is not there; make it with `pamela prepare {name} SOURCE`.")
+        raise PamelaError(
+            f"{path} is not there; make it with `pamela prepare {name}`, which downloads, or with "
+            f"`pamela prepare {name} SOURCE`."
+        )
     return path
 
 

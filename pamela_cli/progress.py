@@ -39,7 +39,7 @@ class Progress:
         """The progress in a checkpoint; :class:`CheckpointError` where no such run comes so far."""
         record = checkpoint.progress
         if not isinstance(record, dict) or record.keys() != {part.name for part in fields(cls)}:
-            raise CheckpointError("it has not the progress of a run")
+            raise CheckpointError("it lacks the progress of a run")
         progress = cls(**record)
         for name, sound in progress._soundness(config):
             if not sound:

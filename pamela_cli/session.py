@@ -113,6 +113,8 @@ def settle(context: Context, layers: list[Layer], device: torch.device, purpose:
     _check_store(layers, found, store)
     recipes = [recipe(kind), recipe(kind, purpose)] if purpose else [recipe(kind)]
     problem = Problem(resolve([*recipes, *layers, found]), store, device)
+    if problem.config.precision == "tf32" and device.type == "cpu":
+        context.console.warn("--precision tf32 has no effect on the CPU, which computes in float32.")
     for note in problem.check():
         context.console.warn(note)
     return problem
@@ -127,7 +129,7 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
         if name != "dataset" and getattr(config, name) != value:
             raise UsageError(
                 f"{flag(name)} {value} differs from the run, which has {getattr(config, name)}; "
-                "a run goes on with its own settings."
+                "leave it out to go on with the run, or start a new one."
             )
     if moved == config.dataset:
         moved = None

@@ -148,10 +148,10 @@ def _check_records(records: bytes) -> None:
         matched = re.compile(rb"([1-9][0-9]{0,5}) ").match(records, at)
         end = at + int(matched.group(1)) if matched else 0
         if not matched or records[end - 1 : end] != b"\n" or b"=" not in records[matched.end() : end]:
-            raise tarfile.ReadError("it has a header with records that are none")
+            raise tarfile.ReadError("it has a header with malformed records")
         at = end
     if re.search(rb"[0-9]{100}", records):
-        raise tarfile.ReadError("it has a header with a number without end")
+        raise tarfile.ReadError("it has a header with a number of over 100 digits")
 
 
 def _scan(path: Path, file: BinaryIO) -> dict[str, _Place | None]:
@@ -172,7 +172,7 @@ def _scan(path: Path, file: BinaryIO) -> dict[str, _Place | None]:
             whole = member.isreg() and not member.issparse()
             # Records can change the size that was checked before.
             if member.size < 0 or (whole and member.offset_data + member.size > size):
-                raise tarfile.ReadError("it has a member with a size that cannot be")
+                raise tarfile.ReadError("it has a member of an impossible size")
             if member.isreg():
                 members[name] = (member.offset_data, member.size) if whole else None
             elif member.islnk() and (target := normalized(member.linkname)) in members:

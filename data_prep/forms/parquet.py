@@ -148,9 +148,7 @@ def read_tables(tree: Tree, image: str, label: str) -> Tables | None:
     try:
         from pyarrow.parquet import ParquetFile  # noqa: PLC0415  an extra that few need
     except ImportError as error:
-        raise DataError(
-            f'{tree.path} has parquet files; run `pip install "pamela-cli[parquet]"` to read them.'
-        ) from error
+        raise DataError(f"{tree.path} has parquet files; run `pip install pyarrow` to read them.") from error
     tables = Tables(tree, image)
     for name in found:
         try:

@@ -1,4 +1,4 @@
-"""Cells as a Slurm array, by submitit: `pip install "pamela-cli[slurm]"`."""
+"""Cells as a Slurm array, by submitit: the extra `slurm`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def open_executor(parameters: dict[str, Any], logs: Path, at_a_time: int) -> Any
     try:
         import submitit
     except ImportError as error:
-        raise UsageError('--slurm needs submitit: `pip install "pamela-cli[slurm]"`.') from error
+        raise UsageError("--slurm needs submitit: `pip install submitit`.") from error
     usual = {"timeout_min": 24 * 60, "slurm_array_parallelism": at_a_time}
     given = usual | {key: value for key, value in parameters.items() if key != "cluster"}
     try:
@@ -100,5 +100,5 @@ def _end(one: Any) -> News:
         reason = (str(error).splitlines() or [type(error).__name__])[-1]
         return News("failed", f"its job {one.job_id} broke off ({reason}); see {one.paths.stderr}")
     if not isinstance(news, News):
-        raise PamelaError(f"the job {one.job_id} returned something else than news.")
+        raise PamelaError(f"the job {one.job_id} returned an unexpected result; see its log in runs/slurm.")
     return news

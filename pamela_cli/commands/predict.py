@@ -35,7 +35,9 @@ def predict(
             "patterns of them. A file that --save wrote takes the place of RUN SUPPORT_DIR.",
         ),
     ],
-    top: Annotated[str | None, int_option("Labels to tell of each image, the likeliest first (1).")] = None,
+    top: Annotated[
+        str | None, int_option("Labels to show for each image, likeliest first (default: 1).")
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV in place of a table.")] = False,
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the adapted network, as safetensors.")
@@ -51,7 +53,8 @@ def predict(
     figure: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Where to draw the images with their labels (default: by the run)."
+            metavar="FILE",
+            help="Where to draw the images with their labels (default: figures/predictions.png of the run).",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

@@ -48,7 +48,7 @@ def prepare(
     image_size: Annotated[str | None, int_option("Side of the images in pixels, if not the usual.")] = None,
     workers: Annotated[str | None, int_option("Threads that decode (default: all cores).")] = None,
     other_split: Annotated[
-        bool, typer.Option("--other-split", help="Follow lists that divide the classes otherwise than usual.")
+        bool, typer.Option("--other-split", help="Accept class lists that differ from the usual split.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a store that is there.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the store that is there, whole.")] = False,

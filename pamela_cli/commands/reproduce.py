@@ -45,7 +45,7 @@ def reproduce(
         str, typer.Option(metavar="NAME,…", help="auto, cpu, cuda, or several with commas: cuda:0,cuda:1.")
     ] = "auto",
 ) -> None:
-    """Train the published results again, or go on with them, and write their page.
+    """Train the results that the project plans to publish, or go on with them, and write their page.
 
     What is kept in the folder of results, or finished in the runs folder with the same settings, is not
     trained again. The page sets them beside the paper's.

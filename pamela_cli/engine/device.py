@@ -24,7 +24,9 @@ def choose_device(name: str) -> torch.device:
         raise NoSuchDeviceError(f"--device {name}: PyTorch finds no CUDA device here; use --device cpu")
     index = int(found[1] or 0)
     if index >= torch.cuda.device_count():
-        raise NoSuchDeviceError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices")
+        raise NoSuchDeviceError(
+            f"--device {name}: the CUDA devices here are cuda:0 to cuda:{torch.cuda.device_count() - 1}"
+        )
     return torch.device("cuda", index)
 
 

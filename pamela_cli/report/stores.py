@@ -26,7 +26,7 @@ def store_table(summary: StoreSummary, done: str) -> Group:
     for split, counts in summary.splits.items():
         table.add_row(split, f"{counts['classes']:,}", f"{counts['images']:,}")
     size = summary.image_size
-    note = one_line(f"{summary.dataset}, {size}×{size}, from {summary.form}")
+    note = one_line(f"{summary.dataset}, {size}×{size}; source: {summary.form}")
     return titled(one_line(f"{summary.store} {done}"), table, note)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, groupby
@@ -63,7 +64,11 @@ def reproduce(context: Context, wanted: Wanted) -> dict[str, Any]:
         else:
             there.append(found)
     if absent:
-        context.console.warn(f"no data for {len(absent)} cells: {next(iter(absent.values()))}")
+        datasets = Counter(each.dataset for each in missing if each.name in absent)
+        told = ", ".join(f"{dataset} ({count})" for dataset, count in datasets.items())
+        context.console.warn(
+            f"no data for {len(absent)} cells, which are left out: {told}; `pamela prepare NAME` gets them."
+        )
     try:
         for _, cells in groupby(there, key=lambda found: found.planned.dataset):
             failures |= _have(context, wanted, list(cells))
