@@ -211,7 +211,7 @@ def test_list(pamela, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = snapshot(made)
     result = pamela("reproduce", "--list").ok()
     assert "5 of 6 cells" in result.out
-    assert re.search(r"five/pamela-s0 .* done .* MSE \d", result.out)
+    assert re.search(r"five +│ pamela +│ 0, 1 done +│ MSE \d", result.out)
     assert snapshot(made) == before
 
 

@@ -121,5 +121,5 @@ def test_parquet_without_pyarrow_says_what_to_install(
 ) -> None:
     source = write(tmp_path / "x", "cifar-fs", "parquet", pictures)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(DataError, match=r'pip install "pamela-cli\[parquet\]"'):
+    with pytest.raises(DataError, match="pip install pyarrow"):
         prepare("cifar-fs", source, tmp_path / "s.h5")
