@@ -13,9 +13,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
+from typer.models import ArgumentInfo, OptionInfo
 
 from pamela_cli import __version__
 from pamela_cli.config import SETTINGS, Layer, parse_flag, setting_type
@@ -94,6 +95,15 @@ _COMMON = [
 ]
 
 
+def _name_value(parameter: inspect.Parameter) -> None:
+    """Say in the help what an option's value is, where it does not say so itself; a switch has none."""
+    kind, *details = get_args(parameter.annotation)
+    (option,) = (each for each in details if isinstance(each, OptionInfo | ArgumentInfo))
+    if option.metavar is None and isinstance(option, OptionInfo):
+        kinds = (kind, *get_args(kind))
+        option.metavar = "" if bool in kinds else "PATH" if Path in kinds else "TEXT"
+
+
 def command(
     name: str, *, settings: Sequence[str] = (), examples: str = ""
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -114,6 +124,8 @@ def command(
             function(Context(console, *folders, flags, _arguments), **given)
 
         options = [_setting_option(key) for key in settings]
+        for parameter in (*own, *options, *_COMMON):
+            _name_value(parameter)
         verb.__signature__ = inspect.Signature([*own, *options, *_COMMON])  # type: ignore[attr-defined]
         verb.__annotations__ = {p.name: p.annotation for p in (*own, *options, *_COMMON)}
         verb.__doc__ = function.__doc__
