@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from cli_page import Page
+from cli_photos import Predict, write_task
 from cli_support import QUICK_TINY, SINE, TINY, Result, WarmProcesses, command_line, write_tiny_store
 from matplotlib.figure import Figure
 from PIL import Image
 
+from data_prep import Store
 from pamela_cli import cli
 from pamela_cli.console import Console
 
@@ -127,5 +129,27 @@ def report(pamela, undrawn: None, own_world: Path) -> Callable[..., Page]:
         page = Page(Path(pamela("report", *arguments, "--json").ok().document["report"]))
         page.assert_alone()
         return page
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tasks(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first four frozen tasks of the tiny store as folders 0…3."""
+    folder = tmp_path_factory.mktemp("tasks")
+    with Store.open(world / "data" / "tiny.h5") as store:
+        for task in range(4):
+            write_task(store, task, folder / str(task))
+    return folder
+
+
+@pytest.fixture
+def predict(pamela, world: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
+    """Predict with a run of the world, in the folder of its first task, without a figure."""
+    monkeypatch.chdir(tasks / "0")
+    places = ["--runs-dir", world / "runs", "--data-dir", world / "data"]
+
+    def run(*arguments: object, figure: bool = False) -> Result:
+        return pamela("predict", *arguments, *places, *([] if figure else ["--no-figures"]))
 
     return run

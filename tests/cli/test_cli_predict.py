@@ -4,61 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cli_support import QUICK_TINY, Result, snapshot, write_tiny_store
+from cli_photos import CLASSES, Predict, save
+from cli_support import QUICK_TINY, snapshot, write_tiny_store
 from PIL import Image
-
-from data_prep import Store
-from pamela_cli.engine.checkpoint import Checkpoint
-
-Predict = Callable[..., Result]
-CLASSES = [f"class{label:02}" for label in range(5)]
-
-
-def save(images: Any, folder: Path) -> None:
-    """Write images uint8 (N, H, W, 1 or 3) as PNG files 000.png, 001.png …"""
-    folder.mkdir(parents=True)
-    for number, image in enumerate(images):
-        Image.fromarray(image.squeeze()).save(folder / f"{number:03}.png")
-
-
-def write_task(store: Store, task: int, folder: Path, shot: int = 1) -> None:
-    """Write a frozen test task as folders ``support`` and ``query`` of class folders."""
-    split = store.split("test")
-    rows = split.episodes(5, shot)
-    assert rows is not None
-    images = split.read()
-    for name, row in zip(CLASSES, rows[task], strict=True):
-        save(images[row[:shot]], folder / "support" / name)
-        save(images[row[shot:]], folder / "query" / name)
-
-
-@pytest.fixture(scope="module")
-def tasks(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first four frozen tasks of the tiny store as folders 0…3."""
-    folder = tmp_path_factory.mktemp("tasks")
-    with Store.open(world / "data" / "tiny.h5") as store:
-        for task in range(4):
-            write_task(store, task, folder / str(task))
-    return folder
-
-
-@pytest.fixture
-def predict(pamela, world: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
-    """Predict with a run of the world, in the folder of its first task, without a figure."""
-    monkeypatch.chdir(tasks / "0")
-    places = ["--runs-dir", world / "runs", "--data-dir", world / "data"]
-
-    def run(*arguments: object, figure: bool = False) -> Result:
-        return pamela("predict", *arguments, *places, *([] if figure else ["--no-figures"]))
-
-    return run
 
 
 def probabilities(document: dict[str, Any]) -> dict[str, tuple[str, float]]:
@@ -138,27 +91,6 @@ def test_among_themselves_it_does(predict: Predict) -> None:
     together = probabilities(predict("tiny-a", "support", "query", *options).ok().document)
     alone = probabilities(predict("tiny-a", "support", path, *options).ok().document)
     assert alone[path] != together[path]
-
-
-# Saved networks -------------------------------------------------------------------------------------
-
-
-def test_a_saved_network_says_the_same_without_run_and_support(predict: Predict, tmp_path: Path) -> None:
-    kept = tmp_path / "mine.safetensors"
-    first = predict("tiny-a", "support", "query", "--save", kept, "--top", 2, "--json").ok().document
-    assert first.pop("saved") == str(kept)
-    again = predict(kept, "query", "--top", 2, "--json", "--runs-dir", tmp_path).ok().document
-    assert again.pop("saved") is None
-    assert again == first
-
-
-def test_saving_needs_no_query(predict: Predict, tmp_path: Path) -> None:
-    kept = tmp_path / "mine.safetensors"
-    document = predict("tiny-a", "support", "--save", kept, "--json").ok().document
-    assert (document["predictions"], document["accuracy"], document["judged"]) == ([], None, 0)
-    assert "0 updates" not in predict("tiny-a", "support", "--save", kept).ok().out
-    predict(kept).error(2, "QUERY is missing")
-    predict(kept, "query", "--steps", 3).error(2, "--steps")
 
 
 # Output ---------------------------------------------------------------------------------------------
@@ -284,63 +216,6 @@ def test_wrong_runs_and_options(predict: Predict, tmp_path: Path) -> None:
     predict("tiny-a", "support", "query", "--csv", "--json").error(2, "--csv and --json")
     predict("tiny-a", "support", "query", "--device", "gpu").error(2, "--device")
     predict("tiny-a", "support", "query", "--save", tmp_path).error(1, str(tmp_path))
-
-
-def test_files_that_are_no_saved_networks(predict: Predict, world: Path, tmp_path: Path) -> None:
-    odd = tmp_path / "odd.safetensors"
-    odd.write_bytes(b"odd")
-    predict(odd, "query").error(1, "odd.safetensors is not a readable checkpoint", "pass a RUN")
-    best = world / "runs" / "tiny-a" / "best.safetensors"
-    predict(best, "query").error(1, "is a checkpoint of a run", "pass a RUN")
-
-
-def changed(kept: Path, **other: Any) -> Path:
-    """A saved network that tells other things of itself, with the checksum that fits them."""
-    checkpoint = Checkpoint.read(kept)
-    about = {**checkpoint.progress["adapted"], **other}
-    out = kept.with_name("changed.safetensors")
-    Checkpoint(checkpoint.tensors, {"adapted": about}).write(out)
-    return out
-
-
-def test_saved_networks_that_somebody_has_changed(predict: Predict, tmp_path: Path) -> None:
-    kept = tmp_path / "mine.safetensors"
-    predict("tiny-a", "support", "--save", kept, "-q").ok()
-    about = Checkpoint.read(kept).progress["adapted"]
-    settings, inputs = about["settings"], about["inputs"]
-    for other, said in (
-        ({"settings": settings | {"bogus": 1}}, "no usable settings"),
-        ({"settings": settings | {"width": -4}}, "no usable settings"),
-        ({"settings": settings | {"dataset": "sine"}}, "no usable settings"),
-        ({"settings": settings | {"width": 4096, "way": 1000}}, "does not fit"),
-        ({"settings": "none"}, "no usable settings"),
-        ({"settings": settings | {"image_size": 4096}}, "tensors|does not fit"),
-        ({"inputs": inputs | {"mean": [1.0, 2.0]}}, "how its images were prepared"),
-        ({"inputs": inputs | {"std": [0.0]}}, "how its images were prepared"),
-        ({"inputs": inputs | {"fit": "fold"}}, "how its images were prepared"),
-        ({"support": {"a": 1}}, "does not tell its classes"),
-        ({"support": dict.fromkeys("abcdef", 1)}, "does not tell its classes"),
-        ({"support": [["a", 1]]}, "does not tell its classes"),
-        ({"run": 3}, "of which run"),
-    ):
-        error = predict(changed(kept, **other), "query").error(1, "pass a RUN")
-        assert re.search(said, error), f"{other}: {error}"
-
-
-def test_nothing_else_is_overwritten(predict: Predict, world: Path, tmp_path: Path) -> None:
-    best, notes = world / "runs" / "tiny-a" / "best.safetensors", tmp_path / "notes.txt"
-    notes.write_text("mine")
-    before = best.read_bytes()
-    for path in (best, notes):
-        predict("tiny-a", "support", "query", "--save", path).error(2, "holds something else")
-    assert (best.read_bytes(), notes.read_text()) == (before, "mine")
-    predict("tiny-a", "support", "query", "--figure", "a.jpg").error(2, "--figure a.jpg must end in .png")
-    kept, link = tmp_path / "mine.safetensors", tmp_path / "link.safetensors"
-    for _ in range(2):
-        predict("tiny-a", "support", "--save", kept, "-q").ok()
-    link.symlink_to(kept)
-    predict(link, "query", "-q").ok()
-    predict("tiny-a", "support", "--save", link, "-q").ok()
 
 
 def test_a_run_that_was_not_validated(pamela, here: Path, tasks: Path) -> None:
