@@ -134,16 +134,17 @@ def _published_text(found: Published | None) -> str:
 def _conditions(group: Group, kept: list[KeptResult]) -> str:
     """What the numbers were had with, and how to have them again."""
     config, test = kept[0].config, kept[0].summary["test"]
-    minutes = sorted(each.summary["seconds"] / 60 for each in kept)
+    minutes = sorted({f"{each.summary['seconds'] / 60:.0f}" for each in kept}, key=int)
     skipped = sum(each.summary["skipped_steps"] for each in kept)
     steps = f"{config.iterations:,} outer steps of {config.meta_batch} tasks"
     sentences = [
         f"{config.dataset}, {task_text(config.way, config.shot)}: {steps}, {test['tasks']:,} test tasks, "
-        f"{test['query']} queries{' a class' if config.way else ''}; {norm_stats_text(test)}.",
-        f"Training took {minutes[0]:.0f} to {minutes[-1]:.0f} minutes a run; {skipped} steps were skipped.",
+        f"{test['query']:,} queries{' a class' if config.way else ''}; {norm_stats_text(test)}.",
+        f"Training took {' to '.join(dict.fromkeys((minutes[0], minutes[-1])))} minutes a run; "
+        f"{skipped} steps were skipped.",
         f"Computed on {'; '.join(_hardware(kept))}.",
     ]
-    if config.dataset == "omniglot":
+    if config.dataset == "omniglot" and any(each.config.method == "maml" for each in kept):
         sentences.append("Published: MAML's own paper, whose split of the characters is another.")
     first = f"results/{group.name}/{kept[0].path.name}/config.toml"
     commands = [f"pamela reproduce {group.name}", f"pamela meta-train --config {first}   # a single cell"]
