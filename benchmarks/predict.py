@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from benchmarks.comparison import DifferentWorkError
 from benchmarks.measures import Measure, seconds
 from benchmarks.startup import PAMELA, PYTHON
 from data_prep import Store
+from data_prep.resizing import picture
 from data_prep.store.format import Images
 from pamela_cli.engine.evaluation import mean_ci95
 
@@ -77,7 +77,7 @@ def _write_task(images: Images, rows: NDArray[np.int32], shot: int, folder: Path
             place = folder / part / f"class{label}"
             place.mkdir(parents=True, exist_ok=True)
             for number in chosen:
-                Image.fromarray(images[number].squeeze()).save(place / f"{number}.png")
+                picture(images[number]).save(place / f"{number}.png")
 
 
 def _document(*words: str) -> dict[str, Any]:

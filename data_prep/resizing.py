@@ -17,6 +17,11 @@ def resized(images: Images, size: int, channels: int) -> Images:
     mode = "L" if channels == 1 else "RGB"
     result = np.empty((len(images), size, size, channels), np.uint8)
     for image, target in zip(images, result, strict=True):
-        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).convert(mode)
-        target[:] = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS)).reshape(target.shape)
+        shown = picture(image).convert(mode).resize((size, size), Image.Resampling.LANCZOS)
+        target[:] = np.asarray(shown).reshape(target.shape)
     return result
+
+
+def picture(pixels: Images) -> Image.Image:
+    """Return an image uint8 (H, W, 1 or 3) as Pillow has it, grey or RGB."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from data_prep.resizing import picture
 from data_prep.store.format import Images
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -22,7 +23,7 @@ def shown_side(size: int) -> int:
 
 def thumbnail(pixels: Images, side: int) -> Image.Image:
     """Return an image uint8 (H, W, 1 or 3) as it is shown, RGB."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+    image = picture(pixels).convert("RGB")
     if image.size == (side, side):
         return image
     enlarged = side > image.width

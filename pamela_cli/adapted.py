@@ -15,13 +15,11 @@ from torch import Tensor
 from pamela_cli.config import SETTINGS, SINE, Config, Layer, resolve
 from pamela_cli.engine.backbones import Backbone
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError, check_tensor
-from pamela_cli.engine.device import number_type, use_precision
+from pamela_cli.engine.device import number_type
 from pamela_cli.engine.prediction import Adapted
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.inputs import Inputs
 from pamela_cli.problem import network
-
-_SECTIONS = ("settings", "inputs")
 
 
 @dataclass(frozen=True)
@@ -67,21 +65,22 @@ class AdaptedRun:
     def _read(
         cls, path: Path, about: dict[str, Any], tensors: dict[str, Tensor], device: torch.device
     ) -> AdaptedRun:
-        settings, inputs = (value if isinstance(value := about.get(k), dict) else {} for k in _SECTIONS)
+        settings = about.get("settings")
         try:
-            if not settings.keys() <= SETTINGS.keys() or settings.get("dataset") == SINE:
+            if not isinstance(settings, dict) or not settings.keys() <= SETTINGS.keys():
+                raise PamelaError("they are not those of a run")
+            if settings.get("dataset") == SINE:
                 raise PamelaError("they are not those of a run of images")
             config = resolve([Layer(settings, str(path))])
             backbone = network(config)
         except PamelaError as error:
             raise CheckpointError(f"{path} has no usable settings ({str(error).rstrip('.')})") from error
-        how, counts = Inputs.read(inputs, config), _counts(about.get("support"), config.way)
+        how, counts = Inputs.read(about, config), _counts(about.get("support"), config.way)
         if how is None or counts is None:
             raise CheckpointError(f"{path} does not tell its classes, or how its images were prepared")
         run, steps = about.get("run"), about.get("steps")
         if not isinstance(run, str) or not isinstance(steps, int):
             raise CheckpointError(f"{path} does not tell of which run it is")
-        use_precision(config.precision)
         try:
             adapted = _filled(backbone, config, tensors).to(device)
         except CheckpointError as error:

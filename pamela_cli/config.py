@@ -6,7 +6,7 @@ setting stands in one line below: the command line, the files and the checks are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from math import isfinite
@@ -131,6 +131,12 @@ def flag(name: str) -> str:
 
 
 _KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """:class:`UsageError` for the value of a flag that is no setting, unless it is one of a few."""
+    if value not in choices:
+        raise UsageError(f"{flag(name)} must be {' or '.join(choices)}, not '{value}'.")
 
 
 def parse_flag(name: str, value: Any) -> Any:

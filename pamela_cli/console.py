@@ -19,7 +19,7 @@ from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
-from pamela_cli.untrusted import printable, shown
+from pamela_cli.untrusted import on_one_line, printable
 
 _LONGEST_SENTENCE = 3_000
 
@@ -144,7 +144,7 @@ def _can_be_written(text: str, encoding: str | None) -> bool:
 
 def _sentence(text: str) -> str:
     """The text on one line, of a length that can be read."""
-    return shown(printable(text).replace("\n", " "), _LONGEST_SENTENCE)
+    return on_one_line(text, _LONGEST_SENTENCE)
 
 
 @dataclass(frozen=True)

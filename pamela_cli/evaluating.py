@@ -10,7 +10,7 @@ import torch
 
 from pamela_cli.cli import Context
 from pamela_cli.company import check_enough, company
-from pamela_cli.config import SINE, Config
+from pamela_cli.config import SINE, Config, check_choice
 from pamela_cli.datasets import open_same_kind, open_trained_dataset
 from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import Floats, NormSource, TaskScores, paired_advantage
@@ -47,10 +47,8 @@ class Wanted:
     norm_stats: str = "query"
 
     def __post_init__(self) -> None:
-        for name, choices in (("split", ("train", "val", "test")), ("norm_stats", ("query", "support"))):
-            if getattr(self, name) not in choices:
-                flag = "--" + name.replace("_", "-")
-                raise UsageError(f"{flag} must be {' or '.join(choices)}, not '{getattr(self, name)}'.")
+        check_choice("split", self.split, ("train", "val", "test"))
+        check_choice("norm_stats", self.norm_stats, ("query", "support"))
         if self.resize and self.dataset is None:
             raise UsageError("--resize is for the images of another --dataset; name it.")
 
@@ -131,7 +129,7 @@ def _evaluate(
         store = open_trained_dataset(config, None, context.data_dir, context.console)
     else:
         store = open_same_kind(config, wanted.dataset, context.data_dir, context.console, wanted.resize)
-    inputs = Inputs.read(recorded.get("inputs", {}), config)
+    inputs = Inputs.read(recorded, config)
     if store is not None:
         protocol = replace(protocol, dataset=store.path.stem)
         if inputs is None and store.sha256 != config.store_sha256:

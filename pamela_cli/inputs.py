@@ -38,8 +38,11 @@ class Inputs:
 
     @classmethod
     def read(cls, recorded: Mapping[str, Any], config: Config) -> Inputs | None:
-        """Those that a run has recorded as ``[inputs]``; None where there are none, or no sensible ones."""
-        fit, inverted, mean, std = (recorded.get(key) for key in ("fit", "inverted", "mean", "std"))
+        """Those that are recorded as "inputs"; None where there are none, or no sensible ones."""
+        found = recorded.get("inputs")
+        if not isinstance(found, Mapping):
+            return None
+        fit, inverted, mean, std = (found.get(key) for key in ("fit", "inverted", "mean", "std"))
         size, channels = config.image_size, config.channels
         if fit not in FITS or not isinstance(inverted, bool) or size is None or channels is None:
             return None
@@ -49,7 +52,7 @@ class Inputs:
         return cls(Preparation(size, channels, fit, inverted), means, deviations)
 
     def record(self) -> dict[str, Any]:
-        """What :meth:`read` reads; side and channels are among a run's settings."""
+        """What :meth:`read` finds; side and channels are among a run's settings."""
         how = self.preparation
         return {"fit": how.fit, "inverted": how.inverted, "mean": list(self.mean), "std": list(self.std)}
 

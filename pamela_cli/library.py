@@ -124,11 +124,11 @@ def evaluate(
     objective = _objective(loss)
     with torch.no_grad():
         spread = learner.spread()
+    steps = learner.rule.steps if steps is None else steps
     parts = []
     for batch in [tasks] if isinstance(tasks, Tasks) else tasks:
         for one in batch.chunks(1):
-            n = learner.rule.steps if steps is None else steps
-            found = adapt_and_judge(learner, objective, one, spread, n, norm_stats, every_step=True)
+            found = adapt_and_judge(learner, objective, one, spread, steps, norm_stats, every_step=True)
             parts.append(TaskScores(*(values.double().cpu().numpy() for values in found)))
     return concatenate(parts)
 
@@ -171,7 +171,7 @@ def load_run(folder: Path | str, device: str = "auto") -> Run:
     """Load a run from its folder; PamelaError, one sentence, where it cannot be. No dataset is needed."""
     run = RunFolder(Path(folder))
     config, recorded = run.read_config()
-    inputs = Inputs.read(recorded.get("inputs", {}), config)
+    inputs = Inputs.read(recorded, config)
     problem = Problem(config, None, choose_device(device), inputs)
     return Run(config, load_learner(run, problem), problem.objective(), inputs)
 

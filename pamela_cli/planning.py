@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
+from pamela_cli.config import Recorded
 from pamela_cli.console import Console
 from pamela_cli.engine.fitting import check_room, fit, free_bytes, graph_bytes, least_bytes
 from pamela_cli.engine.inner_loop import Learner
@@ -36,12 +35,12 @@ def new_plan(
     return replace(plan, processes=processes.size, kept_updates=0 if low_memory else plan.kept_updates)
 
 
-def same_plan(recorded: Mapping[str, Any], problem: Problem, processes: Processes, console: Console) -> Plan:
+def same_plan(recorded: Recorded, problem: Problem, processes: Processes, console: Console) -> Plan:
     """The plan that a run has recorded, to go on to the same bits.
 
     On another kind of device, or with another number of processes, a new one; as above where none can.
     """
-    plan = Plan.recorded(recorded)
+    plan = Plan.recorded(recorded.get("plan", {}))
     if plan is None:
         console.warn(
             "[plan] in the run's config.toml does not say how it was computed; it goes on as it is fastest "

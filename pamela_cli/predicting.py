@@ -20,7 +20,7 @@ from data_prep.thumbnails import evenly
 from pamela_cli.adapted import AdaptedRun, check_free
 from pamela_cli.cli import Context
 from pamela_cli.company import device_of
-from pamela_cli.config import SINE, Config
+from pamela_cli.config import SINE, Config, check_choice
 from pamela_cli.datasets import open_trained_dataset
 from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import Floats, NormSource, proportion_interval
@@ -57,8 +57,7 @@ class Wanted:
     figures: bool = True
 
     def __post_init__(self) -> None:
-        if self.norm_stats not in ("query", "support"):
-            raise UsageError(f"--norm-stats must be query or support, not '{self.norm_stats}'.")
+        check_choice("norm_stats", self.norm_stats, ("query", "support"))
         if self.figure is not None and self.figure.suffix.lower() != ".png":
             raise UsageError(f"--figure {self.figure} must end in .png: that is what is drawn.")
         if self.save is not None:
@@ -97,8 +96,14 @@ def _load(given: Sequence[str], wanted: Wanted, device: torch.device) -> Adapted
     if wanted.steps is not None:
         raise UsageError(f"--steps is for a RUN that is adapted now; {given[0]} has been.")
     known = AdaptedRun.load(Path(given[0]), device)
-    settle_process(Plan.choose(device, 1, convolutional=True))
+    _settle(known.config, device)
     return known
+
+
+def _settle(config: Config, device: torch.device) -> None:
+    """Have this process compute with all cores, as precisely as the run was."""
+    settle_process(Plan.choose(device, 1, convolutional=True))
+    use_precision(config.precision)
 
 
 def _adapt(
@@ -107,9 +112,8 @@ def _adapt(
     config, recorded = folder.read_config()
     if config.dataset == SINE:
         raise UsageError(f"{folder.path} was trained on sine waves; to label images, pass a run of images.")
-    inputs = Inputs.read(recorded.get("inputs", {}), config) or _inputs_of_store(context, config)
+    inputs = Inputs.read(recorded, config) or _inputs_of_store(context, config)
     problem = Problem(config, None, device, inputs)
-    use_precision(config.precision)
     learner = load_learner(folder, problem)
     support = read_support(support_dir, inputs.preparation)
     for note in support.notes:
@@ -119,7 +123,7 @@ def _adapt(
             f"{support_dir} has {len(support.classes)} classes, and {folder.path} was trained with "
             f"{config.way}: its network has no more outputs; leave some out, or train with a larger --way."
         )
-    settle_process(Plan.choose(device, 1, convolutional=True))
+    _settle(config, device)
     x = inputs.tensor(support.images, problem.dtype, device)
     labels = torch.from_numpy(support.labels).to(device)
     steps = learner.rule.steps if wanted.steps is None else wanted.steps

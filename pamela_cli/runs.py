@@ -176,12 +176,13 @@ def create_run(runs_dir: Path, name: str | None, config: Config, recorded: Recor
         if not _make(path, config, recorded):
             raise UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
         return RunFolder(path)
-    stem = default_name(config)
-    for count in itertools.count(1):
-        path = runs_dir / (stem if count == 1 else f"{stem}-{count}")
-        if _make(path, config, recorded):
-            break
-    return RunFolder(path)
+    paths = (runs_dir / each for each in numbered(default_name(config)))
+    return RunFolder(next(path for path in paths if _make(path, config, recorded)))
+
+
+def numbered(stem: str) -> Iterator[str]:
+    """Names for a run, of which the first is taken that is free: ``stem``, stem-2, stem-3 …"""
+    return itertools.chain([stem], (f"{stem}-{count}" for count in itertools.count(2)))
 
 
 def find_run(runs_dir: Path, name: str) -> RunFolder:

@@ -144,7 +144,7 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
         return _Started(folder, summary=summary)
     _check_enough(config, processes)
     problem = Problem(config, store, device)
-    plan = same_plan(recorded.get("plan", {}), problem, processes, context.console)
+    plan = same_plan(recorded, problem, processes, context.console)
     if plan.compiled and not can_be_compiled():
         context.console.warn(
             "this run was computed with compiled functions, which cannot be had here (is there a C "
@@ -166,7 +166,7 @@ def _follow(context: Context, device: torch.device, processes: Processes) -> _St
     config, recorded = folder.read_config()
     store = open_trained_dataset(config, told["store"], context.data_dir, context.console)
     problem = Problem(config, store, device)
-    plan = same_plan(recorded.get("plan", {}), problem, processes, context.console)
+    plan = same_plan(recorded, problem, processes, context.console)
     return _Started(folder, problem, plan, told["goes_on"])
 
 

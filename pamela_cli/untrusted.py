@@ -139,6 +139,11 @@ def shown(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def on_one_line(text: str, most: int) -> str:
+    """The text as it can be shown on one line, its end left out where it is long."""
+    return shown(printable(text).replace("\n", " "), most)
+
+
 def _parsed(parse: Callable[[Any], Any], text: str | bytes) -> Any:
     try:
         value = parse(text)

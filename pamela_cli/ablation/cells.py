@@ -11,7 +11,7 @@ from pamela_cli.ablation.grid import Variant
 from pamela_cli.config import Config
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.methods import METHODS
-from pamela_cli.runs import RunFolder, default_name, runs_in
+from pamela_cli.runs import RunFolder, default_name, numbered, runs_in
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def free_names(cells: Iterable[Cell], runs_dir: Path) -> Iterator[str]:
         own_steps = v.steps != METHODS[v.method].default_steps
         parts = ([f"n{v.steps}"] if own_steps else []) + ([f"w{v.skip_interval}"] if v.skip_interval else [])
         stem = "-".join([stem, *parts])
-        names = (stem if count == 1 else f"{stem}-{count}" for count in itertools.count(1))
-        name = next(n for n in names if n not in given and not (runs_dir / n).exists())
+        free = (n for n in numbered(stem) if n not in given and not (runs_dir / n).exists())
+        name = next(free)
         given.add(name)
         yield name

@@ -1,4 +1,4 @@
-"""`pamela reproduce`: the published results, had again."""
+"""`pamela reproduce`: the planned results, trained and kept."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def mean_meta_gradient(
     """Meta-gradient of the mean query loss over the tasks, in the shapes of the learned θ, Q and P.
 
     Where several processes work at it, ``tasks`` are this one's share of ``meta_batch``, and the result is
-    that of all.
+    that of all; else they are all, however many.
     """
     with torch.no_grad():
         spread = learner.spread()
@@ -147,7 +147,8 @@ def mean_meta_gradient(
     theta, q, p = (sum_in_order([getattr(part, name) for part in parts]) for name in ("theta", "q", "p"))
     q, p = learner.rule.fold(q, p)
     each = [torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "score")]
-    count, processes = meta_batch or len(tasks), runner.processes
+    processes = runner.processes
+    count = len(tasks) if meta_batch is None or processes.size == 1 else meta_batch
     placed = [processes.placed(values, count) for values in each]
     theta, q, p, loss, score = processes.sum([theta, q, p, *placed])
     return MetaGradient(theta / count, q / count, p / count, loss, score)

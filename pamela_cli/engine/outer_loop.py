@@ -86,8 +86,7 @@ class OuterLoop:
 
     def _advance(self, source: EpisodeSource) -> StepMetrics:
         tasks = source.draw(self.seed, self.step, self._indices)
-        # Of several processes each has a share; one has all, and in a library whoever draws says how many.
-        meta_batch = self.settings.meta_batch if self.runner.processes.size > 1 else len(tasks)
+        meta_batch = self.settings.meta_batch
         mean = mean_meta_gradient(self.learner, self.objective, tasks, self.runner, meta_batch)
         gradients = [getattr(mean, name) for name in self.parameters()]
         norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))

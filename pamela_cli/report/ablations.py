@@ -107,10 +107,13 @@ def _number(value: float | None, sine: bool, signed: bool = False) -> str:
 
 def as_markdown(document: Document) -> str:
     """The table in Markdown."""
-    headings, lines = _cells(document)
+    return f"**{title(document)}**\n\n{markdown_table(*_cells(document))}\n\n{notes(document)}\n"
+
+
+def markdown_table(headings: list[str], lines: list[list[str]]) -> str:
+    """A table whose first column is of words, and the others of numbers."""
     rule = [":--" if i == 0 else "--:" for i in range(len(headings))]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *lines))
-    return f"**{title(document)}**\n\n{table}\n\n{notes(document)}\n"
+    return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *lines))
 
 
 _LATEX = str.maketrans(

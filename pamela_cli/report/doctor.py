@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep.errors import one_line
+from pamela_cli.report.stores import named
 
 
 def doctor_tables(document: dict[str, Any]) -> Group:
@@ -29,7 +30,7 @@ def _machine(document: dict[str, Any]) -> Table:
     known["compiled functions"] = "in use" if document["compiled"] else "none"
     for name, value in known.items():
         if value is not None and name != "started":
-            table.add_row(name, Text(one_line(str(value))))
+            table.add_row(name, named(value))
     return table
 
 
@@ -52,13 +53,12 @@ def _places(document: dict[str, Any]) -> Table:
         state = (
             Text("can be written to", style="green") if folder["writable"] else Text("read-only", style="red")
         )
-        table.add_row(Text(one_line(folder["folder"])), f"{folder['free_bytes'] / (1 << 30):.1f} GiB", state)
+        table.add_row(named(folder["folder"]), f"{folder['free_bytes'] / (1 << 30):.1f} GiB", state)
     return table
 
 
 def _datasets(document: dict[str, Any]) -> Table:
     table = Table("store", "dataset", "images")
     for store in document["datasets"]:
-        name = Text(one_line(str(store["dataset"] or "?")))
-        table.add_row(Text(one_line(store["store"])), name, f"{store['images']:,}")
+        table.add_row(named(store["store"]), named(store["dataset"] or "?"), f"{store['images']:,}")
     return table

@@ -9,10 +9,9 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from data_prep.errors import one_line
-from data_prep.store.atomic import atomic_path
 from data_prep.store.format import Images
 from data_prep.thumbnails import FAINT, INK, MARGIN, PAPER, fitting, shown_side, thumbnail
-from pamela_cli.files import cannot_write
+from pamela_cli.files import replacing
 
 _COLUMNS = 10
 _SPACE = 10
@@ -40,11 +39,8 @@ def write_sheet(document: Mapping[str, Any], images: Mapping[int, Images], out: 
     for place, (index, pixels) in enumerate(images.items()):
         left, top = MARGIN + place % columns * cell, MARGIN + _HEADING + place // columns * row
         _draw_image(sheet, draw, (left, top), thumbnail(pixels, side), document["predictions"][index], cell)
-    with atomic_path(out, failed=cannot_write) as temporary:
-        try:
-            sheet.save(temporary, "PNG")
-        except OSError as error:
-            raise cannot_write(out, error) from error
+    with replacing(out) as temporary:
+        sheet.save(temporary, "PNG")
 
 
 def _draw_heading(draw: ImageDraw.ImageDraw, document: Mapping[str, Any], shown: int, width: int) -> None:

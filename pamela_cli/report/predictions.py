@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep.errors import one_line
-from pamela_cli.report.stores import titled
+from pamela_cli.report.stores import named, titled
 
 Document = Mapping[str, Any]
 
@@ -30,10 +30,10 @@ def prediction_table(document: Document) -> Group:
     if judged:
         table.add_column("is")
     for each in predictions:
-        cells: list[Text | str] = [_text(each["image"]), _text(each["label"]), _percent(each["probability"])]
+        cells: list[Text | str] = [named(each["image"]), named(each["label"]), _percent(each["probability"])]
         if further:
             cells.append(
-                _text(", ".join(f"{t['label']} {_percent(t['probability'])}" for t in each["top"][1:]))
+                named(", ".join(f"{t['label']} {_percent(t['probability'])}" for t in each["top"][1:]))
             )
         if judged:
             cells.append(_truth(each))
@@ -75,11 +75,6 @@ def _truth(prediction: Document) -> Text:
     return (
         Text("right", style="green") if truth == prediction["label"] else Text(one_line(truth), style="red")
     )
-
-
-def _text(value: str) -> Text:
-    """What somebody else has named, as it is: not as markup, nor as commands to the terminal."""
-    return Text(one_line(value))
 
 
 def _percent(value: float) -> str:

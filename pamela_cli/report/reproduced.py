@@ -1,4 +1,4 @@
-"""The cells of the published results, as a table for the terminal."""
+"""The cells of the planned results, as a table for the terminal."""
 
 from __future__ import annotations
 

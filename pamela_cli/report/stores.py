@@ -42,7 +42,7 @@ def store_record(summary: StoreSummary) -> dict[str, Any]:
     }
 
 
-def _named(name: object) -> Text:
+def named(name: object) -> Text:
     """What a stranger may have named, as it is: not as markup, nor as commands to the terminal."""
     return Text(one_line(str(name)))
 
@@ -65,11 +65,11 @@ def listing_tables(datasets: list[ListedDataset], stores: list[FoundStore]) -> G
     for found in stores:
         summary = found.summary
         if summary is None:
-            there.add_row(_named(found.path), Text(found.fault or "", style="red"), "", "")
+            there.add_row(named(found.path), Text(found.fault or "", style="red"), "", "")
             continue
         classes = "/".join(f"{counts['classes']:,}" for counts in summary.splits.values())
         size = f"{summary.image_size}×{summary.image_size}"
-        there.add_row(_named(found.path), _named(shortened(summary.dataset)), size, classes)
+        there.add_row(named(found.path), named(shortened(summary.dataset)), size, classes)
     prepared = there if stores else Text("nothing yet", style="dim")
     heads = [Text(text, style="bold") for text in ("What can be prepared", "Terms", "What is prepared")]
     return Group(heads[0], known, heads[1], terms, heads[2], prepared)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pamela_cli import __version__
-from pamela_cli.untrusted import printable
+from pamela_cli.untrusted import on_one_line, printable
 
 _SCALE = 0.62
 """A page's pixels for each of a figure, which has 200 to the inch."""
@@ -124,9 +124,8 @@ def to_html(page: Page) -> str:
 
 
 def shortened(text: str, most: int = 48) -> str:
-    """The text as a label in a figure: on one line, its end left out where it is long."""
-    line = printable(text).replace("\n", " ")
-    return line if len(line) <= most else line[: most - 1] + "…"
+    """The text as a label in a figure."""
+    return on_one_line(text, most)
 
 
 def _finalize(value: Any) -> Any:

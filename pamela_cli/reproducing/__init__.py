@@ -1,1 +1,1 @@
-"""The published results: which cells there are, training those that are missing, and their page."""
+"""The planned results: which cells there are, training those that are missing, and their page."""

@@ -17,10 +17,12 @@ from pamela_cli.engine.evaluation import mean_ci95
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import METHODS
 from pamela_cli.report.ablation_figures import by_shot
+from pamela_cli.report.ablations import markdown_table
 from pamela_cli.report.paper import ACCURACIES, OMNIGLOT_MAML, Published
+from pamela_cli.reporting.texts import score_number, with_interval
 from pamela_cli.reproducing.kept import KeptResult, kept_result
 from pamela_cli.reproducing.plan import Group
-from pamela_cli.results import norm_stats_text, score_number, task_text
+from pamela_cli.results import norm_stats_text, task_text
 
 _HEAD = """\
 # Results
@@ -101,8 +103,9 @@ def _section(group: Group, rows: list[Row], kept: list[KeptResult], others: list
         line = [METHODS[row.variant.method].title, str(row.variant.steps), ", ".join(map(str, row.scores))]
         # A wave on which adaptation diverges counts for a thousand others in the mean.
         median = score_number(float(np.median(row.final)), name) if name == "mse" else ""
-        line += [_interval(mean_ci95(row.final), name), median, spread]
-        line += [_interval(gain(row, by_method.get(other), higher), name, "+") for other in _COMPARED_WITH]
+        line += [with_interval(*mean_ci95(row.final), name) or "not finite", median, spread]
+        gains = (gain(row, by_method.get(other), higher) for other in _COMPARED_WITH)
+        line += [with_interval(*found, name, "+") for found in gains]
         if published:
             line.append(_published_text(published.get(row.variant.method)))
         table.append(line)
@@ -110,13 +113,6 @@ def _section(group: Group, rows: list[Row], kept: list[KeptResult], others: list
     if others:
         parts.append(f"Left out, since tested on other tasks than the rest: {', '.join(others)}.")
     return "\n\n".join(parts) + "\n"
-
-
-def _interval(found: tuple[float | None, float | None], name: str, sign: str = "") -> str:
-    mean, ci95 = found
-    if mean is None or ci95 is None:
-        return ""
-    return f"{score_number(mean, name, sign)} ± {score_number(ci95, name)}".replace("-", "−")
 
 
 def _published(dataset: str, way: int, shot: int) -> dict[str, Published]:
@@ -199,7 +195,6 @@ def _missing(names: list[str]) -> str:
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table of the columns that have something in them."""
     used = [i for i, _ in enumerate(header) if any(row[i] for row in rows)]
-    rule = [":--" if i == 0 else "--:" for i in used]
-    lines = [[header[i] for i in used], rule, *([row[i] for i in used] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table([header[i] for i in used], [[row[i] for i in used] for row in rows])

@@ -1,11 +1,11 @@
-"""Having the published results again: training what is missing, keeping what is finished, the page."""
+"""The planned results: training what is missing, keeping what is finished, and their page."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, groupby
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,11 +18,13 @@ from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.cli import Context
 from pamela_cli.config import Config
+from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError
 from pamela_cli.problem import Problem
 from pamela_cli.reproducing.kept import keep, kept_result
 from pamela_cli.reproducing.page import write_page
 from pamela_cli.reproducing.plan import PlannedCell, in_order, read_plan
+from pamela_cli.runs import numbered
 from pamela_cli.session import settle
 
 
@@ -91,7 +93,7 @@ def check(context: Context, wanted: Wanted) -> dict[str, Any]:
             config = replace(found.cell.config, iterations=2, val_every=2, val_tasks=2, test_tasks=2)
             cell = replace(found.cell, config=config)
             slots = slots_of(wanted.devices, 1, planned.dataset)
-            quiet = replace(there, console=type(context.console)(quiet=True))
+            quiet = replace(there, console=Console(quiet=True))
             failed = train_cells(quiet, [cell], [planned.name], found.problem.store, slots, figures=False)
             why = failed.get(cell)
             statuses.append({"cell": planned.name, "status": "failed" if why else "runs", "why": why})
@@ -128,12 +130,8 @@ def _found(context: Context, planned: PlannedCell, runs: Iterable[tuple[Config, 
 
 def _free_names(runs_dir: Path, planned: Sequence[PlannedCell]) -> list[str]:
     """What to call the runs of cells that have none."""
-    names = []
-    for cell in planned:
-        stem = cell.name.replace("/", "-")
-        tried = (stem if k == 1 else f"{stem}-{k}" for k in count(1))
-        names.append(next(name for name in tried if not (runs_dir / name).exists()))
-    return names
+    tried = (numbered(cell.name.replace("/", "-")) for cell in planned)
+    return [next(name for name in names if not (runs_dir / name).exists()) for names in tried]
 
 
 def _status(
