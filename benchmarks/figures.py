@@ -21,6 +21,17 @@ PANELS = {
 }
 
 
+ALONG = {
+    "steps": "inner updates",
+    "way": "way",
+    "shot": "shot",
+    "image_size": "image size [pixels]",
+    "meta_batch": "meta-batch [tasks]",
+    "device": "device",
+}
+"""What a setting is called on an axis."""
+
+
 def bars(rows: list[Row], varied: list[str], stem: Path) -> Path:
     """A line of panels for each setting: time of training and testing, and memory; returns the PNG's path."""
     groups = by_setting(rows, varied)
@@ -63,7 +74,7 @@ def lines(rows: list[Row], along: str, stem: Path) -> Path:
                 title = next(row["title"] for row in rows if row["engine"] == engine)
                 axes.plot(x, y, marker=MARKERS[i % 7], color=COLOURS[i % 7], markersize=4, label=title,
                           linestyle="--" if i >= len(COLOURS) else "-")  # fmt: skip
-            axes.set_xlabel(along.replace("_", " "))
+            axes.set_xlabel(ALONG[along])
             axes.set_ylabel(label)
             if any(row[key] for row in rows):
                 plain_log_axis(axes)
