@@ -19,11 +19,8 @@ from pathlib import Path
 
 import platformdirs
 
-# The first that the compiler takes. No -ffast-math: infinities and NaN must stay what they are.
-_FLAGS = (
-    ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"),
-    ("-O3", "-fno-math-errno", "-fno-trapping-math"),
-)
+# No -ffast-math: infinities and NaN must stay what they are.
+_FLAGS = ("-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 _PATIENCE = 60.0
 """Seconds that the compiler may take."""
 
@@ -36,16 +33,25 @@ def compile_and_load(source: Path, definition: str) -> ctypes.CDLL | None:
     compiler = compiler_version()
     if compiler is None:
         return None
-    for flags in _FLAGS:
+    for flags in _choices(compiler):
         key = "\0".join([source.read_text(encoding="utf-8"), definition, *flags, compiler, _processor()])
         name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
         library = cache_folder() / name
         with suppress(OSError):  # it is not there, or is no library
             return ctypes.CDLL(str(library))
         with suppress(OSError, subprocess.SubprocessError):
-            _compile(source, [*flags, f"-D{definition}"], library)
+            _compile(source, (*flags, f"-D{definition}"), library)
             return ctypes.CDLL(str(library))
     return None
+
+
+def _choices(compiler: str) -> list[tuple[str, ...]]:
+    """Flags, the best first; those are taken that the compiler and the system take."""
+    # Threads are those of the OpenMP library that PyTorch has brought. A second one, such as Clang's, would
+    # keep them waiting.
+    threads = hasattr(ctypes.CDLL(None), "GOMP_parallel") and "clang" not in compiler
+    native = (*_FLAGS, "-march=native")
+    return [(*native, "-fopenmp")] * threads + [native, _FLAGS]
 
 
 @cache
@@ -61,16 +67,17 @@ def compiler_version() -> str | None:
     return answer.stdout.partition("\n")[0].strip() or None
 
 
-def _compile(source: Path, flags: list[str], library: Path) -> None:
+def _compile(source: Path, flags: tuple[str, ...], library: Path) -> None:
     """Compile to a file of another name first: other processes may be doing the same."""
-    handle, draft = tempfile.mkstemp(dir=library.parent, prefix=".", suffix=".so")
-    os.close(handle)
-    try:
-        command = ["cc", *flags, "-shared", "-fPIC", "-o", draft, str(source), "-lm"]
-        subprocess.run(command, capture_output=True, check=True, timeout=_PATIENCE)
-        Path(draft).replace(library)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix=".") as folder:
+        compiled, linked = Path(folder, "compiled.o"), Path(folder, "linked.so")
+        # In two steps, the second without flags: linked with -fopenmp, it would ask for the system's OpenMP.
+        for command in (
+            ["cc", *flags, "-c", "-o", str(compiled), str(source)],
+            ["cc", "-shared", "-o", str(linked), str(compiled), "-lm"],
+        ):
+            subprocess.run(command, capture_output=True, check=True, timeout=_PATIENCE)
+        linked.replace(library)
 
 
 @cache

@@ -3,10 +3,13 @@
    norm_pool.py has the formulas and the names. Tensors have their channels last in memory, z (B, H, W, C) and
    what is pooled (B, H/2, W/2, C), so every inner loop runs over the channels of a pixel and vectorises.
    What the pool took is not stored: it is the first pixel of a window that equals the window's largest.
-   Sums are made in REAL (float or double) along a row, and in double over the rows; `row` (2, C) and
-   `total` (2, C) are where. */
+
+   The work is done line by line, a line being two rows of an image, by `threads` threads. Sums are made in REAL
+   (float or double) along a line, and in double over the lines, in their order, so the number of threads leaves the
+   bits alone; `rows` (B*((H+1)/2), 2, C) and `total` (2, C) are where. */
 
 #include <math.h>
+#include <string.h>
 
 typedef REAL real;
 typedef const real *restrict in;
@@ -19,39 +22,46 @@ typedef double *restrict sums;
 #define CHANNELS _Pragma("GCC ivdep") for (long c = 0; c < C; c++)
 #endif
 
-/* For every two rows of z: where they start in z and in what is pooled, how many windows they hold, and the
-   pixels that are in none: the last column of odd widths, the last row of odd heights. */
-#define TWO_ROWS                                                                                               \
-    for (long b = 0; b < B; b++)                                                                               \
-        for (long i = 0; i < H; i += 2)
+/* Every line; without OpenMP, one after the other. */
+#define LINES(count)                                                                                           \
+    _Pragma("omp parallel for schedule(static) num_threads(threads) if (threads > 1)") for (                   \
+        long line = 0; line < (count); line++)
 
+/* Of a line: where its two rows start in z and its windows in what is pooled, how many windows they hold, and the
+   pixels that are in none: the last column of odd widths, the last row of odd heights. */
 typedef struct {
     long above, below, pooled, windows;
     long rest[2], rests[2];
-} Rows;
+} Line;
 
-static Rows rows_at(long b, long i, long H, long W, long C)
+static long lines_of(long B, long H)
 {
+    return B * ((H + 1) / 2);
+}
+
+static Line line_at(long line, long H, long W, long C)
+{
+    long b = line / ((H + 1) / 2), i = 2 * (line % ((H + 1) / 2));
     long above = (b * H + i) * W * C, below = above + W * C, whole = W / 2;
     if (i + 1 == H)
-        return (Rows){above, above, 0, 0, {above, above}, {W, 0}};
+        return (Line){above, above, 0, 0, {above, above}, {W, 0}};
     long last = 2 * whole * C;
-    return (Rows){above, below, (b * (H / 2) + i / 2) * whole * C, whole, {above + last, below + last}, {W % 2, W % 2}};
+    return (Line){above, below, (b * (H / 2) + i / 2) * whole * C, whole, {above + last, below + last}, {W % 2, W % 2}};
 }
 
-static void clear(sums total, out row, long C)
+/* Where a line is summed up, from zero. */
+static real *start(real *rows, long line, long C)
+{
+    return memset(rows + line * 2 * C, 0, 2 * C * sizeof(real));
+}
+
+static void gather(sums total, in rows, long lines, long C)
 {
     for (long c = 0; c < 2 * C; c++)
-        total[c] = row[c] = 0;
-}
-
-/* What a row has summed up goes to the total, and the row starts anew. */
-static void gather(sums total, out row, long C)
-{
-    for (long c = 0; c < 2 * C; c++) {
-        total[c] += row[c];
-        row[c] = 0;
-    }
+        total[c] = 0;
+    for (long line = 0; line < lines; line++)
+        for (long c = 0; c < 2 * C; c++)
+            total[c] += rows[line * 2 * C + c];
 }
 
 /* The first if it is NaN, so that what is not finite cannot pass for zero. */
@@ -84,30 +94,38 @@ static void stats_windows(in z, in below, in from, out pooled, out sum, out squa
         }
 }
 
+static void normalise_windows(in pooled, in mean, in r, in scale, in shift, out y, long windows, long C)
+{
+    for (long j = 0; j < windows; j++, pooled += C, y += C)
+        CHANNELS {
+            real x = (pooled[c] - mean[c]) * r[c];
+            y[c] = largest(x * scale[c] + shift[c], 0);
+        }
+}
+
 /* mean, r (C), pooled z, and the layer's output y. */
-void norm_pool(in z, in scale, in shift, double eps, long B, long H, long W, long C, out mean, out r, out pooled,
-               out y, out row, sums total)
+void norm_pool(in z, in scale, in shift, double eps, long B, long H, long W, long C, long threads, out mean, out r,
+               out pooled, out y, out rows, sums total)
 {
     in from = z; /* Sums of differences from some pixel keep more digits. */
-    clear(total, row, C);
-    TWO_ROWS {
-        Rows at = rows_at(b, i, H, W, C);
+    LINES(lines_of(B, H)) {
+        Line at = line_at(line, H, W, C);
+        real *row = start(rows, line, C);
         stats_windows(z + at.above, z + at.below, from, pooled + at.pooled, row, row + C, at.windows, C);
         for (int k = 0; k < 2; k++)
             stats_pixels(z + at.rest[k], from, row, row + C, at.rests[k], C);
-        gather(total, row, C);
     }
+    gather(total, rows, lines_of(B, H), C);
     double n = (double)B * H * W;
     CHANNELS {
         double shifted = total[c] / n, variance = total[C + c] / n - shifted * shifted;
         mean[c] = from[c] + shifted;
         r[c] = 1 / sqrt((variance < 0 ? 0 : variance) + eps);
     }
-    for (long j = 0; j < B * (H / 2) * (W / 2); j++)
-        CHANNELS {
-            real x = (pooled[j * C + c] - mean[c]) * r[c];
-            y[j * C + c] = largest(x * scale[c] + shift[c], 0);
-        }
+    LINES(B * (H / 2)) {
+        long at = line * (W / 2) * C;
+        normalise_windows(pooled + at, mean, r, scale, shift, y + at, W / 2, C);
+    }
 }
 
 /* --- its gradient ------------------------------------------------------------------------------------------ */
@@ -137,21 +155,26 @@ static void affine_windows(in z, in below, in pooled, in y, in v, in steep, in f
     }
 }
 
+static void sum_windows(in v, in pooled, in y, in mean, in r, out sum, out product, long windows, long C)
+{
+    for (long j = 0; j < windows; j++, v += C, pooled += C, y += C)
+        CHANNELS {
+            real d = y[c] > 0 ? v[c] : 0;
+            sum[c] += d;
+            product[c] += d * (pooled[c] - mean[c]) * r[c];
+        }
+}
+
 /* to_z, and to_scale, to_shift (C), from the cotangent v of y. `work` (3, C). */
 void norm_pool_gradient(in v, in z, in pooled, in y, in mean, in r, in scale, long B, long H, long W, long C,
-                        out to_z, out to_scale, out to_shift, out work, out row, sums total)
+                        long threads, out to_z, out to_scale, out to_shift, out work, out rows, sums total)
 {
-    clear(total, row, C);
-    for (long line = 0; line < B * (H / 2); line++) {
-        for (long j = line * (W / 2); j < (line + 1) * (W / 2); j++)
-            CHANNELS {
-                long k = j * C + c;
-                real d = y[k] > 0 ? v[k] : 0;
-                row[c] += d;
-                row[C + c] += d * (pooled[k] - mean[c]) * r[c];
-            }
-        gather(total, row, C);
+    LINES(B * (H / 2)) {
+        long at = line * (W / 2) * C;
+        real *row = start(rows, line, C);
+        sum_windows(v + at, pooled + at, y + at, mean, r, row, row + C, W / 2, C);
     }
+    gather(total, rows, B * (H / 2), C);
     double n = (double)B * H * W;
     out steep = work, factor = work + C, offset = work + 2 * C;
     CHANNELS {
@@ -161,8 +184,8 @@ void norm_pool_gradient(in v, in z, in pooled, in y, in mean, in r, in scale, lo
         factor[c] = -steep[c] * r[c] * total[C + c] / n;
         offset[c] = -steep[c] * total[c] / n - factor[c] * mean[c];
     }
-    TWO_ROWS {
-        Rows at = rows_at(b, i, H, W, C);
+    LINES(lines_of(B, H)) {
+        Line at = line_at(line, H, W, C);
         affine_windows(z + at.above, z + at.below, pooled + at.pooled, y + at.pooled, v + at.pooled, steep, factor,
                        offset, to_z + at.above, to_z + at.below, at.windows, C);
         for (int k = 0; k < 2; k++)
@@ -196,32 +219,40 @@ static void moments_windows(in zt, in zt_below, in z, in below, in pooled, in me
     }
 }
 
+static void move_windows(in pooled, in y, in mean, in r, in m0, in m1, in scale, in scale_t, in shift_t, out xt,
+                         out yt, long windows, long C)
+{
+    for (long j = 0; j < windows; j++, pooled += C, y += C, xt += C, yt += C)
+        CHANNELS {
+            real x = (pooled[c] - mean[c]) * r[c];
+            xt[c] = r[c] * (xt[c] - m0[c] - x * m1[c]);
+            yt[c] = y[c] > 0 ? scale_t[c] * x + scale[c] * xt[c] + shift_t[c] : 0;
+        }
+}
+
 /* m0, m1 (2, C): means of zt and zt x; xt and yt, the tangents of x where the pool took it, and of y. */
 void norm_pool_tangent(in zt, in z, in pooled, in y, in mean, in r, in scale, in scale_t, in shift_t, long B, long H,
-                       long W, long C, out moments, out xt, out yt, out row, sums total)
+                       long W, long C, long threads, out moments, out xt, out yt, out rows, sums total)
 {
-    clear(total, row, C);
-    TWO_ROWS {
-        Rows at = rows_at(b, i, H, W, C);
+    LINES(lines_of(B, H)) {
+        Line at = line_at(line, H, W, C);
+        real *row = start(rows, line, C);
         moments_windows(zt + at.above, zt + at.below, z + at.above, z + at.below, pooled + at.pooled, mean,
                         xt + at.pooled, row, row + C, at.windows, C);
         for (int k = 0; k < 2; k++)
             moments_pixels(zt + at.rest[k], z + at.rest[k], mean, row, row + C, at.rests[k], C);
-        gather(total, row, C);
     }
+    gather(total, rows, lines_of(B, H), C);
     double n = (double)B * H * W;
     out m0 = moments, m1 = moments + C;
     CHANNELS {
         m0[c] = total[c] / n;
         m1[c] = total[C + c] * r[c] / n;
     }
-    for (long j = 0; j < B * (H / 2) * (W / 2); j++)
-        CHANNELS {
-            long k = j * C + c;
-            real x = (pooled[k] - mean[c]) * r[c];
-            xt[k] = r[c] * (xt[k] - m0[c] - x * m1[c]);
-            yt[k] = y[k] > 0 ? scale_t[c] * x + scale[c] * xt[k] + shift_t[c] : 0;
-        }
+    LINES(B * (H / 2)) {
+        long at = line * (W / 2) * C;
+        move_windows(pooled + at, y + at, mean, r, m0, m1, scale, scale_t, shift_t, xt + at, yt + at, W / 2, C);
+    }
 }
 
 /* --- the tangent of the gradient --------------------------------------------------------------------------- */
@@ -253,22 +284,28 @@ static void tangent_windows(in z, in below, in zt, in zt_below, in pooled, in y,
     }
 }
 
+static void sum_tangent_windows(in vt, in v, in pooled, in y, in xt, in mean, in r, out sum, out product,
+                                long windows, long C)
+{
+    for (long j = 0; j < windows; j++, vt += C, v += C, pooled += C, y += C, xt += C)
+        CHANNELS {
+            real open = y[c] > 0 ? 1 : 0;
+            sum[c] += open * vt[c];
+            product[c] += open * (vt[c] * (pooled[c] - mean[c]) * r[c] + v[c] * xt[c]);
+        }
+}
+
 /* Tangents of what norm_pool_gradient gives, vt being that of v. `work` (5, C). */
 void norm_pool_gradient_tangent(in vt, in v, in zt, in z, in pooled, in y, in xt, in mean, in r, in scale, in scale_t,
-                                in to_scale, in to_shift, in moments, long B, long H, long W, long C, out to_zt,
-                                out to_scale_t, out to_shift_t, out work, out row, sums total)
+                                in to_scale, in to_shift, in moments, long B, long H, long W, long C, long threads,
+                                out to_zt, out to_scale_t, out to_shift_t, out work, out rows, sums total)
 {
-    clear(total, row, C);
-    for (long line = 0; line < B * (H / 2); line++) {
-        for (long j = line * (W / 2); j < (line + 1) * (W / 2); j++)
-            CHANNELS {
-                long k = j * C + c;
-                real open = y[k] > 0 ? 1 : 0;
-                row[c] += open * vt[k];
-                row[C + c] += open * (vt[k] * (pooled[k] - mean[c]) * r[c] + v[k] * xt[k]);
-            }
-        gather(total, row, C);
+    LINES(B * (H / 2)) {
+        long at = line * (W / 2) * C;
+        real *row = start(rows, line, C);
+        sum_tangent_windows(vt + at, v + at, pooled + at, y + at, xt + at, mean, r, row, row + C, W / 2, C);
     }
+    gather(total, rows, B * (H / 2), C);
     double n = (double)B * H * W;
     out steep = work, steep_t = work + C, factor = work + 2 * C, factor_t = work + 3 * C, offset = work + 4 * C;
     CHANNELS {
@@ -282,8 +319,8 @@ void norm_pool_gradient_tangent(in vt, in v, in zt, in z, in pooled, in y, in xt
         factor_t[c] = -s * r[c] * d1 / n;
         offset[c] = (s * r[c] * m0 * d1 - st * d0 - s * total[c]) / n - factor[c] * mean[c];
     }
-    TWO_ROWS {
-        Rows at = rows_at(b, i, H, W, C);
+    LINES(lines_of(B, H)) {
+        Line at = line_at(line, H, W, C);
         tangent_windows(z + at.above, z + at.below, zt + at.above, zt + at.below, pooled + at.pooled, y + at.pooled,
                         v + at.pooled, vt + at.pooled, steep, steep_t, factor, factor_t, offset, to_zt + at.above,
                         to_zt + at.below, at.windows, C);

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from pamela_cli.engine.compiled import compile_and_load
 
+LEAST_SHARED = 32768
+"""Numbers from which on threads share the work, as PyTorch's operators have it."""
+
 _REAL = {torch.float32: "float", torch.float64: "double"}
 
 
@@ -27,8 +30,8 @@ def norm_pool_functions(dtype: torch.dtype) -> CDLL | None:
 class CompiledNormPool:
     """The layer by the functions of ``norm_pool.c``, which has what they take; a ``NormPool``.
 
-    Tensors are on the CPU, with their channels last in memory. ``in_use`` is a property of the process, as is
-    PyTorch's number of threads.
+    Tensors are on the CPU, with their channels last in memory. It works on as many threads as PyTorch's
+    operators do, to the same bits. ``in_use`` is a property of the process, as is their number.
     """
 
     in_use: ClassVar[bool] = False
@@ -36,7 +39,9 @@ class CompiledNormPool:
     def __init__(self, functions: CDLL, z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> None:
         self._functions, self._z, self._scale = functions, _last(z), scale.contiguous()
         batch, channels, height, width = z.shape
-        self._shape = tuple(c_long(size) for size in (batch, height, width, channels))
+        threads = torch.get_num_threads() if z.numel() > LEAST_SHARED else 1
+        self._shape = tuple(c_long(size) for size in (batch, height, width, channels, threads))
+        self._lines = batch * ((height + 1) // 2)
         self._mean, self._r = z.new_empty(2, channels)
         pooled = (batch, channels, height // 2, width // 2)
         self._pooled, self.out = (
@@ -44,7 +49,7 @@ class CompiledNormPool:
         )
         self._call(
             functions.norm_pool, self._z, self._scale, shift.contiguous(), c_double(eps), *self._shape,
-            self._mean, self._r, self._pooled, self.out, *self._row(),
+            self._mean, self._r, self._pooled, self.out, *self._sums(),
         )  # fmt: skip
 
     def gradient(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,7 +59,7 @@ class CompiledNormPool:
         to_z = torch.empty_like(self._z)
         self._call(
             self._functions.norm_pool_gradient, self._v, self._z, self._pooled, self.out, self._mean, self._r,
-            self._scale, *self._shape, to_z, *to, self._work(3), *self._row(),
+            self._scale, *self._shape, to_z, *to, self._work(3), *self._sums(),
         )  # fmt: skip
         return to_z, self._to_scale, self._to_shift
 
@@ -66,7 +71,7 @@ class CompiledNormPool:
         self._call(
             self._functions.norm_pool_tangent, self._z_tangent, self._z, self._pooled, self.out, self._mean,
             self._r, self._scale, self._scale_tangent, shift.contiguous(), *self._shape, self._moments,
-            self._x_tangent, out, *self._row(),
+            self._x_tangent, out, *self._sums(),
         )  # fmt: skip
         return out
 
@@ -78,16 +83,16 @@ class CompiledNormPool:
             self._functions.norm_pool_gradient_tangent, _last(v), self._v, self._z_tangent, self._z,
             self._pooled, self.out, self._x_tangent, self._mean, self._r, self._scale, self._scale_tangent,
             self._to_scale, self._to_shift, self._moments, *self._shape, to_z, to_scale, to_shift,
-            self._work(5), *self._row(),
+            self._work(5), *self._sums(),
         )  # fmt: skip
         return to_z, to_scale, to_shift
 
     def _work(self, rows: int) -> Tensor:
         return self._z.new_empty(rows, len(self._scale))
 
-    def _row(self) -> tuple[Tensor, Tensor]:
-        """Where sums are made: of a row, and over the rows."""
-        return self._work(2), torch.empty(2, len(self._scale), dtype=torch.float64)
+    def _sums(self) -> tuple[Tensor, Tensor]:
+        """Where sums are made: of every two rows of an image, and over all."""
+        return self._work(2 * self._lines), torch.empty(2, len(self._scale), dtype=torch.float64)
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
         function(*(c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments))

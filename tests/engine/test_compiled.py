@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -99,8 +100,8 @@ def test_several_processes_at_once(tmp_path: Path) -> None:
     """Each of them compiles: the compiler waits for all to have begun."""
     begun = tmp_path / "begun"
     begun.mkdir()
-    waiting = f'[ "$1" = --version ] || {{ touch {begun}/$$; for i in $(seq 300); do '
-    waiting += f"[ $(ls {begun} | wc -l) -ge 3 ] && break; sleep 0.1; done; }}"
+    waiting = f'case "$*" in *" -c "*) touch {begun}/$$; for i in $(seq 300); do '
+    waiting += f"[ $(ls {begun} | wc -l) -ge 3 ] && break; sleep 0.1; done;; esac"
     slow = compiler(tmp_path / "bin", f'{waiting}\nexec {real_compiler()} "$@"')
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: answer(tmp_path, **slow)[0], range(3)))
@@ -150,10 +151,21 @@ def test_a_compiler_that_computes_wrongly_is_not_trusted(tmp_path: Path) -> None
 
 
 @needs_compiler
-def test_a_compiler_without_its_flags_for_this_processor(tmp_path: Path) -> None:
-    real = real_compiler()
-    plain = compiler(tmp_path / "bin", f'case "$*" in *march=native*) exit 1;; esac\nexec {real} "$@"')
+@pytest.mark.parametrize("flag", ["march=native", "fopenmp"])
+def test_a_compiler_without_some_of_its_flags(tmp_path: Path, flag: str) -> None:
+    plain = compiler(tmp_path / "bin", f'case "$*" in *{flag}*) exit 1;; esac\nexec {real_compiler()} "$@"')
     assert run(tmp_path / "cache", **plain)[:2] == ["True", "CompiledNormPool"]
+
+
+@needs_compiler
+def test_threads_are_those_of_pytorch(tmp_path: Path) -> None:
+    if "clang" in str(compiled.compiler_version()) or not hasattr(ctypes.CDLL(None), "GOMP_parallel"):
+        pytest.skip("PyTorch's OpenMP is not the compiler's")
+    run(tmp_path)
+    (name,) = libraries(tmp_path)
+    content = (tmp_path / "compiled" / name).read_bytes()
+    assert b"GOMP_parallel" in content
+    assert b"libgomp" not in content, "it would bring another"
 
 
 @needs_compiler
