@@ -100,7 +100,6 @@ class Problem:
         self.config, self.store, self.device = config, store, device
         self.dtype = number_type(config.precision)
         self.inputs = inputs
-        self._pools: dict[str, ImagePool] = {}
         if store is None:
             self.backbone = network(config)
             return
@@ -151,17 +150,24 @@ class Problem:
         c = self.config
         return OuterSettings(c.iterations, c.meta_batch, c.meta_lr, c.phi_lr, c.clip, c.schedule)
 
-    def task_shape(self) -> Tasks:
-        """One training task without content, to know its memory by."""
-        c = self.config
+    def image_bytes(self, *splits: str) -> int:
+        """The bytes that the images of these splits take where they are loaded."""
         if self.store is None:
-            points = (c.shot, c.query)
-            support, query = (torch.empty(1, n, 1, dtype=self.dtype, device="meta") for n in points)
-            return Tasks(support, support, query, query)
+            return 0
+        image = (self.config.channels or 0) * (self.config.image_size or 0) ** 2
+        return image * sum(len(self.store.split(split).images) for split in splits)
+
+    def task_shape(self, way: int | None = None, shot: int | None = None, query: int | None = None) -> Tasks:
+        """One task, by default a training task, without content, to know its memory by."""
+        c = self.config
+        counts = (shot or c.shot, query or c.query)
+        if self.store is None:
+            x = [torch.empty(1, count, 1, dtype=self.dtype, device="meta") for count in counts]
+            return Tasks(x[0], x[0], x[1], x[1])
         image = (c.channels or 0, c.image_size or 0, c.image_size or 0)
-        counts = [each * (c.way or 0) for each in (c.shot, c.query)]
-        x = [torch.empty(1, count, *image, dtype=self.dtype, device="meta") for count in counts]
-        y = [torch.empty(1, count, dtype=torch.int64, device="meta") for count in counts]
+        sizes = [(1, (way or c.way or 0) * count) for count in counts]
+        x = [torch.empty(*size, *image, dtype=self.dtype, device="meta") for size in sizes]
+        y = [torch.empty(size, dtype=torch.int64, device="meta") for size in sizes]
         return Tasks(x[0], y[0], x[1], y[1])
 
     def training_tasks(self) -> EpisodeSource:
@@ -204,7 +210,9 @@ class Problem:
         self, split: str, way: int, shot: int, query: int, rotations: bool = False
     ) -> ImageEpisodes:
         with self._naming_the_store():
-            return ImageEpisodes(self._pool(split), split, way, shot, query, rotations)
+            assert self.store is not None and self.inputs is not None
+            pool = image_pool(self.store.split(split), self.inputs, self.device, self.dtype)
+            return ImageEpisodes(pool, split, way, shot, query, rotations)
 
     @contextmanager
     def _naming_the_store(self) -> Iterator[None]:
@@ -214,26 +222,19 @@ class Problem:
             assert self.store is not None
             raise PamelaError(f"{self.store.path}: {error}; lower --way, --shot or --query.") from error
 
-    def _pool(self, split: str) -> ImagePool:
-        assert self.store is not None and self.inputs is not None
-        if split not in self._pools:
-            part = self.store.split(split)
-            self._pools[split] = image_pool(part, self.inputs, self.device, self.dtype)
-        return self._pools[split]
-
 
 def image_pool(split: Split, inputs: Inputs, device: torch.device, dtype: torch.dtype) -> ImagePool:
-    """The images of a split on the device, to be standardised as ``inputs`` say."""
-    offsets = torch.from_numpy(split.class_offsets).to(device)
+    """The images of a split for the device, to be standardised as ``inputs`` say."""
     images = _load_images(split, device, inputs.preparation)
+    offsets = torch.from_numpy(split.class_offsets).to(images.device)
     return ImagePool(images, offsets, *inputs.statistics(dtype, device))
 
 
 def _load_images(split: Split, device: torch.device, how: Preparation) -> Tensor:
-    """A split's images as uint8 (N, C, H, W): on the device, or in pinned host memory if they don't fit."""
+    """A split's images as uint8 (N, C, H, W): on the device, or in the host's memory if they don't fit."""
     shape = (len(split.images), how.channels, how.image_size, how.image_size)
     on_host = device.type == "cuda" and prod(shape) > 0.5 * torch.cuda.mem_get_info(device)[0]
-    images = torch.empty(shape, dtype=torch.uint8, device="cpu" if on_host else device, pin_memory=on_host)
+    images = torch.empty(shape, dtype=torch.uint8, device="cpu" if on_host else device)
     done = 0
     for found in split.blocks():
         block = resized(found, how.image_size, how.channels)

@@ -39,10 +39,12 @@ def use_precision(precision: str) -> torch.dtype:
     """The type of the numbers; from now on, CUDA devices multiply float32 as ``precision`` says.
 
     "tf32" has them round the factors to 10 bits, "float32" does not. (PyTorch itself has convolutions do so,
-    unasked.) The CPU knows no TF32.
+    unasked.) The CPU knows no TF32. Convolutions on CUDA also take the algorithms that give the same bits
+    each time.
     """
     # (The newer `fp32_precision` makes whoever reads these two fail.)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.deterministic = True
     return number_type(precision)
 
 

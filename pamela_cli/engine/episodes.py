@@ -46,10 +46,10 @@ def usable_classes(offsets: Tensor, split: str, way: int, images: int, turns: in
 
 @dataclass(frozen=True)
 class ImagePool:
-    """The images of a split, on the device.
+    """The images of a split, on the device that tasks are computed on, or beside it in the host's memory.
 
-    ``images`` uint8 (N, C, H, W) sorted by class; ``offsets`` int64 (classes + 1); ``mean`` and
-    ``std`` (C,) of the training split, for values in 0…1.
+    ``images`` uint8 (N, C, H, W) sorted by class, and ``offsets`` int64 (classes + 1), are in one place;
+    ``mean`` and ``std`` (C,) of the training split, for values in 0…1, are on the device.
     """
 
     images: Tensor
@@ -59,13 +59,24 @@ class ImagePool:
 
     def standardised(self, indices: Tensor, turns: Tensor | None = None) -> Tensor:
         """Images at ``indices`` (T, B) as (T, B, C, H, W) of the mean's type, turned by 90°·``turns``."""
-        where = indices.to(self.images.device)
-        raw = self.images[where].to(self.mean.device, non_blocking=True)
+        raw = self._gathered(indices.to(self.images.device))
         if turns is not None:
             rotated = torch.stack([torch.rot90(raw, k, (-2, -1)) for k in range(4)])
-            choice = turns[None, :, :, None, None, None].expand(1, *raw.shape)
+            choice = turns.to(raw.device)[None, :, :, None, None, None].expand(1, *raw.shape)
             raw = rotated.gather(0, choice)[0]
         return standardised(raw, self.mean, self.std)
+
+    def _gathered(self, indices: Tensor) -> Tensor:
+        """The images on the device, which fetches them by itself where they are in the host's memory."""
+        device, shape = self.mean.device, (*indices.shape, *self.images.shape[1:])
+        if self.images.device == device:
+            return self.images[indices]
+        # Pinned memory is what a GPU can fetch from while the host goes on.
+        found = torch.empty(
+            (indices.numel(), *shape[2:]), dtype=torch.uint8, pin_memory=device.type == "cuda"
+        )
+        torch.index_select(self.images, 0, indices.flatten(), out=found)
+        return found.to(device, non_blocking=True).view(shape)
 
 
 def standardised(raw: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -117,7 +128,7 @@ class ImageEpisodes:
         parts = []
         for part in (rows[:, :, : self.shot], rows[:, :, self.shot :]):
             each = part.shape[2]
-            labels = torch.arange(way, device=rows.device).repeat_interleave(each).expand(tasks, -1)
+            labels = torch.arange(way, device=self.pool.mean.device).repeat_interleave(each).expand(tasks, -1)
             angle = turns.repeat_interleave(each, dim=1) if turns is not None else None
             parts.append((self.pool.standardised(part.flatten(1), angle), labels))
         (support_x, support_y), (query_x, query_y) = parts
@@ -141,11 +152,12 @@ class SineEpisodes:
 
     def waves(self, seed: int, step: int, indices: Tensor) -> Tensor:
         """Amplitude, frequency and phase of the waves, (T, 3) float64."""
-        low = torch.tensor([0.1, 0.8, 0.0], dtype=torch.float64, device=self.device)
-        high = torch.tensor([5.0, 1.2, pi], dtype=torch.float64, device=self.device)
         index = indices.to(self.device)[:, None]
         which = torch.arange(3, device=self.device)
-        return low + (high - low) * random_uniform(STREAMS[self.split], seed, step, index, 0, which)
+        drawn = random_uniform(STREAMS[self.split], seed, step, index, 0, which).unbind(-1)
+        # As Python's numbers: to make a tensor of them on a GPU would be to wait for it.
+        bounds = ((0.1, 5.0), (0.8, 1.2), (0.0, pi))
+        return torch.stack([a + (b - a) * each for (a, b), each in zip(bounds, drawn, strict=True)], -1)
 
     def draw(self, seed: int, step: int, indices: Tensor) -> Tasks:
         """Tasks whose inputs and targets are (T, points, 1)."""

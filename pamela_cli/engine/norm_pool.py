@@ -176,7 +176,8 @@ class TorchNormPool:
 
     def _moments(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """m0 and m1 in one pass: PyTorch's gradients towards shift and scale."""
+        # The scale has no part in these two, but on CUDA they are made like it, and fail where there is none.
         _, product, total = torch.ops.aten.native_batch_norm_backward(
-            z, self._z, None, None, None, self._mean, self._r, True, 0.0, [False, True, True]
+            z, self._z, self._scale, None, None, self._mean, self._r, True, 0.0, [False, True, True]
         )
         return total / self._n, product / self._n

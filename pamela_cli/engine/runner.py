@@ -136,6 +136,8 @@ class Runner:
                     raise
                 reason = str(error).splitlines()[0]
             # Out of the except clause: the error holds on to the tensors that did not fit.
+            if self._pool is not None:  # so do tasks that are still at work
+                self._pool.shutdown(wait=True, cancel_futures=True)
             smaller = plan.smaller(training)
             if smaller is None:
                 raise DoesNotFitError(

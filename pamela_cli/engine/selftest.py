@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pamela_cli.engine.backbones import MLP, Backbone, Conv4
+from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.norm_pool import can_be_compiled
@@ -41,6 +42,7 @@ class SelfTest:
 
 def self_tests(device: torch.device) -> list[SelfTest]:
     """Compute each problem on ``device`` in every way that it offers."""
+    use_precision("float32")
     ways = [(torch.float64, False), (torch.float32, False)]
     if device.type == "cpu" and can_be_compiled():
         ways += [(torch.float64, True), (torch.float32, True)]

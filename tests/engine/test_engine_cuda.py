@@ -55,6 +55,20 @@ def test_meta_gradient_equals_the_cpus(method, w, at_a_time):
     assert found.score.tolist() == expected.score.tolist()
 
 
+def test_images_beside_the_device_give_the_same_tasks():
+    images = torch.randint(256, (60, 3, 20, 20), dtype=torch.uint8)
+    offsets = torch.arange(0, 61, 10)
+    numbers = torch.full((3,), 0.5, dtype=torch.float64)
+    drawn = []
+    for where in (CPU, CUDA):
+        pool = ImagePool(images.to(where), offsets.to(where), numbers.to(CUDA), numbers.to(CUDA))
+        drawn.append(ImageEpisodes(pool, "train", 5, 1, 3, rotations=True).draw(1, 2, torch.arange(4)))
+    for name in ("support_x", "support_y", "query_x", "query_y"):
+        one, other = (getattr(tasks, name) for tasks in drawn)
+        assert one.device.type == "cuda"
+        assert torch.equal(one, other)
+
+
 def test_random_bits_equal_the_cpus():
     index = torch.arange(1000)
     assert torch.equal(random_bits(1, 2, index.to(CUDA), device=CUDA).cpu(), random_bits(1, 2, index))

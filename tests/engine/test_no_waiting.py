@@ -90,6 +90,17 @@ def test_of_images(method: str, rotations: bool, monkeypatch: pytest.MonkeyPatch
     assert counts[0] == counts[1], "all tasks go through each operation together"
 
 
+def test_of_images_beside_the_device() -> None:
+    """Where they are too many for it, tasks are drawn beside it, and go there."""
+    numbers = torch.zeros(3, dtype=torch.float64, device=DEVICE)
+    images = torch.zeros(60, 3, 20, 20, dtype=torch.uint8)
+    pool = ImagePool(images, torch.arange(0, 61, 10), numbers, numbers)
+    tasks = ImageEpisodes(pool, "train", 5, 1, 3, rotations=True).draw(1, 2, torch.arange(4))
+    for part in (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y):
+        assert part.device == DEVICE
+    assert tasks.query_x.shape == (4, 15, 3, 20, 20)
+
+
 def test_of_sine_waves(monkeypatch: pytest.MonkeyPatch) -> None:
     source = SineEpisodes("train", 5, 5, DEVICE, torch.float64)
     learner = make_learner("pamela", MLP((1, 8, 1)), 3, 1)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pamela_cli.engine.norm_pool import (
     NormPool,
@@ -139,6 +140,23 @@ def test_the_number_of_threads_leaves_the_bits_alone(shape) -> None:
         results.append(everything(norm_pool(*at, EPS), v, along, v_along))
     for found in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found, results[0], strict=True))
+
+
+def test_what_is_asked_of_cuda_is_what_its_kernels_can_make() -> None:
+    """Without a weight PyTorch's kernel on CUDA cannot make the gradient towards it; that on the CPU can."""
+    asked: list[bool] = []
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            if operation is torch.ops.aten.native_batch_norm_backward.default:
+                asked.append(args[2] is not None or not any(args[9][1:]))
+            return operation(*args, **(kwargs or {}))
+
+    shape = SHAPES[0]
+    v = draw_cotangent(shape, 7)
+    with Watched():
+        everything(TorchNormPool(*draw(shape, 5), EPS), v, draw(shape, 6), v)
+    assert asked and all(asked)
 
 
 def test_a_channel_of_scale_zero_gives_its_shift(compiled: bool) -> None:
