@@ -139,7 +139,8 @@ def _evaluate(
             )
     problem = Problem(config, store, device, inputs)
     use_precision(config.precision)
-    check_room_to_judge(problem)
+    task = problem.task_shape(protocol.way, protocol.shot, protocol.query)
+    check_room_to_judge(problem, wanted.split, task)
     learner = load_learner(folder, problem)
     count = wanted.tasks or (1000 if store is None else 600)
     tasks = problem.fixed_tasks(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from data_prep.machine import available_cores
 from pamela_cli.config import Recorded
 from pamela_cli.console import Console
 from pamela_cli.engine.fitting import check_room, fit, free_bytes, graph_bytes, least_bytes
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.processes import Processes, neighbours
 from pamela_cli.engine.runner import Plan
+from pamela_cli.engine.tasks import Tasks
 from pamela_cli.judging import saying_what_to_lower
 from pamela_cli.problem import Problem, update_rule
 
@@ -25,12 +27,15 @@ def new_plan(
     :class:`PamelaError` where none can.
     """
     config, device = problem.config, problem.device
-    share = _share(problem, processes)
-    held = _graphs(problem, share)
+    share, images = _share(problem, processes), _images_in_training(problem)
+    held = _graphs(problem, problem.task_shape(), share, images)
     plan = Plan.choose(device, share, convolutional=problem.store is not None, cores=cores)
     free = free_bytes(device)
-    if free is not None and device.type == "cpu":
-        free //= neighbours()
+    if free is not None:
+        if device.type == "cpu":
+            # Whoever has a share of the cores has that share of the memory.
+            free //= max(neighbours(), available_cores() // (cores or available_cores()))
+        free = max(free - images, 0)
     plan = fit(plan, config.steps or 0, *held, free)
     return replace(plan, processes=processes.size, kept_updates=0 if low_memory else plan.kept_updates)
 
@@ -49,23 +54,33 @@ def same_plan(recorded: Recorded, problem: Problem, processes: Processes, consol
         return new_plan(problem, processes)
     if plan.device.partition(":")[0] != problem.device.type or plan.processes != processes.size:
         return new_plan(problem, processes)
-    _graphs(problem, _share(problem, processes))
+    _graphs(problem, problem.task_shape(), _share(problem, processes), _images_in_training(problem))
     return replace(plan, device=str(problem.device))
 
 
-def check_room_to_judge(problem: Problem) -> None:
-    """:class:`PamelaError` where memory does not suffice for one task, to be judged without a gradient."""
-    _graphs(problem, tasks=1, copies=1)
+def check_room_to_judge(problem: Problem, split: str, task: Tasks) -> None:
+    """:class:`PamelaError` where memory does not suffice for such a task, to be judged without a gradient."""
+    _graphs(problem, task, tasks=1, images=problem.image_bytes(split), copies=1)
 
 
-def _graphs(problem: Problem, tasks: int, copies: int = _ADAM) -> tuple[int, int]:
-    """The bytes of one task's graphs, once it is clear that there is room for so many tasks."""
-    config, backbone, task = problem.config, problem.backbone, problem.task_shape()
+def _images_in_training(problem: Problem) -> int:
+    """The bytes of the images that are there while it trains, or while it tests, whichever are more.
+
+    Those that do not fit on a GPU stay beside it.
+    """
+    images = max(problem.image_bytes("train", "val"), problem.image_bytes("val", "test"))
+    return images if problem.device.type == "cpu" else 0
+
+
+def _graphs(problem: Problem, task: Tasks, tasks: int, images: int, copies: int = _ADAM) -> tuple[int, int]:
+    """The bytes of one task's graphs, once it is clear that so many tasks, and the images, have room."""
+    config, backbone = problem.config, problem.backbone
     learner = Learner.of_shapes(backbone, update_rule(config, backbone), config.inner_lr, problem.dtype)
     held = graph_bytes(learner, problem.objective(), task)
     with saying_what_to_lower():
         needed = least_bytes(learner, task, tasks, held[1], copies)
-        check_room("a task and what is learned", needed, problem.device)
+        what = "a task, what is learned, and the images" if images else "a task and what is learned"
+        check_room(what, needed + images, problem.device)
     return held
 
 

@@ -81,6 +81,32 @@ def result_record(
     return record | {"accuracy": mean, "ci95": ci95} | shared | curves
 
 
+def run_summary(
+    run: str,
+    config: Config,
+    records: dict[str, Any],
+    seconds: float,
+    skipped: int,
+    lowered: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The result of a training run: its ``records`` by split, and what training took.
+
+    ``lowered`` are the plans that it came to when memory ran out.
+    """
+    summary: dict[str, Any] = {
+        "run": run,
+        "method": config.method,
+        "dataset": config.dataset,
+        "iterations": config.iterations,
+        "seed": config.seed,
+        "seconds": seconds,
+        "tasks_per_second": config.iterations * config.meta_batch / seconds,
+        "skipped_steps": skipped,
+        **records,
+    }
+    return summary | ({"lowered": lowered} if lowered else {})
+
+
 def is_summary(document: Any) -> bool:
     """Whether it is the result of a training run, as far as anything is shown of it."""
     if not isinstance(document, dict) or not _has(document, _SUMMARY):

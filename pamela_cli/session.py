@@ -91,6 +91,8 @@ def _start(
     layers.append(context.flags)
     problem = settle(context, layers, device)
     _check_enough(problem.config, processes)
+    if problem.config.precision == "tf32" and device.type == "cpu":
+        context.console.warn("--precision tf32 has no effect on the CPU, which computes in float32.")
     plan = new_plan(problem, processes, cores, low_memory)
     folder = create_run(context.runs_dir, run, problem.config, problem.recorded(plan))
     how = f", {processes.size} processes" if processes.size > 1 else ""
@@ -113,8 +115,6 @@ def settle(context: Context, layers: list[Layer], device: torch.device, purpose:
     _check_store(layers, found, store)
     recipes = [recipe(kind), recipe(kind, purpose)] if purpose else [recipe(kind)]
     problem = Problem(resolve([*recipes, *layers, found]), store, device)
-    if problem.config.precision == "tf32" and device.type == "cpu":
-        context.console.warn("--precision tf32 has no effect on the CPU, which computes in float32.")
     for note in problem.check():
         context.console.warn(note)
     return problem

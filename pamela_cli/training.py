@@ -26,10 +26,11 @@ from pamela_cli.judging import judge, load_learner, saying_what_to_lower
 from pamela_cli.metrics import last_validation
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.progress import Progress, restored, save
-from pamela_cli.results import Protocol, result_record, score_text
+from pamela_cli.results import Protocol, result_record, run_summary, score_text
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, task_set_name, write_scores
 from pamela_cli.signals import StopRequest, stopped_by
+from pamela_cli.stopwatch import Stopwatch
 from pamela_cli.tracking import Tracker
 
 WINDOW = 10
@@ -62,6 +63,9 @@ class Training:
         self.loop = OuterLoop(self.learner, self.objective, runner, problem.outer_settings(), config.seed)
         self.progress = Progress()
         self._pending: list[Tensor] = []
+        self._watch = Stopwatch()
+        self._window_seconds = 0.0
+        self._untimed = 0  # of the pending steps, those before a resumption
         self._saved_at = time.monotonic()
 
     def resume(self) -> None:
@@ -69,6 +73,7 @@ class Training:
         self.progress = restored(self.folder, self.config, self.loop, self.console)
         self._check_together()
         self._pending = list(self.learner.theta.new_tensor(self.progress.window))
+        self._untimed = len(self._pending)
         if self.processes.leads:
             self.folder.rewind_metrics(self.progress.step, self.progress.validated)
 
@@ -88,14 +93,15 @@ class Training:
         """
         if self.processes.leads:
             self._record_environment()
-        source = self.problem.training_tasks()
         validation = self.problem.fixed_tasks("val", self.config.val_tasks)
         with (
             Tracker(self.folder if self.processes.leads else None, self.progress.step) as tracker,
             self.console.progress("training", self.config.iterations) as bar,
             saying_what_to_lower(),
         ):
-            self._train(source, validation, tracker, bar)
+            self._validate_when_due(validation, tracker, bar)
+            if self.loop.step < self.config.iterations:
+                self._train(self.problem.training_tasks(), validation, tracker, bar)
         return self._finish(validation)
 
     def _record_environment(self) -> None:
@@ -105,28 +111,29 @@ class Training:
             self.console.warn(str(error))
 
     def _train(self, source: EpisodeSource, validation: TaskSet, tracker: Tracker, bar: Bar) -> None:
-        self._clock = time.perf_counter()
-        self._validate_when_due(validation, tracker, bar)
         note = ""
+        self._watch.start()
         for metrics in self.loop.run(source):
             self.progress.step = self.loop.step
             self._pending.append(metrics.stacked())
-            self._note_lowered_plan(bar)
+            self._note_lowered_plan(bar.line)
             if self.loop.step % WINDOW == 0 or self.loop.step == self.config.iterations:
                 note = self._close_window(tracker)
             bar.update(self.loop.step, note)
             self._validate_when_due(validation, tracker, bar)
             self._save_when_due()
+        self._watch.stop()
 
-    def _note_lowered_plan(self, bar: Bar) -> None:
+    def _note_lowered_plan(self, say: Callable[[str], None]) -> None:
         """Say, and record for those who go on, that memory ran out and less is done at a time."""
         for plan in self.runner.lowered:
             self.progress.lowered.append({"step": self.loop.step, **asdict(plan)})
             tasks = f"{plan.workers} × {plan.tasks_at_a_time} tasks at a time"
+            judged = f"{plan.workers} × {plan.judged_at_a_time} in validations and tests"
             rebuilt = ", no graph kept" if plan.kept_updates == 0 else ""
-            bar.line(
-                f"step {self.loop.step:,}: memory ran out; going on with {tasks}{rebuilt}, which gives "
-                "the same within rounding"
+            say(
+                f"step {self.loop.step:,}: memory ran out; going on with {tasks}, {judged}{rebuilt}, which "
+                "gives the same within rounding"
             )
         if self.runner.lowered and self.processes.leads:
             self.folder.write_config(self.config, self.problem.recorded(self.runner.plan))
@@ -135,13 +142,11 @@ class Training:
     def _close_window(self, tracker: Tracker) -> str:
         """Sum up the steps since the last line; returns how training goes, for the bar."""
         rows = torch.stack(self._pending).double().cpu()
-        self._pending = []
-        now = time.perf_counter()
-        seconds, self._clock = now - self._clock, now
+        self._note_time()
+        rate = (len(rows) - self._untimed) * self.config.meta_batch / self._window_seconds
+        self._pending, self._untimed, self._window_seconds = [], 0, 0.0
         loss, score, norm = rows[:, :3].mean(0).tolist()
         skipped = int(rows[:, 3].sum())
-        rate = len(rows) * self.config.meta_batch / seconds
-        self.progress.seconds += seconds
         self.progress.skipped += skipped
         record = {
             "step": self.loop.step,
@@ -157,6 +162,11 @@ class Training:
         lost = f" · {self.progress.skipped} skipped" if self.progress.skipped else ""
         best = f" · best {score_text(self.progress.best)}" if self.progress.best else ""
         return f"loss {loss:.3f}{accuracy} · {rate:.1f} tasks/s{lost}{best}"
+
+    def _note_time(self) -> None:
+        passed = self._watch.take()
+        self.progress.seconds += passed
+        self._window_seconds += passed
 
     def _check_divergence(self, skipped: int) -> None:
         recent = self.progress.recent_skips = [*self.progress.recent_skips, skipped][-DIVERGENCE_WINDOWS:]
@@ -177,9 +187,14 @@ class Training:
     def _validate_when_due(self, validation: TaskSet, tracker: Tracker, bar: Bar) -> None:
         step = self.loop.step
         due = step and (step % self.config.val_every == 0 or step == self.config.iterations)
-        if not due or self.progress.validated == step:
-            return
+        if due and self.progress.validated != step:
+            with self._watch.paused():
+                self._validate(validation, tracker, bar)
+
+    def _validate(self, validation: TaskSet, tracker: Tracker, bar: Bar) -> None:
+        step = self.loop.step
         scores = self._judge(self.learner, validation, lambda done: None, every_step=False)
+        self._note_lowered_plan(bar.line)
         name = self.objective.score_name
         mean, ci95 = mean_ci95(scores.final)
         if self._improved(mean):
@@ -193,7 +208,6 @@ class Training:
         self._save()
         text = score_text({name: mean, "ci95": ci95})
         bar.line(f"step {step:,}: validation {text} on {validation.count} tasks{gain}")
-        self._clock = time.perf_counter()
 
     def _gain_text(self, scores: TaskScores) -> str:
         """How much better than at the validation before, task by task: is it still worth going on?"""
@@ -235,6 +249,7 @@ class Training:
 
     def _save(self) -> None:
         self._saved_at = time.monotonic()
+        self._note_time()
         if not self.processes.leads:
             return
         self.progress.window = [row.tolist() for row in self._pending]
@@ -267,22 +282,11 @@ class Training:
             with self.console.progress(f"judging on {split}", tasks.count) as bar:
                 scores = self._judge(best, tasks, bar.update)
             protocol = Protocol.of(self.config, split)
+            self._note_lowered_plan(self.console.say)
             stored[split] = StoredScores(task_set_name(self.config, protocol, tasks), scores)
             records[split] = result_record(self.folder.name, self.config, protocol, tasks, scores)
-        config, seconds = self.config, self.progress.seconds
-        summary: dict[str, Any] = {
-            "run": self.folder.name,
-            "method": config.method,
-            "dataset": config.dataset,
-            "iterations": config.iterations,
-            "seed": config.seed,
-            "seconds": seconds,
-            "tasks_per_second": config.iterations * config.meta_batch / seconds,
-            "skipped_steps": self.progress.skipped,
-            **records,
-        }
-        if self.progress.lowered:
-            summary["lowered"] = self.progress.lowered
+        p = self.progress
+        summary = run_summary(self.folder.name, self.config, records, p.seconds, p.skipped, p.lowered)
         if self.processes.leads:
             write_scores(self.folder.scores, stored)
             self.folder.write_summary(summary)

@@ -72,7 +72,8 @@ def ablate(context: Context, wanted: Wanted, config_file: Path | None) -> Ablati
     base, store = problem.config, problem.store
     variants = _variants(wanted, base, context.flags)
     if wanted.vary == "steps":
-        base = replace(base, steps=METHODS["maml"].default_steps)
+        usual, most = METHODS["maml"].default_steps, max(variant.steps for variant in variants)
+        base = replace(base, steps=min(usual, most))
     seeds = wanted.seeds or [0]
     failures: dict[Cell, str] = {}
     if wanted.train:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from cli_support import QUICK_TINY, assert_same_run, nameless_summary, write_tiny_store
 
+from data_prep import Store
+from data_prep.machine import available_cores
+from pamela_cli import planning, training
+from pamela_cli.config import Layer, resolve
+from pamela_cli.engine import fitting
 from pamela_cli.engine.backbones import Conv4
+from pamela_cli.engine.processes import Processes
+from pamela_cli.errors import PamelaError
+from pamela_cli.planning import check_room_to_judge, new_plan
+from pamela_cli.problem import Problem
 
 
 def test_the_run_goes_on_with_less_and_says_so(
@@ -38,6 +49,26 @@ def test_the_run_goes_on_with_less_and_says_so(
     assert short == nameless_summary(quick / "runs" / "tiny")
 
 
+def test_memory_that_runs_out_in_the_last_test_is_told_too(
+    pamela, quick: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_store(here / "data" / "tiny.h5")
+    judge, calls = training.judge, 0
+
+    def too_large_once(learner, objective, tasks, runner, *rest, **options):
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # after two validations, and the best learner's
+            runner.lowered.append(runner.plan.smaller(training=False))
+            runner.plan = runner.lowered[0]
+        return judge(learner, objective, tasks, runner, *rest, **options)
+
+    monkeypatch.setattr(training, "judge", too_large_once)
+    result = pamela(*QUICK_TINY, "--run", "short", "--json").ok()
+    assert [plan["step"] for plan in result.document["lowered"]] == [4]
+    assert "step 4: memory ran out; going on with" in result.err
+
+
 def test_what_never_fits_ends_in_one_sentence(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tiny_store(here / "data" / "tiny.h5")
 
@@ -62,3 +93,72 @@ def test_low_memory_gives_the_same_bits(pamela, quick: Path, here: Path) -> None
     assert plans[1] == plans[0] | {"kept_updates": 0}
     resumed = pamela("meta-train", "--run", "low", "--resume", "--low-memory")
     resumed.error(2, "leave out --low-memory")
+
+
+# --- what is known before anything is computed --------------------------------------------------------------
+
+SPLIT = 60 * 16 * 16
+MIB = 1 << 20
+
+
+@pytest.fixture
+def problem(here: Path) -> Iterator[Problem]:
+    """Each split has 60 images of 256 bytes."""
+    path = write_tiny_store(here / "tiny.h5", counts=(20, 20, 20))
+    with Store.open(path) as store:
+        facts = {"dataset": "tiny", "image_size": 16, "channels": 1, "way": 3, "query": 5, "width": 4}
+        yield Problem(resolve([Layer(facts)]), store, torch.device("cpu"))
+
+
+def free(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
+    for module in (fitting, planning):
+        monkeypatch.setattr(module, "free_bytes", lambda device: int(size))
+
+
+def least(problem: Problem, monkeypatch: pytest.MonkeyPatch, plan) -> float:
+    """The free memory without which there is no plan."""
+    low, high = 0, 64 * MIB
+    while high - low > 1:
+        middle = (low + high) // 2
+        free(monkeypatch, middle)
+        try:
+            plan()
+        except PamelaError:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def test_images_need_room(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan() -> None:
+        new_plan(problem, Processes())
+
+    with_images = least(problem, monkeypatch, plan)
+    free(monkeypatch, with_images - 1)
+    with pytest.raises(PamelaError, match="a task, what is learned, and the images need"):
+        plan()
+    monkeypatch.setattr(Problem, "image_bytes", lambda self, *splits: 0)
+    # Those of training are gone when the last test begins.
+    assert with_images - least(problem, monkeypatch, plan) == 2 * SPLIT
+
+
+def test_judging_needs_room_for_its_own_tasks_and_images(problem: Problem, monkeypatch) -> None:
+    def room(query: int) -> float:
+        task = problem.task_shape(query=query)
+        return least(problem, monkeypatch, lambda: check_room_to_judge(problem, "test", task))
+
+    few, many = room(5), room(9)
+    assert many - few > 3 * 4 * 16 * 16 * 4  # inputs are float32, and the graph of their loss grows, too
+    monkeypatch.setattr(Problem, "image_bytes", lambda self, *splits: 0)
+    assert few - room(5) == SPLIT
+
+
+def test_who_has_a_share_of_the_cores_has_that_share_of_the_memory(problem: Problem, monkeypatch) -> None:
+    given: list[int] = []
+    fit = planning.fit
+    monkeypatch.setattr(planning, "fit", lambda *a: given.append(a[-1]) or fit(*a))
+    free(monkeypatch, 64 * MIB)
+    new_plan(problem, Processes())
+    new_plan(problem, Processes(), cores=1)
+    assert given == [64 * MIB - 2 * SPLIT, 64 * MIB // available_cores() - 2 * SPLIT]
