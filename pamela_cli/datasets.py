@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from data_prep import DataError, Prepared, Store, canonical_name, prepare
+from data_prep import DataError, Prepared, Store, canonical_name, plain_name, prepare
 from pamela_cli.config import SINE, Config, Layer, read_layer
 from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError, UsageError
@@ -61,17 +62,29 @@ def store_path(dataset: str, data_dir: Path) -> Path:
     path = data_dir / f"{dataset}.h5"
     if path.exists():
         return path
+    prepared = {plain_name(path.stem): path for path in sorted(data_dir.glob("*.h5"))}
+    if plain_name(dataset) in prepared:
+        return prepared[plain_name(dataset)]
     try:
         name = canonical_name(dataset)
     except DataError as error:
-        raise UsageError(f"--dataset: {error}") from error
+        raise UsageError(_unknown(dataset, list(prepared.values()), error)) from error
     path = data_dir / f"{name}.h5"
     if not path.exists() and name != EMBEDDED:
-        raise PamelaError(
-            f"{path} is not there; make it with `pamela prepare {name}`, which downloads, or with "
-            f"`pamela prepare {name} SOURCE`."
-        )
+        downloads = f"`pamela prepare {name}`, which downloads, or with " if name != "folder" else ""
+        raise PamelaError(f"{path} is not there; make it with {downloads}`pamela prepare {name} SOURCE`.")
     return path
+
+
+def _unknown(dataset: str, prepared: list[Path], error: DataError) -> str:
+    if not prepared:
+        return f"--dataset: {error}"
+    names = [path.stem for path in prepared]
+    folder = prepared[0].parent
+    if close := get_close_matches(dataset, names, n=1):
+        return f"--dataset {shown(dataset)}: {folder} has no such one; did you mean {close[0]}?"
+    has = f"{folder} has {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
+    return f"--dataset: {has}; and otherwise: {error}"
 
 
 def open_trained_dataset(

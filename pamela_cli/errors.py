@@ -15,6 +15,11 @@ class UsageError(PamelaError):
     exit_code = 2
 
 
+def reason(error: OSError) -> str:
+    """What the system says of a file; of some faults it does not say which file."""
+    return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+
+
 class Stopped(BaseException):
     """A signal asked the command to stop; it has saved what it can. Exit code 128 + signal.
 

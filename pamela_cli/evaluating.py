@@ -18,14 +18,14 @@ from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.processes import Processes
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Tasks
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.inputs import Inputs
 from pamela_cli.judging import judge, load_learner
 from pamela_cli.planning import check_room_to_judge
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import Protocol, loss_unit, result_record, task_text
-from pamela_cli.runs import RunFolder, find_run
+from pamela_cli.runs import RunFolder, find_run, labels_of
 from pamela_cli.signals import StopRequest
 
 SHOWN_WAVES = 3
@@ -78,8 +78,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Judged:
-    """A run with its learner, and what it achieved."""
+    """A run with its learner, and what it achieved; ``label`` is what it is called beside others."""
 
+    label: str
     folder: RunFolder
     problem: Problem
     learner: Learner
@@ -90,7 +91,7 @@ class Judged:
     @property
     def record(self) -> dict[str, Any]:
         """The run's result as a document."""
-        return result_record(self.folder.name, self.problem.config, self.protocol, self.tasks, self.scores)
+        return result_record(self.label, self.problem.config, self.protocol, self.tasks, self.scores)
 
 
 def evaluate_runs(
@@ -100,8 +101,8 @@ def evaluate_runs(
     folders = [find_run(context.runs_dir, name) for name in names]
     judged: list[Judged] = []
     with company(context, device_name) as (device, processes):
-        for folder in folders:
-            judged.append(_evaluate(context, folder, wanted, device, processes))
+        for label, folder in zip(labels_of(folders), folders, strict=True):
+            judged.append(_evaluate(context, label, folder, wanted, device, processes))
             _check_comparable(judged[0], judged[-1])
     if figures and processes.leads:
         try:
@@ -109,19 +110,24 @@ def evaluate_runs(
                 context.console.say(f"figure: {path}")
         except OSError as error:
             # The numbers are there: a run folder that may not be written to costs the figures only.
-            context.console.warn(f"no figures: {error.filename}: {error.strerror}")
+            context.console.warn(f"no figures: {reason(error)}")
     if len(judged) == 1:
         return judged[0].record
     pairs = []
     for a, b in combinations(judged, 2):
         higher = a.problem.objective().higher_is_better
         difference, ci95 = paired_advantage(a.scores.final, b.scores.final, higher)
-        pairs.append({"a": a.folder.name, "b": b.folder.name, "difference": difference, "ci95": ci95})
+        pairs.append({"a": a.label, "b": b.label, "difference": difference, "ci95": ci95})
     return {"runs": [each.record for each in judged], "pairs": pairs}
 
 
 def _evaluate(
-    context: Context, folder: RunFolder, wanted: Wanted, device: torch.device, processes: Processes
+    context: Context,
+    label: str,
+    folder: RunFolder,
+    wanted: Wanted,
+    device: torch.device,
+    processes: Processes,
 ) -> Judged:
     config, recorded = folder.read_config()
     protocol = wanted.protocol(config)
@@ -152,7 +158,7 @@ def _evaluate(
         )
     check_enough("--tasks", count, processes)
     runner = Runner(Plan.choose(device, config.meta_batch, convolutional=store is not None), processes)
-    with StopRequest() as stop, context.console.progress(f"judging {folder.name}", count) as bar:
+    with StopRequest() as stop, context.console.progress(f"judging {label}", count) as bar:
 
         def heard(done: int) -> None:
             bar.update(done)
@@ -162,7 +168,7 @@ def _evaluate(
             learner, problem.objective(protocol.way), tasks, runner, protocol.steps, heard,
             norm_stats=protocol.norm_stats,
         )  # fmt: skip
-    return Judged(folder, problem, learner, protocol, tasks, scores)
+    return Judged(label, folder, problem, learner, protocol, tasks, scores)
 
 
 def _check_comparable(first: Judged, other: Judged) -> None:
@@ -171,7 +177,7 @@ def _check_comparable(first: Judged, other: Judged) -> None:
         a, b = getattr(first.protocol, name), getattr(other.protocol, name)
         if a != b:
             raise UsageError(
-                f"{first.folder.name} and {other.folder.name} cannot be compared on the same tasks: "
+                f"{first.label} and {other.label} cannot be compared on the same tasks: "
                 f"{name} is {a} in one and {b} in the other."
             )
 
@@ -182,7 +188,7 @@ def _draw(judged: list[Judged]) -> list[str]:
     p = first.protocol
     title = f"{p.dataset} {p.split}, {task_text(p.way, p.shot)}, {first.tasks.count} tasks"
     unit = loss_unit(p.way)
-    labelled = [(each.folder.name, each.scores) for each in judged]
+    labelled = [(each.label, each.scores) for each in judged]
     trained = [each.problem.config.steps or 0 for each in judged]
     stem = first.folder.figures / f"loss-by-update-{p.split}"
     drawn = [loss_by_update(labelled, stem, title, trained, unit)]
@@ -195,7 +201,7 @@ def _draw_waves(judged: Judged) -> Any:
     """The first waves of the task set, with the curve after each update (paper figure 4)."""
     tasks: Tasks = next(judged.tasks.batches(SHOWN_WAVES))
     curves = fit_curves(judged.learner, judged.problem, tasks, judged.protocol.steps)
-    return fitted_waves(judged.folder.name, *curves, judged.folder.figures / "fitted-waves")
+    return fitted_waves(judged.label, *curves, judged.folder.figures / "fitted-waves")
 
 
 def fit_curves(

@@ -73,11 +73,13 @@ def result_record(
         "seed": tasks.seed,
     }
     by_update = scores.score.mean(0).tolist()
+    widths = {"ci95_per_step": [mean_ci95(each)[1] for each in scores.score.T]}
     if protocol.way is None:
         median = float(np.median(scores.final))
-        return record | {"mse": mean, "ci95": ci95, "median": median} | shared | {"mse_per_step": by_update}
+        curves = {"mse_per_step": by_update} | widths
+        return record | {"mse": mean, "ci95": ci95, "median": median} | shared | curves
     losses = scores.loss.mean(0).tolist()
-    curves = {"loss_per_step": losses, "accuracy_per_step": by_update}
+    curves = {"loss_per_step": losses, "accuracy_per_step": by_update} | widths
     return record | {"accuracy": mean, "ci95": ci95} | shared | curves
 
 
@@ -143,8 +145,10 @@ def loss_unit(way: int | None) -> str:
 def score_number(value: float, name: str, sign: str = "") -> str:
     """An "accuracy", or a difference of two, in percent; an "mse" as it is. ``sign``: "+" shows it."""
     if name == "accuracy":
-        return f"{100 * value:{sign}.2f}"
-    return f"{value:{sign}.4f}" if abs(value) < 1000 else f"{value:{sign}.3g}"
+        text = f"{100 * value:{sign}.2f}"
+    else:
+        text = f"{value:{sign}.4f}" if abs(value) < 1000 else f"{value:{sign}.3g}"
+    return text.replace("-", sign) if float(text) == 0 else text
 
 
 def score_text(record: dict[str, Any]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """What results call the run."""
-        return self.path.name
+        """What results call the run, also where its path ends in a dot or two."""
+        name = self.path.name
+        return self.path.resolve().name if name in ("", "..") else name
 
     @property
     def config_file(self) -> Path:
@@ -186,11 +188,25 @@ def numbered(stem: str) -> Iterator[str]:
 
 
 def find_run(runs_dir: Path, name: str) -> RunFolder:
-    """The run called ``name``: a path if one is there or it has a slash, else in the runs folder."""
+    """The run called ``name``: a path if a run is there or it has a slash, else in the runs folder."""
     path = run_path(runs_dir, name)
+    if not path.is_dir() and Path(name).is_dir():
+        path = Path(name)  # to say that it is none
     if not path.is_dir():
-        raise UsageError(f"there is no run {path}{_there(runs_dir)}")
+        raise UsageError(f"there is no run {path}{_there(runs_dir, path.name)}")
     return RunFolder(path)
+
+
+def labels_of(runs: Sequence[RunFolder]) -> list[str]:
+    """What to call each of several runs: its name, with the folder it lies in where two have the same."""
+    labels: dict[Path, str] = {}
+    for run in runs:
+        place = run.path.resolve()
+        shared = any(other.name == run.name and other.path.resolve() != place for other in runs)
+        label = f"{place.parent.name}/{run.name}" if shared else run.name
+        if place not in labels:
+            labels[place] = f"{label} ({len(labels) + 1})" if label in labels.values() else label
+    return [labels[run.path.resolve()] for run in runs]
 
 
 def runs_in(runs_dir: Path) -> list[RunFolder]:
@@ -203,7 +219,13 @@ def run_path(runs_dir: Path, name: str) -> Path:
     """Where a run of that name is, or would be."""
     if "\0" in name:
         raise UsageError(f"'{name}' cannot be the name of a run.")
-    return Path(name) if "/" in name or Path(name).exists() else runs_dir / name
+    # A folder of pictures may be here that has the name of a run there.
+    return Path(name) if "/" in name or is_run(Path(name)) else runs_dir / name
+
+
+def is_run(path: Path) -> bool:
+    """Whether a run is there, or an ablation, whole or not."""
+    return any((path / file).exists() for file in ("config.toml", "ablation.json"))
 
 
 def _make(path: Path, config: Config, recorded: Recorded) -> bool:
@@ -225,8 +247,10 @@ def _cannot_make(path: Path, error: Exception) -> PamelaError:
     return PamelaError(f"the run folder {path} cannot be made: {reason}.")
 
 
-def _there(runs_dir: Path) -> str:
+def _there(runs_dir: Path, wanted: str) -> str:
     names = [run.name for run in runs_in(runs_dir)]
+    if close := get_close_matches(wanted, names, n=3):
+        return f"; did you mean {' or '.join(close)}?"
     return f"; {runs_dir} has {', '.join(names[:8])}{' …' if len(names) > 8 else ''}." if names else "."
 
 

@@ -23,7 +23,7 @@ from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.norm_pool import can_be_compiled
 from pamela_cli.engine.processes import Processes, ProcessLostError
 from pamela_cli.engine.runner import Plan, Runner
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.files import only_one
 from pamela_cli.metrics import drawable
 from pamela_cli.planning import new_plan, same_plan
@@ -246,7 +246,7 @@ def _draw(folder: RunFolder, config: Config, console: Console) -> None:
         training_curves(drawable(folder.metrics(), config.score_name), folder.figures / "training", config)
         draw_trends(Trends.read(config, folder.best), folder.figures / "trends", run_title(config))
     except OSError as error:
-        console.warn(f"no figures: {error.filename}: {error.strerror}")
+        console.warn(f"no figures: {reason(error)}")
     except (CheckpointError, PamelaError) as error:
         console.warn(f"no figures: {error}")
 
@@ -272,8 +272,10 @@ def _resume_command(context: Context, folder: RunFolder, store: Store | None, de
 
 def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None:
     """Make sure that the store is the one that a file of settings was made for."""
-    for layer in layers:
+    for i, layer in enumerate(layers):
         wanted = layer.values.get("store_sha256")
+        if any("dataset" in later.values for later in layers[i + 1 :]):
+            continue  # its settings are wanted for another one
         if wanted is not None and store is not None and wanted != found.values["store_sha256"]:
             raise PamelaError(
                 f"{store.path} is not the store that {layer.origin} was made for (its checksum differs); "

@@ -26,6 +26,7 @@ from pamela_cli.judging import judge, load_learner, saying_what_to_lower
 from pamela_cli.metrics import last_validation
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.progress import Progress, restored, save
+from pamela_cli.reporting.texts import with_interval
 from pamela_cli.results import Protocol, result_record, run_summary, score_text
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, task_set_name, write_scores
@@ -161,7 +162,8 @@ class Training:
         accuracy = f" {100 * score:.1f} %" if self.objective.higher_is_better else ""
         lost = f" · {self.progress.skipped} skipped" if self.progress.skipped else ""
         best = f" · best {score_text(self.progress.best)}" if self.progress.best else ""
-        return f"loss {loss:.3f}{accuracy} · {rate:.1f} tasks/s{lost}{best}"
+        # What is most worth knowing comes first: narrow terminals cut the rest.
+        return f"loss {loss:.3f}{accuracy}{best} · {rate:.1f} tasks/s{lost}"
 
     def _note_time(self) -> None:
         passed = self._watch.take()
@@ -218,8 +220,8 @@ class Training:
         step, others = before
         higher = self.objective.higher_is_better
         gain, ci95 = paired_advantage(scores.final, others, higher)
-        scale, unit = (100, " points") if higher else (1, "")
-        return f"; {scale * gain:+.3g} ± {scale * ci95:.2g}{unit} since step {step:,}"
+        unit = " points" if higher else ""
+        return f"; {with_interval(gain, ci95, self.objective.score_name, '+')}{unit} since step {step:,}"
 
     def _improved(self, score: float) -> bool:
         best = self.progress.best

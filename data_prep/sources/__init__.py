@@ -37,22 +37,25 @@ def canonical_name(name: str) -> str:
 
     WrongUsage for a name that is unknown, with the closest ones.
     """
+    if plain_name(name) == "sine":
+        raise WrongUsage("sine needs no preparation: `pamela meta-train --dataset sine` draws its waves.")
     known = _known()
-    if _plain(name) in known:
-        return known[_plain(name)]
-    close = difflib.get_close_matches(_plain(name), known, n=1)
+    if plain_name(name) in known:
+        return known[plain_name(name)]
+    close = difflib.get_close_matches(plain_name(name), known, n=1)
     hint = f"did you mean {known[close[0]]}?" if close else f"there are {', '.join(_MODULES)}."
     raise WrongUsage(f"There is no dataset {name!r}; {hint}")
 
 
 def is_dataset(name: str) -> bool:
     """Whether this is the name of a dataset, or an alias, in any spelling."""
-    return _plain(name) in _known()
+    return plain_name(name) in _known()
 
 
 def _known() -> dict[str, str]:
-    return {_plain(alias): info.name for info in dataset_names() for alias in (info.name, *info.aliases)}
+    return {plain_name(alias): info.name for info in dataset_names() for alias in (info.name, *info.aliases)}
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return a name without what its spellings differ in."""
     return re.sub(r"[-_ ]", "", name).casefold()

@@ -1,6 +1,7 @@
 """Write an episode store."""
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -89,6 +90,7 @@ def write_store(
     out = Path(out)
     for name in SPLITS:
         _check_names(name, splits[name].class_names)
+    _check_room(out, image_size**2 * channels * sum(splits[name].images for name in SPLITS))
     with atomic_path(out) as temporary:
         try:
             # A cache that holds a few chunks lets small blocks fill a chunk before it is written.
@@ -115,6 +117,17 @@ def write_store(
         ) as error:  # sources raise DataError: these come from the file being written
             raise cannot_write(out, error) from error
     return StoreSummary(out, origin.dataset, origin.form, image_size, split_counts(offsets), digest)
+
+
+def _check_room(out: Path, needed: int) -> None:
+    """Say before anything is written that the disk is too full: HDF5 fails to close what it cannot write."""
+    folder = next(each for each in out.absolute().parents if each.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{out} takes {needed / 1e6:,.1f} MB, and {folder} has {free / 1e6:,.1f} MB free; free some "
+            "space, or choose another --out, and run it again."
+        )
 
 
 def _check_names(split: str, names: list[str]) -> None:

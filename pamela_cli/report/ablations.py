@@ -122,10 +122,15 @@ _LATEX = str.maketrans(
 )
 
 
+def _in_latex(cell: str) -> str:
+    text = cell.translate(_LATEX)
+    return f"$-${text[1:]}" if text.startswith("-") else text
+
+
 def as_latex(document: Document) -> str:
     """The table in LaTeX, with booktabs."""
     headings, lines = _cells(document)
-    body = [" & ".join(cell.translate(_LATEX) for cell in line) + r" \\" for line in lines]
+    body = [" & ".join(_in_latex(cell) for cell in line) + r" \\" for line in lines]
     head = " & ".join(heading.translate(_LATEX) for heading in headings) + r" \\"
     caption = f"{title(document)}. {notes(document)}".replace("\n", " ").translate(_LATEX)
     return "\n".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from data_prep import StoreSummary
@@ -49,7 +49,8 @@ def named(name: object) -> Text:
 
 def listing_tables(datasets: list[ListedDataset], stores: list[FoundStore]) -> Group:
     """What can be prepared, with terms and citation, and what is in the data folder."""
-    known = Table("dataset", "images", "classes (train/val/test)", "forms taken", show_lines=True)
+    known = Table("dataset", "images", "classes (train/val/test)", show_lines=True)
+    known.add_column("forms taken", overflow="fold")
     for entry in datasets:
         info = entry.info
         numbers = "/".join(f"{classes:,}" for classes, _ in info.counts.values()) or "your own"
@@ -61,7 +62,7 @@ def listing_tables(datasets: list[ListedDataset], stores: list[FoundStore]) -> G
     for entry in datasets:
         if entry.info.citation or entry.info.terms:
             terms.add_row(entry.info.name, f"{entry.info.terms}\n{entry.info.citation}".strip())
-    there = Table("store", "dataset", "images", "classes (train/val/test)")
+    there = Table(Column("store", overflow="fold"), "dataset", "images", "classes (train/val/test)")
     for found in stores:
         summary = found.summary
         if summary is None:

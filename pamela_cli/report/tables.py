@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pamela_cli.methods import METHODS
 from pamela_cli.report.stores import titled
+from pamela_cli.reporting.texts import with_interval
 from pamela_cli.results import norm_stats_text, score_text, task_text
 
 
@@ -31,12 +32,41 @@ def summary_table(summary: dict[str, Any]) -> Group:
 
 def evaluation_table(document: dict[str, Any]) -> Group:
     """One run's result after each update, or several runs and their differences."""
-    records = document.get("runs", [document])
-    first = records[0]
+    first = document.get("runs", [document])[0]
     tasks = task_text(first["way"], first["shot"])
     title = f"{first['dataset']} {first['split']}, {tasks}, {first['tasks']:,} tasks"
+    note = norm_stats_text(first)
+    if "runs" in document:
+        return titled(title, _compared(document), note)
+    return titled(title, _by_update(document), f"run {_with_origin(document)}; {note}")
+
+
+def _by_update(record: dict[str, Any]) -> Table:
+    """The result before adaptation, and after each update."""
+    name = "mse" if "mse" in record else "accuracy"
     table = Table()
-    table.add_column("run")
+    table.add_column("updates", justify="right")
+    table.add_column("result (95 % interval)")
+    trained = record["trained_steps"]
+    for step, (score, ci95) in enumerate(
+        zip(record[f"{name}_per_step"], record["ci95_per_step"], strict=True)
+    ):
+        beyond = f" (trained {trained})" if step == record["steps"] != trained else ""
+        style = "bold" if step == record["steps"] else ""
+        table.add_row(f"{step}{beyond}", score_text({name: score, "ci95": ci95}), style=style)
+    return table
+
+
+def _with_origin(record: dict[str, Any]) -> str:
+    elsewhere = record["trained_on"] != record["dataset"]
+    return str(record["run"]) + (f", trained on {record['trained_on']}" if elsewhere else "")
+
+
+def _compared(document: dict[str, Any]) -> Table:
+    records = document["runs"]
+    first = records[0]
+    table = Table()
+    table.add_column("run", overflow="fold")  # names often differ in their last letters alone
     table.add_column("updates", justify="right")
     table.add_column("result (95 % interval)")
     table.add_column("before adaptation", justify="right")
@@ -47,11 +77,9 @@ def evaluation_table(document: dict[str, Any]) -> Group:
             if "mse" in record
             else f"{100 * record['accuracy_per_step'][0]:.2f} %"
         )
-        run = record["run"]
-        run += f", trained on {record['trained_on']}" if record["trained_on"] != record["dataset"] else ""
-        table.add_row(run, f"{record['steps']}{beyond}", score_text(record), before)
-    for pair in document.get("pairs", []):
-        scale, unit = (1, "") if "mse" in first else (100, " points")
-        text = f"{scale * pair['difference']:+.4g} ± {scale * pair['ci95']:.2g}{unit}"
+        table.add_row(_with_origin(record), f"{record['steps']}{beyond}", score_text(record), before)
+    for pair in document["pairs"]:
+        name, unit = ("mse", "") if "mse" in first else ("accuracy", " points")
+        text = with_interval(pair["difference"], pair["ci95"], name, "+") + unit
         table.add_row(f"{pair['a']} better than {pair['b']} by", "", text, "")
-    return titled(title, table, norm_stats_text(first))
+    return table

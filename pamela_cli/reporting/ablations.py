@@ -12,14 +12,13 @@ from pamela_cli.cli import Context
 from pamela_cli.config import SETTINGS, Config
 from pamela_cli.errors import PamelaError
 from pamela_cli.reporting import again
-from pamela_cli.reporting.comparing import labels_of
 from pamela_cli.reporting.drawing import figures_there
 from pamela_cli.reporting.page import Block, Code, Note, Section, Table
 from pamela_cli.reporting.reading import Document, ReadRun, read_run
 from pamela_cli.reporting.run_sections import result_text
 from pamela_cli.reporting.texts import with_interval
 from pamela_cli.results import task_text
-from pamela_cli.runs import RunFolder
+from pamela_cli.runs import RunFolder, labels_of
 from pamela_cli.untrusted import OddFileError, is_plain_name, read_json, shown
 
 FILE = "ablation.json"
@@ -166,7 +165,7 @@ def _settings(cells: list[ReadRun]) -> list[Block]:
     ]
     own = [
         [label, *(again.value_text(d[key]) if key in d else "" for key in differing), result_text(run)]
-        for label, run, d in zip(labels_of(cells), cells, documents, strict=True)
+        for label, run, d in zip(labels_of([run.folder for run in cells]), cells, documents, strict=True)
     ]
     return [
         Table("The runs, and the settings in which they differ.", ["run", *differing, "test"], own),

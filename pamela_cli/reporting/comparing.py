@@ -12,11 +12,12 @@ from pamela_cli.reporting.page import Block, Note, Section, Table
 from pamela_cli.reporting.reading import ReadRun
 from pamela_cli.reporting.texts import with_interval
 from pamela_cli.results import score_text, task_text
+from pamela_cli.runs import labels_of
 
 
 def comparison(runs: Sequence[ReadRun], drawer: Drawer) -> Section:
     """The comparison of runs, finished or not."""
-    labels = labels_of(runs)
+    labels = labels_of([run.folder for run in runs])
     by_score: dict[str, dict[str, ReadRun]] = {}
     for label, run in zip(labels, runs, strict=True):
         by_score.setdefault(run.score_name, {})[label] = run
@@ -25,16 +26,6 @@ def comparison(runs: Sequence[ReadRun], drawer: Drawer) -> Section:
         figure = "convergence" if len(by_score) == 1 else f"convergence-{name}"
         blocks += convergence_figure(group, figure, drawer)
     return Section("Comparison", [*blocks, *_pairs(labels, runs)])
-
-
-def labels_of(runs: Sequence[ReadRun]) -> list[str]:
-    """What to call each run: its name, with the folder it lies in where two have the same."""
-    names = [run.name for run in runs]
-    labels: list[str] = []
-    for run, name in zip(runs, names, strict=True):
-        label = name if names.count(name) == 1 else f"{run.folder.path.resolve().parent.name}/{name}"
-        labels.append(label if label not in labels else f"{label} ({len(labels) + 1})")
-    return labels
 
 
 def _results(labels: Sequence[str], runs: Sequence[ReadRun]) -> Table:

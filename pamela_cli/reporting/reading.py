@@ -39,8 +39,8 @@ class ReadRun:
 
     @property
     def name(self) -> str:
-        """What the run is called, also where its path ends in a dot or two."""
-        return self.folder.path.resolve().name
+        """What the run is called."""
+        return self.folder.name
 
     @property
     def score_name(self) -> str:

@@ -11,12 +11,12 @@ from pamela_cli.cli import Context
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.files import write_atomically
 from pamela_cli.reporting.ablations import ablation_sections, ablation_title, is_ablation, read_ablation
-from pamela_cli.reporting.comparing import comparison, labels_of
+from pamela_cli.reporting.comparing import comparison
 from pamela_cli.reporting.drawing import Drawer
 from pamela_cli.reporting.page import Page, Section, to_html
 from pamela_cli.reporting.reading import Document, ReadRun, read_run
 from pamela_cli.reporting.run_sections import headline, result_text, run_sections
-from pamela_cli.runs import find_run
+from pamela_cli.runs import RunFolder, find_run, is_run, labels_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
         raise UsageError(f"--out {out} must end in .html: the report is a page.")
     if out is not None and not next(folder for folder in out.parents if folder.exists()).is_dir():
         raise PamelaError(f"--out {out} cannot be made: {out.parent} is no folder; name another file.")
-    folders = [find_run(context.runs_dir, name) for name in dict.fromkeys(names)]
+    folders = _folders(context, list(dict.fromkeys(names)))
     runs = [read_run(folder) for folder in folders if not is_ablation(folder.path)]
     ablations = [_Ablation(f.path, read_ablation(f.path)) for f in folders if is_ablation(f.path)]
     for run in runs:
@@ -50,6 +50,15 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
             raise
         raise PamelaError(f"{str(error).rstrip('.')}, or name another file with --out.") from error
     return {"report": str(target), "runs": [run.summary for run in runs]}
+
+
+def _folders(context: Context, names: list[str]) -> list[RunFolder]:
+    """The folders of runs and ablations; of several, as runs/* stands for, what is none is left out."""
+    others = [name for name in names if "/" in name and Path(name).exists() and not is_run(Path(name))]
+    if 0 < len(others) < len(names):
+        context.console.warn(f"left out, as there is no run in it: {', '.join(others)}")
+        names = [name for name in names if name not in others]
+    return [find_run(context.runs_dir, name) for name in names]
 
 
 def _page(context: Context, runs: list[ReadRun], ablations: list[_Ablation], target: Path) -> Page:
@@ -76,8 +85,9 @@ def _several(
     for each in ablations:
         parts = ablation_sections(context, each.folder, each.document)
         sections.append(Section(ablation_title(each.document), [], parts))
+    labels = labels_of([run.folder for run in runs])
     with context.console.progress("drawing runs", len(runs)) as bar:
-        for done, (label, run) in enumerate(zip(labels_of(runs), runs, strict=True), 1):
+        for done, (label, run) in enumerate(zip(labels, runs, strict=True), 1):
             sections.append(Section(label, [], run_sections(context, run)))
             bar.update(done)
     return sections

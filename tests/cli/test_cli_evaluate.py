@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,13 +48,15 @@ def test_document_for_images(evaluate: Evaluate) -> None:
     document = evaluate("tiny-a").ok().document
     assert {k: type(document[k]) for k in IMAGES} == IMAGES
     assert document["trained_on"] == document["dataset"]
-    assert set(document) == {*IMAGES, "seed", "loss_per_step", "accuracy_per_step"}
+    assert set(document) == {*IMAGES, "seed", "loss_per_step", "accuracy_per_step", "ci95_per_step"}
     assert document["seed"] is None
     assert (document["dataset"], document["split"], document["method"]) == ("tiny", "test", "pamela")
     assert (document["tasks"], document["way"], document["shot"], document["query"]) == (6, 5, 1, 15)
     assert (document["steps"], document["trained_steps"], document["norm_stats"]) == (2, 2, "query")
     assert len(document["loss_per_step"]) == len(document["accuracy_per_step"]) == 3
     assert document["accuracy"] == pytest.approx(document["accuracy_per_step"][-1])
+    assert len(document["ci95_per_step"]) == 3
+    assert document["ci95"] == pytest.approx(document["ci95_per_step"][-1])
     assert 0 < document["accuracy"] < 1
     # Right answers are whole numbers: six tasks of 5 · 15 queries.
     assert document["accuracy"] * 6 * 75 == pytest.approx(round(document["accuracy"] * 6 * 75), abs=1e-3)
@@ -187,8 +190,9 @@ def test_classes_left_out_are_said(evaluate: Evaluate, here: Path) -> None:
 def test_table_for_people(pamela, world: Path) -> None:
     places = ["--data-dir", world / "data", "--runs-dir", world / "runs", "--no-figures"]
     images = pamela("evaluate", "tiny-a", "--tasks", 6, *places).ok()
-    assert re.search(r"tiny-a .*\d\d\.\d\d % ± \d+\.\d\d", images.out)
-    assert "transductive" in images.out
+    for updates in range(3):
+        assert re.search(rf"│ +{updates} │ \d\d\.\d\d % ± \d+\.\d\d", images.out)
+    assert "run tiny-a; queries normalised among themselves (transductive)" in images.out
     pair = pamela("evaluate", "sine-a", "sine-b", "--tasks", 6, "--steps", 7, *places).ok()
     assert "MSE" in pair.out
     assert "trained 5" in pair.out
@@ -221,6 +225,41 @@ def test_three_runs_make_three_pairs(evaluate: Evaluate) -> None:
     assert len(document["runs"]) == 3
     ends = [(pair["a"], pair["b"]) for pair in document["pairs"]]
     assert ends == [("sine-a", "sine-b"), ("sine-a", "sine-a"), ("sine-b", "sine-a")]
+
+
+def test_names_that_differ_at_their_end_are_told_apart(pamela, own_world: Path) -> None:
+    names = [f"pamela-of-a-long-name-5w1s-with-more-s{seed}" for seed in (0, 1)]
+    for name in names:
+        shutil.copytree("runs/sine-a", f"runs/{name}")
+    shutil.copytree("runs/sine-a", f"colleague/{names[0]}")
+    options = ["--tasks", 4, "--no-figures", "-q"]
+    shown = re.sub(r"[\s│]", "", pamela("evaluate", *names, *options).ok().out)
+    assert shown.count("s0") == shown.count("s1") == 2
+    same = ["evaluate", f"runs/{names[0]}", f"colleague/{names[0]}", *options, "--json"]
+    (pair,) = pamela(*same).ok().document["pairs"]
+    assert (pair["a"], pair["b"]) == (f"runs/{names[0]}", f"colleague/{names[0]}")
+
+
+def test_a_run_is_named_from_within_its_folder(pamela, own_world: Path, monkeypatch) -> None:
+    place = ["--data-dir", own_world / "data", "--tasks", 4, "--no-figures", "-q", "--json"]
+    monkeypatch.chdir(own_world / "runs" / "sine-a")
+    assert pamela("evaluate", ".", *place).ok().document["run"] == "sine-a"
+
+
+def test_a_folder_of_the_name_of_a_run_does_not_hide_it(pamela, own_world: Path) -> None:
+    (own_world / "sine-a").mkdir()
+    assert (
+        pamela("evaluate", "sine-a", "--tasks", 4, "--no-figures", "--json").ok().document["run"] == "sine-a"
+    )
+    (own_world / "photos").mkdir()
+    pamela("evaluate", "photos").error(1, "photos is no run")
+    quick = ["--iterations", 2, "--val-every", 1, "--no-figures", "-q"]
+    pamela("meta-train", *SINE, *quick, "--run", "photos").ok()
+    assert (own_world / "runs" / "photos" / "summary.json").exists()
+
+
+def test_a_name_that_is_nearly_right(pamela, own_world: Path) -> None:
+    pamela("evaluate", "sine-q").error(2, "there is no run runs/sine-q; did you mean sine-b or sine-a?")
 
 
 @pytest.mark.parametrize("name", ["tiny-a", "sine-a"])

@@ -35,6 +35,12 @@ class ModuleBackbone:
         # Of each thread its own: parameters are put into the module for the time of a call.
         self._copies = threading.local()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_copies"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _copies=threading.local())
+
     def initial(self, generator: torch.Generator) -> Tensor:
         """The module's own parameters as θ, (N,)."""
         found = trainable(self._module)
