@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from data_prep import Store
+    from data_prep import DataError, Store
     from pamela_cli.engine.backbones.module_layers import ModuleLayer, module_layers
     from pamela_cli.engine.inner_loop import Learner
     from pamela_cli.engine.meta_gradient import MetaGradient
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pamela_cli.methods import METHODS
 
 _PLACES = {
-    "data_prep": ["Store"],
+    "data_prep": ["DataError", "Store"],
     "pamela_cli.engine.backbones.module_layers": ["ModuleLayer", "module_layers"],
     "pamela_cli.engine.inner_loop": ["Learner"],
     "pamela_cli.engine.meta_gradient": ["MetaGradient"],
@@ -52,6 +52,7 @@ __all__ = [
     "METHODS",
     "Adapted",
     "Classification",
+    "DataError",
     "Learner",
     "MetaGradient",
     "ModuleLayer",

@@ -107,6 +107,17 @@ def test_unfinished_run_among_others(report: Report, own_world: Path) -> None:
     assert "No paired differences for want of the score of each test task: new." in page.text
 
 
+def test_what_is_no_run_among_several_is_left_out(pamela, undrawn: None, own_world: Path) -> None:
+    """As the shell finds for runs/*: the page itself, and its figures."""
+    for _ in range(2):
+        found = sorted(map(str, Path("runs").iterdir()))
+        result = pamela("report", *found, "--json").ok()
+        assert len(result.document["runs"]) == 4
+    assert "left out, as there is no run in it: runs/report-figures, runs/report.html" in result.err
+    pamela("report", "runs/report-figures").error(1, "runs/report-figures is no run")
+    pamela("report", "runs/none", "runs/sine-a").error(2, "there is no run runs/none")
+
+
 def test_runs_of_one_name(report: Report, own_world: Path) -> None:
     shutil.copytree(own_world / "runs/sine-a", own_world / "other/sine-a")
     page = report("sine-a", "other/sine-a")

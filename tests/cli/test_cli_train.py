@@ -9,7 +9,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from cli_support import QUICK_SINE, QUICK_TINY, SINE, TINY, fresh, metrics, nameless_summary, tensors
+from cli_support import (
+    QUICK_SINE,
+    QUICK_TINY,
+    SINE,
+    TINY,
+    fresh,
+    metrics,
+    nameless_summary,
+    tensors,
+    write_tiny_store,
+)
 from PIL import Image
 
 from pamela_cli.config import SETTINGS
@@ -228,3 +238,21 @@ def test_divergence_ends_with_a_sentence_and_a_checkpoint(pamela, here: Path) ->
 def test_divergence_does_not_advise_to_lower_what_is_off(pamela) -> None:
     message = pamela(*ABSURD, "-q").error(1, "diverged")
     assert "lower --clip (now 0)" not in message
+
+
+def test_settings_of_a_run_serve_for_another_dataset(pamela, own_world: Path) -> None:
+    """Its file names the store that it was made for, but a flag wins over it."""
+    write_tiny_store(own_world / "data" / "other.h5", seed=7)
+    config = [
+        "--config",
+        "runs/tiny-a/config.toml",
+        "--iterations",
+        2,
+        "--val-every",
+        2,
+        "--no-figures",
+        "-q",
+    ]
+    pamela("meta-train", *config, "--dataset", "other", "--run", "elsewhere").ok()
+    (own_world / "data" / "other.h5").rename(own_world / "data" / "tiny.h5")
+    pamela("meta-train", *config).error(1, "is not the store that runs/tiny-a/config.toml was made for")

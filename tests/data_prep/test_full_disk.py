@@ -5,11 +5,13 @@ import gzip
 import hashlib
 import os
 import pickle
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,11 +19,12 @@ from data_prep_support import write_folder
 from forms_support import pack_tar, pack_zip
 from loopback import DATA, MD5, Script, files_of
 
-from data_prep import DataError, collecting, prepare
+from data_prep import DataError, collecting, prepare, write_store
 from data_prep.download import DownloadOptions, fetch
 from data_prep.errors import NoRoom
 from data_prep.forms import pickled
 from data_prep.sources.remote import REMOTE, RemoteFiles
+from data_prep.store.writer import Origin, SplitContent
 
 FULL = Path("/dev/full")
 
@@ -174,3 +177,17 @@ def test_a_truncated_tar_is_the_fault_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         prepare("cifar-fs", tmp_path / "x.tgz", tmp_path / "s.h5")
     assert collecting._is_of_content(error.value) and not isinstance(error.value, NoRoom)
+
+
+def test_a_disk_that_is_too_full_for_a_store_is_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 cannot close a file that it cannot write, and takes the interpreter with it at its end."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2_000_000))
+    blocks = [(0, np.zeros((300, 84, 84, 3), np.uint8))]
+    splits = {name: SplitContent(["a"], iter(blocks), 300) for name in ("train", "val", "test")}
+    origin = Origin("x", "y", lambda: "0" * 64, "", "")
+    out = tmp_path / "new" / "s.h5"
+    with pytest.raises(DataError, match=r"s\.h5 takes 19\.1 MB, and .* has 2\.0 MB free; free some space"):
+        write_store(out, origin, splits, image_size=84, channels=3)
+    assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,8 @@ from pamela_cli.ablation.outcome import document, make_rows
 from pamela_cli.config import Config, Layer, resolve
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.errors import UsageError
-from pamela_cli.report.ablations import as_csv, as_latex, as_markdown
+from pamela_cli.report.ablations import _in_latex, as_csv, as_latex, as_markdown
+from pamela_cli.results import score_number
 from pamela_cli.runs import RunFolder, create_run
 from pamela_cli.scores import StoredScores, write_scores
 from pamela_cli.signals import StopRequest
@@ -254,6 +255,17 @@ def test_latex(made: dict) -> None:
     assert r"\begin{tabular}{lrrrrr}" in text
     assert text.count(r" \\") == 5
     assert "%" not in text.replace(r"\%", "")
+
+
+def test_minus_in_latex() -> None:
+    assert _in_latex("-0.2500 ± 0.1000") == r"$-$0.2500 $\pm$ 0.1000"
+    assert _in_latex("Meta-SGD") == "Meta-SGD"
+
+
+@pytest.mark.parametrize(("value", "name", "text"), [(-1e-9, "mse", "+0.0000"), (-1e-9, "accuracy", "+0.00")])
+def test_what_rounds_to_zero_has_no_minus(value: float, name: str, text: str) -> None:
+    assert score_number(value, name, "+") == text
+    assert score_number(value, name) == text[1:]
 
 
 def test_csv_is_unrounded(made: dict) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from engine_support import PlainConv4, cpu_runner, generator, image_tasks, make_learner, torch_conv4
@@ -64,6 +67,14 @@ def test_graphs_may_be_built_again_and_tasks_taken_side_by_side(kept):
     runner.plan = type(runner.plan)(**vars(runner.plan) | {"kept_updates": kept})
     found = mean_meta_gradient(learner, Classification(WAY), tasks, runner)
     assert all(torch.equal(getattr(found, name), getattr(plain, name)) for name in ("theta", "q", "p"))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda learner: pickle.loads(pickle.dumps(learner))])
+def test_a_learner_can_be_copied_and_kept(copied):
+    tasks, learner = image_tasks(2, WAY, 1, 2), alike()[1]
+    expected = mean_meta_gradient(learner, Classification(WAY), tasks, cpu_runner())
+    found = mean_meta_gradient(copied(learner), Classification(WAY), tasks, cpu_runner(workers=2))
+    assert all(torch.equal(getattr(found, name), getattr(expected, name)) for name in ("theta", "q", "p"))
 
 
 @pytest.mark.parametrize("norm_stats", ["query", "support"])
