@@ -49,7 +49,7 @@ def named(name: object) -> Text:
 
 def listing_tables(datasets: list[ListedDataset], stores: list[FoundStore]) -> Group:
     """What can be prepared, with terms and citation, and what is in the data folder."""
-    known = Table("dataset", "images", "classes (train/val/test)", show_lines=True)
+    known = Table("dataset", "images", "classes\n(train/val/test)", show_lines=True)
     known.add_column("forms taken", overflow="fold")
     for entry in datasets:
         info = entry.info
@@ -62,7 +62,7 @@ def listing_tables(datasets: list[ListedDataset], stores: list[FoundStore]) -> G
     for entry in datasets:
         if entry.info.citation or entry.info.terms:
             terms.add_row(entry.info.name, f"{entry.info.terms}\n{entry.info.citation}".strip())
-    there = Table(Column("store", overflow="fold"), "dataset", "images", "classes (train/val/test)")
+    there = Table(Column("store", overflow="fold"), "dataset", "images", "classes\n(train/val/test)")
     for found in stores:
         summary = found.summary
         if summary is None:
