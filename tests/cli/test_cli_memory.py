@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -115,38 +115,35 @@ def free(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
         monkeypatch.setattr(module, "free_bytes", lambda device: int(size))
 
 
-def least(problem: Problem, monkeypatch: pytest.MonkeyPatch, plan) -> float:
-    """The free memory without which there is no plan."""
-    low, high = 0, 64 * MIB
-    while high - low > 1:
-        middle = (low + high) // 2
-        free(monkeypatch, middle)
-        try:
-            plan()
-        except PamelaError:
-            low = middle
-        else:
-            high = middle
-    return high
+def needed(monkeypatch: pytest.MonkeyPatch, plan: Callable[[], object]) -> float:
+    """How much free memory is asked for."""
+    asked: list[float] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(planning, "check_room", lambda what, size, device: asked.append(size))
+        plan()
+    (size,) = asked
+    return size
 
 
 def test_images_need_room(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
-    def plan() -> None:
-        new_plan(problem, Processes())
+    def plan() -> object:
+        return new_plan(problem, Processes())
 
-    with_images = least(problem, monkeypatch, plan)
+    with_images = needed(monkeypatch, plan)
+    free(monkeypatch, with_images + 1)
+    plan()
     free(monkeypatch, with_images - 1)
     with pytest.raises(PamelaError, match="a task, what is learned, and the images need"):
         plan()
     monkeypatch.setattr(Problem, "image_bytes", lambda self, *splits: 0)
     # Those of training are gone when the last test begins.
-    assert with_images - least(problem, monkeypatch, plan) == 2 * SPLIT
+    assert with_images - needed(monkeypatch, plan) == 2 * SPLIT
 
 
 def test_judging_needs_room_for_its_own_tasks_and_images(problem: Problem, monkeypatch) -> None:
     def room(query: int) -> float:
         task = problem.task_shape(query=query)
-        return least(problem, monkeypatch, lambda: check_room_to_judge(problem, "test", task))
+        return needed(monkeypatch, lambda: check_room_to_judge(problem, "test", task))
 
     few, many = room(5), room(9)
     assert many - few > 3 * 4 * 16 * 16 * 4  # inputs are float32, and the graph of their loss grows, too
