@@ -1,8 +1,14 @@
 """What this process may use of the machine."""
 
 import os
+from pathlib import Path
 
 
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use, which others' settings can limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def nearest_there(path: Path) -> Path:
+    """Return the path, or the first above it that is there: where it would be made."""
+    return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())

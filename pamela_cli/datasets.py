@@ -10,7 +10,7 @@ from typing import Any
 from data_prep import DataError, Prepared, Store, canonical_name, plain_name, prepare
 from pamela_cli.config import SINE, Config, Layer, read_layer
 from pamela_cli.console import Console
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import PamelaError, UsageError, some_of
 from pamela_cli.untrusted import is_plain_name, shown
 
 PREFERRED, EMBEDDED = "miniimagenet", "glyphs"
@@ -83,8 +83,7 @@ def _unknown(dataset: str, prepared: list[Path], error: DataError) -> str:
     folder = prepared[0].parent
     if close := get_close_matches(dataset, names, n=1):
         return f"--dataset {shown(dataset)}: {folder} has no such one; did you mean {close[0]}?"
-    has = f"{folder} has {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
-    return f"--dataset: {has}; and otherwise: {error}"
+    return f"--dataset: {folder} has {some_of(names)}; and otherwise: {error}"
 
 
 def open_trained_dataset(

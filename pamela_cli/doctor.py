@@ -13,6 +13,7 @@ import torch
 
 from data_prep.errors import DataError
 from data_prep.listing import FoundStore, prepared_stores
+from data_prep.machine import nearest_there
 from pamela_cli.engine.fitting import free_bytes
 from pamela_cli.engine.norm_pool import can_be_compiled
 from pamela_cli.engine.selftest import SelfTest, self_tests
@@ -82,7 +83,7 @@ def _fault(test: SelfTest) -> str:
 
 def _folder(path: Path, what: str, problems: list[str]) -> dict[str, Any]:
     """How much room is where a folder is, or would be, and whether it can be written to."""
-    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    there = nearest_there(path)
     writable = True
     try:
         with tempfile.TemporaryFile(dir=there):

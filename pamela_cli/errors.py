@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class PamelaError(Exception):
     """The command failed; exit code 1."""
@@ -18,6 +20,11 @@ class UsageError(PamelaError):
 def reason(error: OSError) -> str:
     """What the system says of a file; of some faults it does not say which file."""
     return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+
+
+def some_of(names: Sequence[str], most: int = 8) -> str:
+    """The first few of many names."""
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
 class Stopped(BaseException):

@@ -16,11 +16,14 @@ import tomli_w
 from data_prep.store.atomic import atomic_folder, is_draft
 from pamela_cli.config import Config, Recorded, read_layer, resolve
 from pamela_cli.console import finite
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import PamelaError, UsageError, some_of
 from pamela_cli.files import append, make_durable, replacing, write_atomically
 from pamela_cli.metrics import Record, read_metrics
 from pamela_cli.results import is_summary
 from pamela_cli.untrusted import LARGEST_SETTINGS, OddFileError, read_json, read_text
+
+ABLATION = "ablation.json"
+"""The file that makes a folder one of an ablation."""
 
 _CONFIG_HEAD = """\
 # The settings of this run, complete: `pamela meta-train --config FILE` trains it again.
@@ -225,7 +228,7 @@ def run_path(runs_dir: Path, name: str) -> Path:
 
 def is_run(path: Path) -> bool:
     """Whether a run is there, or an ablation, whole or not."""
-    return any((path / file).exists() for file in ("config.toml", "ablation.json"))
+    return any((path / file).exists() for file in ("config.toml", ABLATION))
 
 
 def _make(path: Path, config: Config, recorded: Recorded) -> bool:
@@ -251,7 +254,7 @@ def _there(runs_dir: Path, wanted: str) -> str:
     names = [run.name for run in runs_in(runs_dir)]
     if close := get_close_matches(wanted, names, n=3):
         return f"; did you mean {' or '.join(close)}?"
-    return f"; {runs_dir} has {', '.join(names[:8])}{' …' if len(names) > 8 else ''}." if names else "."
+    return f"; {runs_dir} has {some_of(names)}." if names else "."
 
 
 def _known(recorded: Recorded) -> Recorded:

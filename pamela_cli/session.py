@@ -272,15 +272,15 @@ def _resume_command(context: Context, folder: RunFolder, store: Store | None, de
 
 def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None:
     """Make sure that the store is the one that a file of settings was made for."""
-    for i, layer in enumerate(layers):
+    for layer in reversed(layers):
         wanted = layer.values.get("store_sha256")
-        if any("dataset" in later.values for later in layers[i + 1 :]):
-            continue  # its settings are wanted for another one
         if wanted is not None and store is not None and wanted != found.values["store_sha256"]:
             raise PamelaError(
                 f"{store.path} is not the store that {layer.origin} was made for (its checksum differs); "
                 "prepare that one, or take store_sha256 out of the file to train on this one."
             )
+        if "dataset" in layer.values:
+            break  # the layers below were made for another
 
 
 def _headline(config: Config) -> str:

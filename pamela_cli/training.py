@@ -26,7 +26,7 @@ from pamela_cli.judging import judge, load_learner, saying_what_to_lower
 from pamela_cli.metrics import last_validation
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.progress import Progress, restored, save
-from pamela_cli.reporting.texts import with_interval
+from pamela_cli.reporting.texts import gain_text
 from pamela_cli.results import Protocol, result_record, run_summary, score_text
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, task_set_name, write_scores
@@ -218,10 +218,8 @@ class Training:
         if before is None or not np.isfinite(scores.final).all():
             return ""
         step, others = before
-        higher = self.objective.higher_is_better
-        gain, ci95 = paired_advantage(scores.final, others, higher)
-        unit = " points" if higher else ""
-        return f"; {with_interval(gain, ci95, self.objective.score_name, '+')}{unit} since step {step:,}"
+        gain, ci95 = paired_advantage(scores.final, others, self.objective.higher_is_better)
+        return f"; {gain_text(gain, ci95, self.objective.score_name)} since step {step:,}"
 
     def _improved(self, score: float) -> bool:
         best = self.progress.best

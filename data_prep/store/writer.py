@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.errors import DataError, shortened
+from data_prep.machine import nearest_there
 from data_prep.store.atomic import atomic_path, cannot_write
 from data_prep.store.episodes import draw_episodes, settings
 from data_prep.store.format import (
@@ -121,7 +122,7 @@ def write_store(
 
 def _check_room(out: Path, needed: int) -> None:
     """Say before anything is written that the disk is too full: HDF5 fails to close what it cannot write."""
-    folder = next(each for each in out.absolute().parents if each.exists())
+    folder = nearest_there(out.parent)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(

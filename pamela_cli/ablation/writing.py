@@ -23,6 +23,7 @@ from pamela_cli.report import ablation_figures as draw
 from pamela_cli.report.ablations import FORMATS, title
 from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import loss_unit
+from pamela_cli.runs import ABLATION
 
 _SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
@@ -32,10 +33,10 @@ def write_ablation(found: Ablation, figures: bool) -> Iterator[Path]:
     folder = found.folder
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(finite(found.document), indent=2, ensure_ascii=False) + "\n"
-    write_atomically(folder / "ablation.json", text)
+    write_atomically(folder / ABLATION, text)
     for name, render in FORMATS.items():
         write_atomically(folder / f"table.{_SUFFIXES[name]}", render(found.document))
-    yield folder / "ablation.json"
+    yield folder / ABLATION
     if figures and any(row.scores for row in found.rows):
         yield from _figures(found, folder / "figures")
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pamela_cli.methods import METHODS
 from pamela_cli.report.stores import titled
-from pamela_cli.reporting.texts import with_interval
+from pamela_cli.reporting.texts import gain_text
 from pamela_cli.results import norm_stats_text, score_text, task_text
 
 
@@ -79,7 +79,6 @@ def _compared(document: dict[str, Any]) -> Table:
         )
         table.add_row(_with_origin(record), f"{record['steps']}{beyond}", score_text(record), before)
     for pair in document["pairs"]:
-        name, unit = ("mse", "") if "mse" in first else ("accuracy", " points")
-        text = with_interval(pair["difference"], pair["ci95"], name, "+") + unit
+        text = gain_text(pair["difference"], pair["ci95"], "mse" if "mse" in first else "accuracy")
         table.add_row(f"{pair['a']} better than {pair['b']} by", "", text, "")
     return table

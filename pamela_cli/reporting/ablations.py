@@ -18,10 +18,8 @@ from pamela_cli.reporting.reading import Document, ReadRun, read_run
 from pamela_cli.reporting.run_sections import result_text
 from pamela_cli.reporting.texts import with_interval
 from pamela_cli.results import task_text
-from pamela_cli.runs import RunFolder, labels_of
+from pamela_cli.runs import ABLATION, RunFolder, labels_of
 from pamela_cli.untrusted import OddFileError, is_plain_name, read_json, shown
-
-FILE = "ablation.json"
 
 _MOST_ROWS = 500
 
@@ -39,7 +37,7 @@ _ROW: dict[str, type] = {
 
 def is_ablation(folder: Path) -> bool:
     """Whether `pamela ablate` made the folder."""
-    return (folder / FILE).is_file()
+    return (folder / ABLATION).is_file()
 
 
 def ablation_title(document: Document) -> str:
@@ -52,10 +50,12 @@ def read_ablation(folder: Path) -> Document:
     """The document of an ablation; :class:`PamelaError` where it is none."""
     document: Any = None
     with suppress(OddFileError):
-        document = read_json(folder / FILE)
+        document = read_json(folder / ABLATION)
     rows = document.get("rows") if isinstance(document, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise PamelaError(f"{folder / FILE} is damaged; the `pamela ablate` that wrote it writes it again.")
+        raise PamelaError(
+            f"{folder / ABLATION} is damaged; the `pamela ablate` that wrote it writes it again."
+        )
     return {
         **_of_their_kinds(document, _DOCUMENT),
         "rows": [_of_their_kinds(row, _ROW) for row in rows[:_MOST_ROWS]],

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from pamela_cli.engine.evaluation import paired_advantage
+from pamela_cli.errors import some_of
 from pamela_cli.methods import METHODS
 from pamela_cli.reporting.drawing import Drawer, convergence_figure
 from pamela_cli.reporting.page import Block, Note, Section, Table
 from pamela_cli.reporting.reading import ReadRun
-from pamela_cli.reporting.texts import with_interval
+from pamela_cli.reporting.texts import gain_text
 from pamela_cli.results import score_text, task_text
 from pamela_cli.runs import labels_of
 
@@ -56,8 +57,9 @@ def _pairs(labels: Sequence[str], runs: Sequence[ReadRun]) -> list[Block]:
         if first.tasks == second.tasks and len(x) == len(y):
             name = one.score_name
             gain, ci95 = paired_advantage(x, y, higher_is_better=name == "accuracy")
-            by = with_interval(gain, ci95, name, "+") + (" points" if name == "accuracy" else "")
-            rows.append([a, b, by, f"{len(x):,}", "yes" if abs(gain) > ci95 else "no"])
+            rows.append(
+                [a, b, gain_text(gain, ci95, name), f"{len(x):,}", "yes" if abs(gain) > ci95 else "no"]
+            )
     blocks: list[Block] = []
     if rows:
         header = ["run", "is better than", "by", "tasks", "interval leaves out 0"]
@@ -69,6 +71,6 @@ def _pairs(labels: Sequence[str], runs: Sequence[ReadRun]) -> list[Block]:
     if len(rows) < len(tested) * (len(tested) - 1) // 2:
         blocks.append(Note("Runs that were tested on different tasks are not compared in pairs."))
     if untested := [label for label in labels if label not in tested]:
-        names = ", ".join(untested[:8]) + (" …" if len(untested) > 8 else "")
+        names = some_of(untested)
         blocks.append(Note(f"No paired differences for want of the score of each test task: {names}."))
     return blocks

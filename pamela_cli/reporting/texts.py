@@ -13,6 +13,11 @@ def score_number(value: float, name: str, sign: str = "") -> str:
     return results.score_number(value, name, sign).replace("-", "−")
 
 
+def gain_text(gain: Any, ci95: Any, name: str) -> str:
+    """A difference of two scores with its interval; of accuracies in points."""
+    return with_interval(gain, ci95, name, "+") + (" points" if name == "accuracy" else "")
+
+
 def with_interval(value: Any, ci95: Any, name: str, sign: str = "") -> str:
     """A score with the half-width of its interval where it has one; empty where there is no score."""
     mean, width = number(value), number(ci95)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.machine import nearest_there
 from pamela_cli.cli import Context
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.files import write_atomically
@@ -32,7 +33,7 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
     """
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {out} must end in .html: the report is a page.")
-    if out is not None and not next(folder for folder in out.parents if folder.exists()).is_dir():
+    if out is not None and not nearest_there(out.parent).is_dir():
         raise PamelaError(f"--out {out} cannot be made: {out.parent} is no folder; name another file.")
     folders = _folders(context, list(dict.fromkeys(names)))
     runs = [read_run(folder) for folder in folders if not is_ablation(folder.path)]
