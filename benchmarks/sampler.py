@@ -31,11 +31,10 @@ def measure(setting: Setting, repetitions: int, classes: int = 64, images: int =
     pool = random_pool(setting, classes, images)
     source = ImageEpisodes(pool, "train", setting.way, setting.shot, setting.query)
     engine, device = pamela(setting), torch.device(setting.device)
-    indices = torch.arange(setting.meta_batch, device=device)
     draws, steps = [], []
 
     def draw(step: int) -> Tasks:
-        tasks = source.draw(setting.seed, step, indices)
+        tasks = source.draw(setting.seed, step, range(setting.meta_batch))
         synchronise(device)
         return tasks
 

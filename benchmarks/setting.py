@@ -115,7 +115,7 @@ class Setting:
         device = torch.device(self.device)
         if not self.convolutional:
             sines = SineEpisodes("train", self.shot, self.query, device, self.dtype)
-            return sines.draw(self.seed, 0, torch.arange(count, device=device))
+            return sines.draw(self.seed, 0, range(count))
         generator = torch.Generator().manual_seed(self.seed)
         image = (self.channels, self.image_size, self.image_size)
         images = torch.randn(count, self.way, self.shot + self.query, *image, generator=generator)

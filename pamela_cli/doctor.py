@@ -47,7 +47,7 @@ def _compiled(problems: list[str]) -> bool:
     there = can_be_compiled()
     if not there and os.environ.get("PAMELA_COMPILE") != "0":
         problems.append(
-            "No C compiler (cc) can be used here: on the CPU, images train a fifth slower; install gcc or "
+            "No C compiler (cc) can be used here: on the CPU, images train about 15 % slower; install gcc or "
             "clang."
         )
     return there
@@ -55,17 +55,17 @@ def _compiled(problems: list[str]) -> bool:
 
 def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
     """A device with its memory and self-tests."""
-    free = free_bytes(device)
+    name, free, tests = None, None, []
+    try:
+        free = free_bytes(device)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        tests = self_tests(device)
+    except Exception as error:  # drivers, devices, and compilers of kernels fail in many ways
+        reason = str(error).partition("\n")[0].rstrip(".")
+        problems.append(f"The engine cannot compute on {device}: {reason}.")
     if free is not None and free < LITTLE_MEMORY:
         problems.append(f"{device} has {free >> 20:,} MiB of memory free; tasks at 84×84 take about 700 MiB.")
-    try:
-        tests = self_tests(device)
-    except RuntimeError as error:  # a driver, or a device, that does not work
-        reason = str(error).partition("\n")[0]
-        problems.append(f"The engine cannot compute on {device}: {reason}.")
-        tests = []
     problems += [_fault(test) for test in tests if not test.right]
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "device": str(device),
         "name": name,

@@ -49,8 +49,15 @@ def current_environment(device: torch.device) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": available_cores(),
         "compiler": compiler_version(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "gpu": _gpu_name(device),
     }
+
+
+def _gpu_name(device: torch.device) -> str | None:
+    if device.type == "cuda":
+        with suppress(RuntimeError):  # a driver that does not work: `pamela doctor` asks, too
+            return torch.cuda.get_device_name(device)
+    return None
 
 
 def _cudnn_version() -> str | None:

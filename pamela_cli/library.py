@@ -17,7 +17,7 @@ from pamela_cli.config import Config
 from pamela_cli.engine.backbones.module import ModuleBackbone
 from pamela_cli.engine.backbones.module_layers import ModuleLayer
 from pamela_cli.engine.device import choose_device
-from pamela_cli.engine.episodes import EpisodeSource, ImageEpisodes
+from pamela_cli.engine.episodes import EpisodeSource, ImageEpisodes, Indices
 from pamela_cli.engine.evaluation import NormSource, TaskScores, adapt_and_judge, concatenate
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import MetaGradient, mean_meta_gradient
@@ -146,9 +146,9 @@ def episodes(
 ) -> ImageEpisodes:
     """Tasks from a split of a store, whose images lie on the device from now on.
 
-    ``.draw(seed, step, indices)`` gives the tasks at ``indices`` (T,) of a meta-batch: a function of these
-    numbers and of nothing else. ``rotations`` counts each class four times, turned. ValueError where there
-    are too few classes, or images in them.
+    ``.draw(seed, step, indices)`` gives the tasks at ``indices`` of a meta-batch, a range or a tensor (T,): a
+    function of these numbers and of nothing else. ``rotations`` counts each class four times, turned.
+    ValueError where there are too few classes, or images in them.
     """
     pool = image_pool(store.split(split), Inputs.of(store), torch.device(device), dtype)
     return ImageEpisodes(pool, split, way, shot, query, rotations)
@@ -182,7 +182,7 @@ class _Drawn:
 
     function: Callable[[int], Tasks]
 
-    def draw(self, seed: int, step: int, indices: Tensor) -> Tasks:
+    def draw(self, seed: int, step: int, indices: Indices) -> Tasks:
         return self.function(step)
 
 

@@ -64,7 +64,7 @@ class TaskSet:
             else:
                 # Address 0 is that of the fixed tasks: no seed that a user may ask for gives them.
                 address = 0 if self.seed is None else self.seed + 1
-                yield self.source.draw(address, 0, torch.arange(start, stop))
+                yield self.source.draw(address, 0, range(start, stop))
 
 
 def network(config: Config, images: str = "the run's images") -> Backbone:
@@ -203,7 +203,7 @@ class Problem:
         rows = self.store.split(split).episodes(way, shot) if seed is None else None
         if rows is None or count > len(rows) or rows.shape[2] != shot + query:
             return TaskSet(source, count, seed, left_out=source.left_out)
-        frozen = torch.from_numpy(rows[:count]).long().to(self.device)
+        frozen = torch.from_numpy(rows[:count]).long().to(source.pool.images.device)
         return TaskSet(source, count, None, frozen, source.left_out)
 
     def _episodes(

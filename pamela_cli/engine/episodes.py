@@ -20,11 +20,15 @@ STREAMS = {"train": 1, "val": 2, "test": 3}
 """The first coordinate of every draw's address: splits never share random numbers."""
 
 
+Indices = range | Tensor
+"""Places in a meta-batch, (T,). A ``range`` is made on any device; a tensor elsewhere must be waited for."""
+
+
 class EpisodeSource(Protocol):
     """Where tasks come from."""
 
-    def draw(self, seed: int, step: int, indices: Tensor) -> Tasks:
-        """The tasks at ``indices`` (T,) of the global meta-batch of ``step``."""
+    def draw(self, seed: int, step: int, indices: Indices) -> Tasks:
+        """The T tasks at ``indices`` of the global meta-batch of ``step``."""
         ...
 
 
@@ -62,7 +66,7 @@ class ImagePool:
         raw = self._gathered(indices.to(self.images.device))
         if turns is not None:
             rotated = torch.stack([torch.rot90(raw, k, (-2, -1)) for k in range(4)])
-            choice = turns.to(raw.device)[None, :, :, None, None, None].expand(1, *raw.shape)
+            choice = _sent(turns, raw.device)[None, :, :, None, None, None].expand(1, *raw.shape)
             raw = rotated.gather(0, choice)[0]
         return standardised(raw, self.mean, self.std)
 
@@ -71,18 +75,29 @@ class ImagePool:
         device, shape = self.mean.device, (*indices.shape, *self.images.shape[1:])
         if self.images.device == device:
             return self.images[indices]
-        # Pinned memory is what a GPU can fetch from while the host goes on.
-        found = torch.empty(
-            (indices.numel(), *shape[2:]), dtype=torch.uint8, pin_memory=device.type == "cuda"
-        )
-        torch.index_select(self.images, 0, indices.flatten(), out=found)
-        return found.to(device, non_blocking=True).view(shape)
+        return _sent(self.images.index_select(0, indices.flatten()), device).view(shape)
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """``values`` on the device, which fetches them by itself where they are in the host's memory."""
+    if values.device.type == "cpu" and device.type == "cuda":
+        values = values.pin_memory()  # from there it can fetch while the host goes on
+    return values.to(device, non_blocking=True)
+
+
+def _placed(indices: Indices, device: torch.device) -> Tensor:
+    """``indices`` (T,) on the device."""
+    if isinstance(indices, Tensor):
+        return indices.to(device)
+    return torch.arange(indices.start, indices.stop, indices.step, device=device)
 
 
 def standardised(raw: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Images uint8 (…, C, H, W) as inputs of the type of ``mean`` and ``std`` (C,), which are for 0…1."""
     shape = (-1, 1, 1)
-    return (raw.to(mean.dtype) / 255 - mean.view(shape)) / std.view(shape)
+    # By a number, CUDA would multiply with the rounded 1/255; by a tensor it divides, as the CPU does.
+    whole = mean.new_full((), 255)
+    return (raw.to(mean.dtype) / whole - mean.view(shape)) / std.view(shape)
 
 
 class ImageEpisodes:
@@ -105,10 +120,10 @@ class ImageEpisodes:
         self._turns = 4 if rotations else 1
         self._largest = int(counts.max())
 
-    def draw(self, seed: int, step: int, indices: Tensor) -> Tasks:
+    def draw(self, seed: int, step: int, indices: Indices) -> Tasks:
         """Tasks with classes and images drawn without replacement."""
         device = self._starts.device
-        index = indices.to(device)[:, None]
+        index = _placed(indices, device)[:, None]
         classes = len(self._starts) * self._turns
         keys = random_bits(self._stream, seed, step, index, 0, torch.arange(classes, device=device))
         chosen = keys.argsort(dim=1)[:, : self.way]
@@ -150,19 +165,19 @@ class SineEpisodes:
     dtype: torch.dtype
     even_query: bool = False
 
-    def waves(self, seed: int, step: int, indices: Tensor) -> Tensor:
+    def waves(self, seed: int, step: int, indices: Indices) -> Tensor:
         """Amplitude, frequency and phase of the waves, (T, 3) float64."""
-        index = indices.to(self.device)[:, None]
+        index = _placed(indices, self.device)[:, None]
         which = torch.arange(3, device=self.device)
         drawn = random_uniform(STREAMS[self.split], seed, step, index, 0, which).unbind(-1)
         # As Python's numbers: to make a tensor of them on a GPU would be to wait for it.
         bounds = ((0.1, 5.0), (0.8, 1.2), (0.0, pi))
         return torch.stack([a + (b - a) * each for (a, b), each in zip(bounds, drawn, strict=True)], -1)
 
-    def draw(self, seed: int, step: int, indices: Tensor) -> Tasks:
+    def draw(self, seed: int, step: int, indices: Indices) -> Tasks:
         """Tasks whose inputs and targets are (T, points, 1)."""
         amplitude, frequency, phase = self.waves(seed, step, indices)[:, None].unbind(-1)
-        index = indices.to(self.device)[:, None]
+        index = _placed(indices, self.device)[:, None]
         points = torch.arange(self.shot + self.query, device=self.device)
         x = random_uniform(STREAMS[self.split], seed, step, index, 1, points) * 10 - 5
         if self.even_query:

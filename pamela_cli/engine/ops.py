@@ -1,4 +1,4 @@
-"""The 3×3 convolution and its two gradients, as plain functions.
+"""Operations of the networks as plain functions: the 3×3 convolution with its two gradients, and products.
 
 A convolution is bilinear: its tangent, and the tangents of its gradients, are convolutions and such gradients
 again. Written so, all derivatives of the meta-gradient run on the fast kernels of the forward pass; PyTorch's
@@ -29,3 +29,12 @@ def conv3x3_gradients(
         v, x, weight, None, ones, ones, ones, False, zeros, groups, [to_input, True, False]
     )
     return to_x, to_weight
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` for ``a`` (T, m, k) and ``b`` (T, k, n).
+
+    Where k is 1 it is an outer product, for which PyTorch on CUDA (from 2.13 on) would have Triton build a kernel:
+    that takes a C compiler and Python's headers, and fails without.
+    """
+    return a * b if a.shape[2] == 1 else torch.bmm(a, b)

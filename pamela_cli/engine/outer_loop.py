@@ -71,8 +71,7 @@ class OuterLoop:
         ]
         # Fused Adam skips a step on the device's own word (`found_inf`): the host need not look.
         self.optimizer = torch.optim.Adam(groups, fused=True)
-        share = runner.processes.share(settings.meta_batch)
-        self._indices = torch.arange(share.start, share.stop, device=runner.device)
+        self._share = runner.processes.share(settings.meta_batch)
 
     def parameters(self) -> dict[str, Tensor]:
         """The tensors that are learned: θ always, Q and P where the method has them."""
@@ -85,7 +84,7 @@ class OuterLoop:
             yield self._advance(source)
 
     def _advance(self, source: EpisodeSource) -> StepMetrics:
-        tasks = source.draw(self.seed, self.step, self._indices)
+        tasks = source.draw(self.seed, self.step, self._share)
         meta_batch = self.settings.meta_batch
         mean = mean_meta_gradient(self.learner, self.objective, tasks, self.runner, meta_batch)
         gradients = [getattr(mean, name) for name in self.parameters()]

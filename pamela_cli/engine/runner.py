@@ -132,13 +132,13 @@ class Runner:
             try:
                 return self._map(function, tasks, plan, training)
             except RuntimeError as error:  # torch.OutOfMemoryError is one
-                if not is_out_of_memory(error):
+                smaller = plan.smaller(training)
+                if not is_out_of_memory(error, retries=smaller is not None):
                     raise
                 reason = str(error).splitlines()[0]
             # Out of the except clause: the error holds on to the tensors that did not fit.
             if self._pool is not None:  # so do tasks that are still at work
                 self._pool.shutdown(wait=True, cancel_futures=True)
-            smaller = plan.smaller(training)
             if smaller is None:
                 raise DoesNotFitError(
                     f"a single task does not fit into the memory of {self.device} ({reason})"
@@ -161,6 +161,12 @@ def _pool(plan: Plan) -> ThreadPoolExecutor | None:
     return ThreadPoolExecutor(plan.workers) if plan.workers > 1 else None
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has an exception of its own; the CPU's allocator says it in words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: RuntimeError, retries: bool = False) -> bool:
+    """CUDA's allocator has an exception of its own; the CPU's, and CUDA's libraries, say it in words.
+
+    Those of cuDNN are the same where the workspace of no algorithm fits and where it has none for this
+    device: they count only for one who ``retries`` with less, and believes them in the end.
+    """
+    words = ["can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED"]
+    words += ["unable to find an engine to execute this computation"] if retries else []
+    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)

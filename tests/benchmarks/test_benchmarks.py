@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from benchmarks.measures import Measure
 from benchmarks.ours import Pamela
 from benchmarks.peers.autograd_loop import AutogradLoop
 from benchmarks.setting import Setting
-from benchmarks.startup import PAMELA
 from pamela_cli.console import Console
 
 TINY = Setting(image_size=16, channels=1, way=3, query=2, width=3, steps=2, meta_batch=2)
@@ -136,19 +134,6 @@ def test_startup(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     help_, first = rows["pamela --help"], rows["pamela meta-train to its first step"]
     assert 0 < help_["median"] < first["median"]
     assert (help_["target"], first["target"]) == (0.4, 5.0)
-
-
-def test_predict(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "CLASS_IMAGES", 40)
-    store.write(tmp_path / "random.h5", 1)
-    trained = ["--dataset", str(tmp_path / "random.h5"), "--shot", "5", "--iterations", "2", "--steps", "2"]
-    few = ["--width", "3", "--val-tasks", "2", "--test-tasks", "2", "--run", "tiny", "--no-figures"]
-    places = ["--runs-dir", str(tmp_path), "--device", "cpu", "--quiet"]
-    subprocess.run([*PAMELA, "meta-train", *trained, *few, *places], check=True)
-    words = ["--trained", str(tmp_path / "tiny"), "--store", str(tmp_path / "random.h5")]
-    *_, after, predict, evaluate = run(out, "predict", *words, repetitions=2)["rows"]
-    assert after["median"] > 0 and after["target"] == 3.0
-    assert predict["median"] == pytest.approx(evaluate["median"], abs=2)
 
 
 # --- what can go wrong -------------------------------------------------------------------------------

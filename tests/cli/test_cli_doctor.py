@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import getpass
 import platform
+import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from cli_support import write_tiny_store
 
 from pamela_cli import doctor
@@ -58,6 +60,32 @@ def test_a_device_that_does_not_work(pamela, here: Path, monkeypatch: pytest.Mon
     result = pamela("doctor", "--json")
     assert result.code == 1
     assert result.document["problems"] == ["The engine cannot compute on cpu: no driver."]
+
+
+def test_a_driver_that_does_not_work(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The devices are counted without it; a kernel's compiler may fail, too, with errors of its own."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old.")
+
+    def no_compiler(device: torch.device) -> list[SelfTest]:
+        if device.type == "cuda":
+            raise subprocess.CalledProcessError(1, "gcc")
+        return []
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", fail)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fail)
+    monkeypatch.setattr(doctor, "self_tests", no_compiler)
+    document = pamela("doctor", "--json").document
+    assert document["problems"] == [
+        "The engine cannot compute on cuda:0: The NVIDIA driver on your system is too old."
+    ]
+    assert document["environment"]["gpu"] is None
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(doctor, "free_bytes", lambda device: None)
+    (problem,) = pamela("doctor", "--json").document["problems"]
+    assert problem.startswith("The engine cannot compute on cuda:0: Command 'gcc'")
 
 
 def test_little_room(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

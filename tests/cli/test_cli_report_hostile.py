@@ -19,9 +19,6 @@ from pamela_cli.untrusted import printable
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
-DRAWN = Figure.savefig
-
-
 def assert_harmless(page: Page) -> None:
     page.assert_alone()
     assert "<script" not in page.source
@@ -71,11 +68,17 @@ ODD = [
 
 
 def test_odd_names(pamela, own_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names of any kind, also in a figure."""
-    monkeypatch.setattr(Figure, "savefig", DRAWN)
+    """Names of any kind, also in a figure, whose texts are laid out."""
+    save = Figure.savefig
+
+    def lay_out(figure: Figure, path: Path, **options: str) -> None:
+        figure.draw_without_rendering()
+        save(figure, path, **options)
+
+    monkeypatch.setattr(Figure, "savefig", lay_out)
     for name in ODD:
         shutil.copytree(own_world / "runs" / "sine-b", own_world / "runs" / name)
-    assert pamela("report", *(f"runs/{name}" for name in ODD)).ok().err == ""
+    assert pamela("report", "-q", *(f"runs/{name}" for name in ODD)).ok().err == ""
     page = Page(own_world / "runs/report.html")
     page.assert_alone()
     assert [row[0] for row in page.table("Results with")[1:]] == [printable(name) for name in ODD]

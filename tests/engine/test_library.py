@@ -86,7 +86,7 @@ SMALLER = {
     "iterations=300": "iterations=3",
     "tasks=200": "tasks=2",
     "(64, 160, 320, 640), 20_000": "(4, 4, 4, 4), 2",
-    "torch.arange(50)": "torch.arange(2)",
+    "range(50)": "range(2)",
     "range(100)": "range(2)",
 }
 

@@ -21,6 +21,15 @@ from pamela_cli.engine.tasks import Classification, Regression, Tasks
 
 MIB = 1 << 20
 
+NO_ENGINE = "GET was unable to find an engine to execute this computation"
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    NO_ENGINE,
+)
+
 
 def plan(tasks: int = 4, workers: int = 1, kept: int | None = None) -> Plan:
     return Plan("cpu", tasks, tasks, workers, threads=1, kept_updates=kept)
@@ -29,7 +38,7 @@ def plan(tasks: int = 4, workers: int = 1, kept: int | None = None) -> Plan:
 class Hungry(Conv4):
     """A network for which more than so many images at a time are too many."""
 
-    def __init__(self, most: int, word: str = "DefaultCPUAllocator: can't allocate memory") -> None:
+    def __init__(self, most: int, word: str = OUT_OF_MEMORY[0]) -> None:
         super().__init__(3, 1, 16, 4)
         self.most, self.word = most, word
 
@@ -157,11 +166,12 @@ def test_what_no_plan_can_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_training_goes_on_with_less_and_gives_the_same(workers: int) -> None:
+@pytest.mark.parametrize("word", OUT_OF_MEMORY)
+def test_training_goes_on_with_less_and_gives_the_same(word: str, workers: int) -> None:
     tasks = image_tasks(4, 3, 1, 2)
     learner = make_learner("pamela", Hungry(10**9), 3, 1)
     expected = mean_meta_gradient(learner, Classification(3), tasks, Runner(plan(4, workers)))
-    learner.backbone = Hungry(most=6)  # the query images of one task
+    learner.backbone = Hungry(6, word)  # the query images of one task
     runner = Runner(plan(4, workers))
     found = mean_meta_gradient(learner, Classification(3), tasks, runner)
     assert [p.tasks_at_a_time for p in runner.lowered] == [2, 1]
@@ -182,14 +192,15 @@ def test_judging_goes_on_with_less() -> None:
 def test_what_never_fits_is_said_and_other_errors_are_not_hidden() -> None:
     tasks = image_tasks(2, 3, 1, 2)
     for most, word, kind, text in (
-        (1, "DefaultCPUAllocator: can't allocate memory", DoesNotFitError, "a single task does not fit"),
+        (1, OUT_OF_MEMORY[0], DoesNotFitError, "a single task does not fit"),
         (1, "something else", RuntimeError, "something else"),
+        (1, NO_ENGINE, RuntimeError, NO_ENGINE),  # with a single task it is no lack of memory
     ):
         learner = make_learner("q", Hungry(most, word), 2)
         runner = Runner(plan(2, workers=2))
         with pytest.raises(kind, match=text):
             mean_meta_gradient(learner, Classification(3), tasks, runner)
-    assert runner.lowered == []
+        assert bool(runner.lowered) == (word != "something else")
 
 
 def test_what_is_given_up_step_by_step() -> None:

@@ -25,18 +25,21 @@ DEVICE = torch.device("meta")
 
 
 class Devices(TorchDispatchMode):
-    """Counts the operations, and notes those that make a tensor elsewhere."""
+    """Counts the operations, and notes those that make a tensor elsewhere, or need a compiler on CUDA."""
 
     def __init__(self) -> None:
         super().__init__()
         self.operations = 0
         self.elsewhere: list[str] = []
+        self.need_compiler: list[str] = []
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         out = operation(*args, **(kwargs or {}))
         self.operations += not operation.is_view
         if isinstance(out, Tensor) and out.device != DEVICE and out.dim():
             self.elsewhere.append(str(operation))
+        if operation is torch.ops.aten.bmm.default and args[0].shape[2] == 1:
+            self.need_compiler.append(str(operation))
         return out
 
 
@@ -85,26 +88,32 @@ def test_of_images(method: str, rotations: bool, monkeypatch: pytest.MonkeyPatch
     for meta_batch in (2, 8):
         learner = make_learner(method, Conv4(5, 3, 20, 4), 3, w)
         devices = step(monkeypatch, learner, image_source(rotations), Classification(5), meta_batch)
-        assert devices.elsewhere == []
+        assert devices.elsewhere == [] and devices.need_compiler == []
         counts.append(devices.operations)
     assert counts[0] == counts[1], "all tasks go through each operation together"
 
 
-def test_of_images_beside_the_device() -> None:
+@pytest.mark.parametrize("rotations", [False, True])
+def test_of_images_beside_the_device(rotations: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where they are too many for it, tasks are drawn beside it, and go there."""
     numbers = torch.zeros(3, dtype=torch.float64, device=DEVICE)
     images = torch.zeros(60, 3, 20, 20, dtype=torch.uint8)
-    pool = ImagePool(images, torch.arange(0, 61, 10), numbers, numbers)
-    tasks = ImageEpisodes(pool, "train", 5, 1, 3, rotations=True).draw(1, 2, torch.arange(4))
+    source = ImageEpisodes(
+        ImagePool(images, torch.arange(0, 61, 10), numbers, numbers), "train", 5, 1, 3, rotations
+    )
+    tasks = source.draw(1, 2, range(4))
     for part in (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y):
         assert part.device == DEVICE
     assert tasks.query_x.shape == (4, 15, 3, 20, 20)
+    step(monkeypatch, make_learner("pamela", Conv4(5, 3, 20, 4), 3, 1), source, Classification(5))
 
 
-def test_of_sine_waves(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = SineEpisodes("train", 5, 5, DEVICE, torch.float64)
+@pytest.mark.parametrize("shot", [1, 5])
+def test_of_sine_waves(shot: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SineEpisodes("train", shot, 5, DEVICE, torch.float64)
     learner = make_learner("pamela", MLP((1, 8, 1)), 3, 1)
-    assert step(monkeypatch, learner, source, Regression()).elsewhere == []
+    devices = step(monkeypatch, learner, source, Regression())
+    assert devices.elsewhere == [] and devices.need_compiler == []
 
 
 def test_to_ask_would_be_noticed() -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from pamela_cli.engine.backbones.base import LossGradient, NormStats, uniform
 from pamela_cli.engine.layout import Layer, Layout
+from pamela_cli.engine.ops import product
 from pamela_cli.engine.tasks import Objective
 
 
@@ -78,10 +79,10 @@ class _Gradient:
         self.outputs = torch.baddbmm(biases[-1], self._inputs[-1], weights[-1].mT)
         deltas = [objective.gradient(self.outputs, y)]
         for weight, through in zip(weights[:0:-1], self._open[::-1], strict=True):
-            deltas.append((deltas[-1] @ weight) * through)
+            deltas.append(product(deltas[-1], weight) * through)
         self._deltas = deltas[::-1]
         pairs = zip(self._deltas, self._inputs, strict=True)
-        self.gradient = _joined([(delta.mT @ a, delta) for delta, a in pairs])
+        self.gradient = _joined([(product(delta.mT, a), delta) for delta, a in pairs])
 
     def hessian_product(self, vectors: Tensor) -> Tensor:
         """Differentiate the gradient along ``vectors``, layer by layer (Pearlmutter's R-operator)."""
@@ -98,13 +99,13 @@ class _Gradient:
         change = self._objective.gradient_tangent(self.outputs, self._y, tangent)
         pieces = []
         for i in reversed(range(len(self._weights))):
-            to_weight = change.mT @ self._inputs[i]
+            to_weight = product(change.mT, self._inputs[i])
             own = tangents[i]
             if own is not None:
                 to_weight = torch.baddbmm(to_weight, self._deltas[i].mT, own)
             pieces.append((to_weight, change))
             if i:
-                change = torch.baddbmm(self._deltas[i] @ turned[i], change, self._weights[i])
+                change = torch.baddbmm(product(self._deltas[i], turned[i]), change, self._weights[i])
                 change = change * self._open[i - 1]
         return _joined(pieces[::-1])
 
