@@ -106,9 +106,11 @@ def _matching(text: str) -> list[Path]:
     if path.exists():
         raise DataError(f"{text} is neither a file nor a folder, but a device or pipe; pass images.")
     matching = [Path(name) for name in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207  (whole paths)
-    if not matching:
-        raise DataError(f"There is no file or folder {text}, nor does anything match it; check the path.")
-    return [path for path in matching if path.is_file() or path.is_dir()]
+    there = [path for path in matching if path.is_file() or path.is_dir()]
+    if not there:
+        what = "what matches it is a broken link" if matching else "nor does anything match it"
+        raise DataError(f"There is no file or folder {text}, {what}; check the path.")
+    return there
 
 
 def _in_folder(folder: Path, classes: Sequence[str], notes: list[str]) -> list[Query]:

@@ -90,7 +90,7 @@ _COMMON = [
     _common(Path, Path("data"), "--data-dir", envvar="PAMELA_DATA_DIR", help="Folder of prepared datasets."),
     _common(Path, Path("runs"), "--runs-dir", envvar="PAMELA_RUNS_DIR", help="Folder of runs."),
     _common(bool, False, "--json", help="Print one JSON document on stdout."),
-    _common(bool, False, "--quiet", "-q", help="Warnings and errors only."),
+    _common(bool, False, "--quiet", "-q", help="Results, warnings and errors only."),
     _common(bool, False, "--verbose", "-v", help="More messages; tracebacks."),
 ]
 
@@ -182,7 +182,8 @@ def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
     _arguments = tuple(arguments)
     try:
         code = app(arguments, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where it was closed before
+            sys.stdout.flush()
         return (code if isinstance(code, int) else 0), None
     except (BrokenPipeError, SystemExit) as error:  # the second is what click and rich make of the first
         # The reader of our output has gone (`pamela … | head`): nothing to say, and nobody to say it to.

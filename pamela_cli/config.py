@@ -204,12 +204,21 @@ def resolve(layers: list[Layer]) -> Config:
     """Merge the layers, the later ones winning, check every value, and fill in what depends on others."""
     values: dict[str, Any] = {}
     for layer in layers:
-        checked = {name: _checked(name, value, layer.origin) for name, value in layer.values.items()}
-        if "method" in checked and not METHODS[checked["method"]].skips:
-            # An earlier layer's interval was meant for the method that this one replaces.
-            values.pop("skip_interval", None)
-        values |= checked
+        given = checked(layer)
+        if "method" in given:
+            # What an earlier layer has for the method that it names itself is not meant for this one.
+            method, before = METHODS[given["method"]], METHODS.get(values.get("method", ""))
+            if not method.skips:
+                values.pop("skip_interval", None)
+            if before is not None and before.default_steps != method.default_steps:
+                values.pop("steps", None)
+        values |= given
     return _completed(Config(**values))
+
+
+def checked(layer: Layer) -> dict[str, Any]:
+    """The values of a layer, each within its bounds."""
+    return {name: _checked(name, value, layer.origin) for name, value in layer.values.items()}
 
 
 def _checked(name: str, value: Any, origin: str) -> Any:

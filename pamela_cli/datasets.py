@@ -48,6 +48,11 @@ def open_dataset(dataset: str, data_dir: Path, console: Console) -> tuple[str, s
     path = store_path(dataset, data_dir)
     if not path.exists() and path == data_dir / f"{EMBEDDED}.h5":
         prepare_with_progress(EMBEDDED, None, path, console)
+    # Runs record their dataset by this name, and look for it by that.
+    if path.stem == SINE:
+        raise PamelaError(f"{path}: --dataset {SINE} means the sine waves; give the file another name.")
+    if any("\ud800" <= letter <= "\udfff" for letter in path.stem):
+        raise PamelaError(f"{path}: its name is no Unicode text; give the file another name.")
     store = Store.open(path)
     return path.stem, store.dataset, store
 

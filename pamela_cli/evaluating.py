@@ -22,7 +22,7 @@ from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.inputs import Inputs
 from pamela_cli.judging import judge, load_learner
 from pamela_cli.planning import check_room_to_judge
-from pamela_cli.problem import Problem, TaskSet
+from pamela_cli.problem import Problem
 from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import Protocol, loss_unit, result_record, task_text
 from pamela_cli.runs import RunFolder, find_run, labels_of
@@ -56,6 +56,8 @@ class Wanted:
         """The protocol for a run: what is wanted, and as trained elsewhere."""
         trained = Protocol.of(config, self.split)
         if config.dataset == SINE:
+            if self.norm_stats == "support":
+                raise UsageError("--norm-stats is for images: the network of sine waves has no batch norm.")
             for name in ("way", "query"):
                 if getattr(self, name) is not None:
                     raise UsageError(
@@ -78,20 +80,20 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Judged:
-    """A run with its learner, and what it achieved; ``label`` is what it is called beside others."""
+    """A run with its learner, and what it achieved; ``label`` is what it is called beside others.
+
+    ``record`` is its result as a document, ``waves`` the first tasks, of sine waves. It holds on to no
+    images: there may be many runs.
+    """
 
     label: str
     folder: RunFolder
     problem: Problem
     learner: Learner
     protocol: Protocol
-    tasks: TaskSet
     scores: TaskScores
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The run's result as a document."""
-        return result_record(self.label, self.problem.config, self.protocol, self.tasks, self.scores)
+    record: dict[str, Any]
+    waves: Tasks | None
 
 
 def evaluate_runs(
@@ -168,7 +170,9 @@ def _evaluate(
             learner, problem.objective(protocol.way), tasks, runner, protocol.steps, heard,
             norm_stats=protocol.norm_stats,
         )  # fmt: skip
-    return Judged(label, folder, problem, learner, protocol, tasks, scores)
+    record = result_record(label, config, protocol, tasks, scores)
+    waves = next(tasks.batches(SHOWN_WAVES)) if store is None else None
+    return Judged(label, folder, problem, learner, protocol, scores, record, waves)
 
 
 def _check_comparable(first: Judged, other: Judged) -> None:
@@ -186,21 +190,20 @@ def _draw(judged: list[Judged]) -> list[str]:
     """Loss by inner update for all runs together, in the first one's folder; fitted waves for each."""
     first = judged[0]
     p = first.protocol
-    title = f"{p.dataset} {p.split}, {task_text(p.way, p.shot)}, {first.tasks.count} tasks"
+    title = f"{p.dataset} {p.split}, {task_text(p.way, p.shot)}, {len(first.scores.final)} tasks"
     unit = loss_unit(p.way)
     labelled = [(each.label, each.scores) for each in judged]
     trained = [each.problem.config.steps or 0 for each in judged]
     stem = first.folder.figures / f"loss-by-update-{p.split}"
     drawn = [loss_by_update(labelled, stem, title, trained, unit)]
     if p.way is None:
-        drawn += [_draw_waves(each) for each in judged]
+        drawn += [_draw_waves(each, each.waves) for each in judged if each.waves]
     return [str(path) for path in drawn]
 
 
-def _draw_waves(judged: Judged) -> Any:
+def _draw_waves(judged: Judged, waves: Tasks) -> Any:
     """The first waves of the task set, with the curve after each update (paper figure 4)."""
-    tasks: Tasks = next(judged.tasks.batches(SHOWN_WAVES))
-    curves = fit_curves(judged.learner, judged.problem, tasks, judged.protocol.steps)
+    curves = fit_curves(judged.learner, judged.problem, waves, judged.protocol.steps)
     return fitted_waves(judged.label, *curves, judged.folder.figures / "fitted-waves")
 
 

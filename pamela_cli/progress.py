@@ -16,6 +16,12 @@ from pamela_cli.files import keep_as
 from pamela_cli.runs import RunFolder
 from pamela_cli.untrusted import is_count, number
 
+WINDOW = 10
+"""Outer steps that one line of metrics sums up."""
+
+DIVERGENCE_WINDOWS = 10
+"""When, over so many windows, more steps were skipped than taken, a run has diverged."""
+
 
 @dataclass
 class Progress:
@@ -45,6 +51,14 @@ class Progress:
             if not sound:
                 raise CheckpointError(f"it has not the progress of such a run: '{name}' cannot be so")
         return progress
+
+    def divergence(self, config: Config) -> str | None:
+        """Why the run has diverged; None where it has not."""
+        judged = len(self.recent_skips) == DIVERGENCE_WINDOWS or self.step == config.iterations
+        steps, skipped = min(self.step, DIVERGENCE_WINDOWS * WINDOW), sum(self.recent_skips)
+        if not judged or skipped <= steps / 2:
+            return None
+        return f"{skipped} of the last {steps} meta-gradients before step {self.step:,} were not finite"
 
     def _soundness(self, config: Config) -> Iterator[tuple[str, bool]]:
         """Whether each part is what a run with these settings can have; whoever asks stops at what is not."""
@@ -77,6 +91,15 @@ def save(folder: RunFolder, loop: OuterLoop, progress: Progress) -> None:
     folder.keep_metrics()
     keep_as(folder.last, folder.previous)
     checkpoint.write(folder.last)
+
+
+def divergence_of(folder: RunFolder) -> str | None:
+    """Why a run ended without a result, if it has diverged, as far as its last checkpoint tells."""
+    try:
+        config, _ = folder.read_config()
+        return Progress.read(Checkpoint.read(folder.last), config).divergence(config)
+    except (PamelaError, CheckpointError):
+        return None
 
 
 def restored(folder: RunFolder, config: Config, loop: OuterLoop, console: Console) -> Progress:

@@ -176,8 +176,8 @@ def create_run(runs_dir: Path, name: str | None, config: Config, recorded: Recor
     """
     if name is not None:
         path = run_path(runs_dir, name)
-        if path.name == "..":
-            raise UsageError(f"--run {name} names no folder that could be made; choose another.")
+        if path.name == ".." or Path(name) == Path():
+            raise UsageError(f"--run '{name}' names no folder that could be made; choose another.")
         if not _make(path, config, recorded):
             raise UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
         return RunFolder(path)

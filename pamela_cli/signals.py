@@ -12,7 +12,8 @@ from typing import Any
 
 from pamela_cli.errors import Stopped
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+"""The signals that ask a process to stop."""
 
 
 # Who is impatient, or wraps a command, may send the same request several times: those that follow within this
@@ -30,7 +31,7 @@ def stopping_at_once() -> Iterator[None]:
 
     Temporary files are removed on the way out. One that was ignored when the process started stays ignored.
     """
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in STOPPING}
     again = _Again()
     first: float | None = None
 
@@ -96,6 +97,7 @@ def stopped_by(number: int, state: str) -> Stopped:
 class StopRequest:
     """While entered, the first SIGINT or SIGTERM is only noted; a second one stops at once.
 
+    One that was ignored when the process started stays ignored.
     Those that come within ``patience`` seconds are one: a terminal and torchrun both pass the same Ctrl-C on.
     """
 
@@ -113,8 +115,9 @@ class StopRequest:
             raise stopped_by(self.signal, state)
 
     def __enter__(self) -> StopRequest:
-        for number in _SIGNALS:
-            self._before[number] = signal.signal(number, self._note)
+        for number in STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(

@@ -25,7 +25,7 @@ from pamela_cli.errors import PamelaError
 from pamela_cli.judging import judge, load_learner, saying_what_to_lower
 from pamela_cli.metrics import last_validation
 from pamela_cli.problem import Problem, TaskSet
-from pamela_cli.progress import Progress, restored, save
+from pamela_cli.progress import DIVERGENCE_WINDOWS, WINDOW, Progress, restored, save
 from pamela_cli.reporting.texts import gain_text
 from pamela_cli.results import Protocol, result_record, run_summary, score_text
 from pamela_cli.runs import RunFolder
@@ -33,12 +33,6 @@ from pamela_cli.scores import StoredScores, task_set_name, write_scores
 from pamela_cli.signals import StopRequest, stopped_by
 from pamela_cli.stopwatch import Stopwatch
 from pamela_cli.tracking import Tracker
-
-WINDOW = 10
-"""Outer steps that one line of metrics sums up."""
-
-DIVERGENCE_WINDOWS = 10
-"""When, over so many windows, more steps were skipped than taken, the run ends with an error."""
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -100,6 +94,7 @@ class Training:
             self.console.progress("training", self.config.iterations) as bar,
             saying_what_to_lower(),
         ):
+            self._check_divergence()  # a run that ended so has not got better since
             self._validate_when_due(validation, tracker, bar)
             if self.loop.step < self.config.iterations:
                 self._train(self.problem.training_tasks(), validation, tracker, bar)
@@ -158,7 +153,8 @@ class Training:
             "tasks_per_second": rate,
         }
         tracker.training(record)
-        self._check_divergence(skipped)
+        self.progress.recent_skips = [*self.progress.recent_skips, skipped][-DIVERGENCE_WINDOWS:]
+        self._check_divergence()
         accuracy = f" {100 * score:.1f} %" if self.objective.higher_is_better else ""
         lost = f" · {self.progress.skipped} skipped" if self.progress.skipped else ""
         best = f" · best {score_text(self.progress.best)}" if self.progress.best else ""
@@ -170,20 +166,18 @@ class Training:
         self.progress.seconds += passed
         self._window_seconds += passed
 
-    def _check_divergence(self, skipped: int) -> None:
-        recent = self.progress.recent_skips = [*self.progress.recent_skips, skipped][-DIVERGENCE_WINDOWS:]
-        steps = min(self.loop.step, DIVERGENCE_WINDOWS * WINDOW)
-        judged = len(recent) == DIVERGENCE_WINDOWS or self.loop.step == self.config.iterations
-        if not judged or sum(recent) <= steps / 2:
+    def _check_divergence(self) -> None:
+        """:class:`PamelaError` where most of the last meta-gradients were not finite."""
+        why = self.progress.divergence(self.config)
+        if why is None:
             return
         self._save()
         if not self.processes.leads:
             raise Followed
         clip = f"a lower --clip (now {self.config.clip:g})" if self.config.clip else "with --clip 10"
         raise PamelaError(
-            f"training diverged: {sum(recent)} of the last {steps} meta-gradients before step "
-            f"{self.loop.step:,} were not finite; start again with a lower --phi-lr, --meta-lr or "
-            f"--inner-lr, or {clip}."
+            f"training diverged: {why}; start again with a lower --phi-lr, --meta-lr or --inner-lr, or "
+            f"{clip}."
         )
 
     def _validate_when_due(self, validation: TaskSet, tracker: Tracker, bar: Bar) -> None:

@@ -10,12 +10,12 @@ import torch
 
 from data_prep import Store
 from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, free_names, make_cells
-from pamela_cli.ablation.grid import MOST_STEPS, Variant, grid
+from pamela_cli.ablation.grid import MOST_STEPS, USUAL_INTERVAL, Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.ablation.slurm import open_executor
 from pamela_cli.cli import Context
-from pamela_cli.config import Config, Layer, read_config_file
+from pamela_cli.config import Config, Layer, checked, read_config_file
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import METHODS
 from pamela_cli.problem import Problem
@@ -68,13 +68,16 @@ def ablate(context: Context, wanted: Wanted, config_file: Path | None) -> Ablati
     executor = None
     if wanted.slurm is not None:
         executor = open_executor(wanted.slurm, context.runs_dir / "slurm", len(slots))
-    problem = _problem(context, config_file)
+    layers = [_given(layer) for layer in ([read_config_file(config_file)] if config_file else [])]
+    layers.append(_given(context.flags))
+    given = {name: value for layer in layers for name, value in layer.values.items()}
+    problem = _problem(context, layers)
     base, store = problem.config, problem.store
-    variants = _variants(wanted, base, context.flags)
+    variants = _variants(wanted, base, context.flags, given)
     if wanted.vary == "steps":
         usual, most = METHODS["maml"].default_steps, max(variant.steps for variant in variants)
         base = replace(base, steps=min(usual, most))
-    seeds = wanted.seeds or [0]
+    seeds = wanted.seeds or [given.get("seed", 0)]
     failures: dict[Cell, str] = {}
     if wanted.train:
         cells = make_cells(variants, seeds, base, all_runs(context.runs_dir))
@@ -94,35 +97,39 @@ def ablate(context: Context, wanted: Wanted, config_file: Path | None) -> Ablati
         )
     rows = make_rows(variants if wanted.train else [], cells, failures, base)
     folder = context.runs_dir / _folder_name(base, wanted.vary)
-    table = document(rows, base, wanted.seeds or (seeds if wanted.train else None))
+    table = document(rows, base, wanted.seeds or (seeds if wanted.train else None), wanted.vary)
     return Ablation(base, store, rows, table, folder, _by_shot(base, rows, runs))
 
 
-def _problem(context: Context, config_file: Path | None) -> Problem:
+def _problem(context: Context, layers: list[Layer]) -> Problem:
     """The problem of MAML, whose settings all cells share."""
-    layers = [_shared(read_config_file(config_file))] if config_file else []
-    layers += [_shared(context.flags), Layer({"method": "maml"})]
-    return settle(context, layers, torch.device("cpu"), "ablation")
+    shared = [*map(_shared, layers), Layer({"method": "maml"})]
+    return settle(context, shared, torch.device("cpu"), "ablation")
+
+
+def _given(layer: Layer) -> Layer:
+    """A layer's settings, checked; a method that usually takes one update says nothing of the others'."""
+    values = checked(layer)
+    if METHODS[values.get("method", "maml")].default_steps == 1:
+        values.pop("steps", None)
+    return Layer(values, layer.origin)
 
 
 def _shared(layer: Layer) -> Layer:
     """The settings of a layer but those that an ablation sets in every cell."""
-    own = {"method", "skip_interval", "seed"}
-    if METHODS[layer.values.get("method", "maml")].default_steps == 1:
-        own.add("steps")
-    return Layer({key: value for key, value in layer.values.items() if key not in own}, layer.origin)
+    own = ("method", "skip_interval", "seed")
+    return Layer({name: value for name, value in layer.values.items() if name not in own}, layer.origin)
 
 
-def _variants(wanted: Wanted, base: Config, flags: Layer) -> list[Variant]:
-    w = flags.values.get("skip_interval")
-    if w is not None and wanted.vary != "steps":
-        raise UsageError(
-            f"--skip-interval is what --vary {wanted.vary} varies; it goes with --vary steps alone."
-        )
-    steps = base.steps or 0
-    if wanted.vary == "steps":
-        steps = flags.values.get("steps") or MOST_STEPS
-    return grid(wanted.vary, steps, w or 2)
+def _variants(wanted: Wanted, base: Config, flags: Layer, given: dict[str, Any]) -> list[Variant]:
+    """``given`` are the settings of the file and the flags."""
+    if wanted.vary != "steps":
+        if "skip_interval" in flags.values:
+            raise UsageError(
+                f"--skip-interval is what --vary {wanted.vary} varies; it goes with --vary steps alone."
+            )
+        return grid(wanted.vary, base.steps or 0, skip_interval=0)
+    return grid(wanted.vary, given.get("steps", MOST_STEPS), given.get("skip_interval", USUAL_INTERVAL))
 
 
 def _by_shot(base: Config, rows: list[Row], runs: list[tuple[Config, RunFolder]]) -> dict[int, list[Row]]:

@@ -12,8 +12,8 @@ from pamela_cli.methods import METHODS
 AXES = ("variant", "skip-interval", "steps")
 """What ``--vary`` can vary."""
 
-MOST_STEPS = 10
-"""Updates up to which ``--vary steps`` goes, if not told otherwise."""
+MOST_STEPS, USUAL_INTERVAL = 10, 2
+"""Updates up to which ``--vary steps`` goes, and its interval w, if not told otherwise."""
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -103,7 +103,9 @@ def baseline(rows: Sequence[Row], row: Row, method: str, steps: int) -> Row | No
     return next((r for r in rows if r.variant == wanted and r.iterations == row.iterations), None)
 
 
-def document(rows: Sequence[Row], base: Config, seeds: Sequence[int] | None) -> dict[str, Any]:
+def document(
+    rows: Sequence[Row], base: Config, seeds: Sequence[int] | None, vary: str = "variant"
+) -> dict[str, Any]:
     """The ablation as JSON (see docs/commands.md). Accuracies and gains are fractions."""
     budgets = {row.iterations for row in rows}
     present = sorted({seed for row in rows for seed in row.scores}) if seeds is None else list(seeds)
@@ -116,6 +118,7 @@ def document(rows: Sequence[Row], base: Config, seeds: Sequence[int] | None) -> 
         "seeds": present,
         "iterations": budgets.pop() if len(budgets) == 1 else None,
         "norm_stats": None if base.dataset == SINE else "query",
+        "vary": vary,
         "rows": [_record(row, rows, base) for row in rows],
     }
 

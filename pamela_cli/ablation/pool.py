@@ -7,12 +7,14 @@ import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from pamela_cli.ablation.worker import Job, News, work
-from pamela_cli.signals import StopRequest
+from pamela_cli.errors import PamelaError
+from pamela_cli.signals import STOPPING, StopRequest
 
 OnNews = Callable[[int, News], None]
 """Hears the index of a job and what it tells."""
@@ -76,13 +78,26 @@ def _context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
+    # Ctrl-C reaches every process of a terminal's group, and what imports for seconds would die of it. (The
+    # tracker is started first, since it lifts the block.)
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
 def _start(context: Any, index: int, job: Job) -> _Running:
     own, theirs = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(job, theirs), name=job.run.name)
-    process.start()
+    try:
+        process.start()
+    except (EOFError, OSError) as error:
+        raise PamelaError(
+            "the process that starts the cells has ended (out of memory?); the same command goes on."
+        ) from error
     theirs.close()  # the last end is the process's: when it dies, the pipe says so
     return _Running(index, job.device, process, own)
 

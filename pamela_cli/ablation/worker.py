@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from pamela_cli.config import Layer
 from pamela_cli.console import Bar, Console
 from pamela_cli.errors import PamelaError, Stopped
+from pamela_cli.signals import STOPPING
 
 NEWS_INTERVAL = 0.5
 """Seconds between two messages of a cell's progress."""
@@ -88,6 +90,8 @@ def work(job: Job, listener: Listener) -> None:
     # Ctrl-C reaches every process of a terminal's group: this one shall hear of it once, from the parent.
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+        # They are blocked in the process that it was forked from.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     _end_with_parent()
     listener.send(train_cell(job, listener))
 

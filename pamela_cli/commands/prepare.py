@@ -106,12 +106,17 @@ def prepare(
         raise UsageError("NAME is missing: which dataset? `pamela prepare --list` shows them.")
     dataset = canonical_name(name)
     stem = own_name or dataset if verify else stored_name(dataset, source, own_name)
-    if stem.casefold() == SINE and not verify:
-        raise PamelaError(f"--dataset {SINE} means the sine waves; choose another --name for {source}.")
     store = out or context.data_dir / f"{stem}.h5"
+    if store.stem.casefold() == SINE and not verify:
+        other = "--name" if out is None else "--out"
+        raise PamelaError(
+            f"--dataset {SINE} means the sine waves; choose another {other} for {source or name}."
+        )
     if verify:
         if source is not None:
             raise UsageError(f"--verify checks the store {store} and takes no SOURCE; leave out {source}.")
+        if force or offline or grayscale or any((image_size, class_split, split_seed, fit, other_split)):
+            raise UsageError(f"--verify checks {store} as it is; it goes with --name, --out and --data-dir.")
         with console.progress(f"verifying {store}", 1) as bar:
             summary = verify_store(store, lambda part, done, total: bar.update(done, part, total))
         console.result(store_table(summary, "verified"), store_record(summary))

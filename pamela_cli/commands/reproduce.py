@@ -56,6 +56,8 @@ def reproduce(
     if collect + check + listing > 1:
         raise UsageError("--collect, --check and --list are three things to do; choose one.")
     number = whole_number("jobs", jobs, 1, 1024)
+    if number is not None and collect + check + listing:
+        raise UsageError("--jobs is for training; leave it out with --collect, --check and --list.")
     wanted = reproducing.Wanted(groups or [], results, not collect, number, device)
     if listing:
         document = reproducing.listing(wanted)

@@ -34,7 +34,7 @@ def conv3x3_gradients(
 def product(a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` for ``a`` (T, m, k) and ``b`` (T, k, n).
 
-    Where k is 1 it is an outer product, for which PyTorch on CUDA (from 2.13 on) would have Triton build a kernel:
-    that takes a C compiler and Python's headers, and fails without.
+    Where k is 1 it is an outer product: PyTorch on CUDA, from 2.13 on, would have Triton build a kernel for
+    that, which takes a C compiler and Python's headers, and fails without.
     """
     return a * b if a.shape[2] == 1 else torch.bmm(a, b)

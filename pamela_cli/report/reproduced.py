@@ -13,7 +13,7 @@ from data_prep.errors import one_line
 from pamela_cli.report.stores import titled
 from pamela_cli.results import score_text
 
-_COLOURS = {"done": "green", "runs": "green", "failed": "red"}
+_COLOURS = {"done": "green", "runs": "green", "diverged": "yellow", "failed": "red"}
 
 
 def _result(cell: dict[str, Any]) -> str:
@@ -34,12 +34,12 @@ def cells_table(document: dict[str, Any]) -> Group:
             found = list(alike)
             seeds = ", ".join(cell["cell"].rpartition("-s")[2] for cell in found)
             states.append(f"{', ' if states else ''}{seeds} {state}", style=_COLOURS.get(state, ""))
-            results += [_result(cell) for cell in found if "ci95" in cell or state == "failed"]
+            results += [_result(cell) for cell in found if "ci95" in cell or state in ("failed", "diverged")]
         if group != shown and shown:
             table.add_section()
         table.add_row("" if group == shown else group, method, states, Text("\n".join(results)))
         shown = group
-    done = sum(cell["status"] in ("done", "runs") for cell in document["cells"])
+    done = sum(cell["status"] in ("done", "diverged", "runs") for cell in document["cells"])
     note = f"{done} of {len(document['cells'])} cells"
     if document["page"]:
         note += f"; page: {document['page']}"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pamela_cli.ablation.grid import AXES
 from pamela_cli.cli import Context
 from pamela_cli.config import SETTINGS, Config
 from pamela_cli.errors import PamelaError
@@ -24,7 +25,7 @@ from pamela_cli.untrusted import OddFileError, is_plain_name, read_json, shown
 _MOST_ROWS = 500
 
 # Anything else in them is a number.
-_DOCUMENT: dict[str, type] = {"dataset": str, "seeds": list, "norm_stats": str}
+_DOCUMENT: dict[str, type] = {"dataset": str, "seeds": list, "norm_stats": str, "vary": str}
 _ROW: dict[str, type] = {
     "variant": str,
     "label": str,
@@ -176,21 +177,39 @@ def _settings(cells: list[ReadRun]) -> list[Block]:
 def _again(context: Context, document: Document, cells: list[ReadRun]) -> list[Block]:
     if not cells:
         return [Note("The settings of the cells, which the commands are made of, are unknown.")]
-    config, vary = _base(document, cells)
+    config, vary = _base(document, cells), _varied(document)
+    w = _interval(document) if vary == "steps" else None
     seeds = [seed for seed in document.get("seeds") or [] if isinstance(seed, int)]
     prepare = again.prepare_command(config)
     start = [prepare] if prepare else []
-    command = again.ablate_command(config, vary, seeds, context.data_dir)
+    command = again.ablate_command(config, vary, w, seeds, context.data_dir)
     each = [again.config_command(run.folder) for run in cells]
     return [Code("All of it:", [*start, command]), Code("A single cell:", each)]
 
 
-def _base(document: Document, cells: list[ReadRun]) -> tuple[Config, str]:
-    """The settings that the cells share, as those of MAML, and what was varied."""
+def _base(document: Document, cells: list[ReadRun]) -> Config:
+    """The settings that the cells share, as those of MAML."""
     first = next((run.config for run in cells if run.config.method != "meta-sgd"), cells[0].config)
-    variants = {(row.get("variant"), row.get("steps")) for row in document["rows"]}
-    steps = {n for variant, n in variants if variant != "meta-sgd" and isinstance(n, int)}
-    methods = {variant for variant, _ in variants}
-    vary = "steps" if len(steps) > 1 else "variant" if methods & {"meta-sgd", "q-shared"} else "skip-interval"
-    most = max(steps, default=first.steps or 1)
-    return replace(first, method="maml", skip_interval=None, seed=0, steps=most), vary
+    most = max(_steps(document), default=first.steps or 1)
+    return replace(first, method="maml", skip_interval=None, seed=0, steps=most)
+
+
+def _interval(document: Document) -> int | None:
+    """The interval w of all rows with connections; None where they have several, or none has."""
+    found = {row.get("skip_interval") for row in document["rows"]} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _steps(document: Document) -> set[int]:
+    """The numbers of updates of the rows, but for the method that takes one alone."""
+    variants = ((row.get("variant"), row.get("steps")) for row in document["rows"])
+    return {n for variant, n in variants if variant != "meta-sgd" and isinstance(n, int)}
+
+
+def _varied(document: Document) -> str:
+    """What was varied, as the ablation says; earlier versions did not, and the rows must do."""
+    if document.get("vary") in AXES:
+        return str(document["vary"])
+    methods = {row.get("variant") for row in document["rows"]}
+    several = len(_steps(document)) > 1
+    return "steps" if several else "variant" if methods & {"meta-sgd", "q-shared"} else "skip-interval"

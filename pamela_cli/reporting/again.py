@@ -8,6 +8,7 @@ from typing import Any
 
 from data_prep import DataError, Store, canonical_name
 from data_prep.listing import listed_datasets
+from pamela_cli.ablation.grid import USUAL_INTERVAL
 from pamela_cli.config import FLAGS, SINE, Config, Layer, flag, resolve
 from pamela_cli.datasets import EMBEDDED, recipe
 from pamela_cli.errors import UsageError
@@ -65,14 +66,18 @@ def flags_command(config: Config, data_dir: Path) -> str:
     return shlex.join(["pamela", "meta-train", "--dataset", config.dataset or "", *_flags(changed)])
 
 
-def ablate_command(config: Config, vary: str, seeds: list[int], data_dir: Path) -> str:
-    """Ablate again: ``config`` has the settings that the cells share, as those of MAML."""
+def ablate_command(config: Config, vary: str, w: int | None, seeds: list[int], data_dir: Path) -> str:
+    """Ablate again: ``config`` has the settings that the cells share, as those of MAML.
+
+    ``w`` is the interval of all connections, where it is not what varies.
+    """
     kind = _recipe_name(config, data_dir)
     recipes = [recipe(kind), recipe(kind, "ablation"), Layer({"method": config.method})] if kind else []
     changed = _changed(config, recipes) if recipes else _explicit(config)
     changed = {name: value for name, value in changed.items() if name not in ("method", "seed")}
     words = ["pamela", "ablate", "--dataset", config.dataset or ""]
     words += ["--vary", vary] if vary != "variant" else []
+    words += ["--skip-interval", str(w)] if w not in (None, USUAL_INTERVAL) else []
     words += ["--seeds", ",".join(map(str, seeds))] if seeds and seeds != [0] else []
     return shlex.join([*words, *_flags(changed)])
 

@@ -2,7 +2,7 @@
 
 ``config.toml`` (all settings), ``summary.json``, ``environment.json``, ``metrics.csv`` (thinned),
 ``scores.json`` (of every test task, for paired comparisons) and ``checkpoint.json`` (its checksum, and the
-learned numbers summed up).
+learned numbers summed up). Of a run that diverged, ``diverged.json`` says so in place of its results.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ import numpy as np
 from pamela_cli.config import Config, resolve
 from pamela_cli.console import finite
 from pamela_cli.datasets import recipe
-from pamela_cli.engine.checkpoint import Checkpoint
+from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.evaluation import Floats, TaskScores
 from pamela_cli.errors import PamelaError
-from pamela_cli.files import write_atomically
+from pamela_cli.files import write_atomically, writing
 from pamela_cli.metrics import Record as Document
 from pamela_cli.reproducing.plan import PlannedCell
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import read_scores
 from pamela_cli.untrusted import OddFileError, read_json
+
+_PARTS = ("summary.json", "scores.json", "checkpoint.json", "diverged.json")
+"""What tells a result, or that there is none."""
 
 _LINES = 200
 """Lines of training metrics at most."""
@@ -62,13 +65,34 @@ def keep(run: RunFolder, out: Path) -> None:
     # Six digits: the seventh is rounding.
     scores = [float(f"{value:.6g}") for value in test.scores.final]
     parts = {
-        "config.toml": run.config_file.read_text(encoding="utf-8"),
         "summary.json": _json(summary),
         "environment.json": _json(run.environment()),
-        "metrics.csv": _thinned(list(run.metrics()), summary),
+        "metrics.csv": _thinned(list(run.metrics()), config.score_name),
         "scores.json": json.dumps(finite({"tasks": test.tasks, "test": scores})) + "\n",
         "checkpoint.json": _json(_about(run.best)),
+        # The last: with it the result counts.
+        "config.toml": run.config_file.read_text(encoding="utf-8"),
     }
+    _replace(out, parts)
+
+
+def keep_divergence(run: RunFolder, why: str, out: Path) -> None:
+    """Write that a run has diverged, and its course, into the folder ``out``; as above."""
+    config, _ = run.read_config()
+    parts = {
+        "diverged.json": _json({"why": why}),
+        "environment.json": _json(run.environment()),
+        "metrics.csv": _thinned(list(run.metrics()), config.score_name),
+        "config.toml": run.config_file.read_text(encoding="utf-8"),
+    }
+    _replace(out, parts)
+
+
+def _replace(out: Path, parts: Mapping[str, str]) -> None:
+    """Write ``parts`` in order; until the last is there, nothing that lies there counts."""
+    with writing(out):
+        for name in ("config.toml", *_PARTS):
+            (out / name).unlink(missing_ok=True)
     for name, text in parts.items():
         write_atomically(out / name, text)
 
@@ -76,11 +100,23 @@ def keep(run: RunFolder, out: Path) -> None:
 def kept_result(planned: PlannedCell, results: Path) -> KeptResult | None:
     """What is kept of a cell; None where there is nothing, or it has other settings than the plan has now."""
     kept = _read(results / planned.name)
-    if kept is None:
+    return kept if kept is not None and _as_planned(kept.config, planned) else None
+
+
+def kept_divergence(planned: PlannedCell, results: Path) -> str | None:
+    """Why a cell has no result, where it is kept that it diverged; None otherwise, as above."""
+    folder = RunFolder(results / planned.name)
+    try:
+        config, _ = folder.read_config()
+        why = read_json(folder.path / "diverged.json")["why"]
+    except (PamelaError, OddFileError, KeyError, TypeError):
         return None
+    return str(why) if _as_planned(config, planned) else None
+
+
+def _as_planned(config: Config, planned: PlannedCell) -> bool:
     expected = resolve([recipe(planned.dataset), planned.layer])
-    same = replace(kept.config, store_sha256=None, image_size=None, channels=None) == expected
-    return kept if same else None
+    return replace(config, store_sha256=None, image_size=None, channels=None) == expected
 
 
 def _read(path: Path) -> KeptResult | None:
@@ -95,6 +131,11 @@ def _read(path: Path) -> KeptResult | None:
         return None
     if summary is None or values.ndim != 1 or len(values) != config.test_tasks:
         return None
+    told = ("dataset", "method", "seed", "iterations")
+    if any(summary.get(name) != getattr(config, name) for name in told):
+        return None  # the numbers are of other settings
+    if not (path / "checkpoint.json").is_file():
+        return None
     return KeptResult(path, config, summary, tasks, values, folder.environment())
 
 
@@ -102,9 +143,8 @@ def _json(value: Any) -> str:
     return json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n"
 
 
-def _thinned(metrics: list[Document], summary: Mapping[str, Any]) -> str:
-    """Means over as many windows of training as there is room for, and every validation."""
-    name = "mse" if "mse" in summary["test"] else "accuracy"
+def _thinned(metrics: list[Document], name: str) -> str:
+    """Means over as many windows of training as there is room for, and every validation; of the score."""
     training = [m for m in metrics if "val_scores" not in m]
     size = max(1, -(-len(training) // _LINES))
     rows: list[tuple[int, dict[str, Any]]] = []
@@ -135,7 +175,10 @@ def _short(value: float | None) -> str:
 
 def _about(path: Path) -> Document:
     """A checkpoint's checksum and step, and of each of its tensors the shape and the spread of numbers."""
-    checkpoint = Checkpoint.read(path)
+    try:
+        checkpoint = Checkpoint.read(path)
+    except CheckpointError as error:
+        raise PamelaError(f"{error}.") from error
     return {
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "step": checkpoint.progress.get("step"),

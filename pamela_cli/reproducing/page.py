@@ -20,8 +20,8 @@ from pamela_cli.report.ablation_figures import by_shot
 from pamela_cli.report.ablations import markdown_table
 from pamela_cli.report.paper import ACCURACIES, OMNIGLOT_MAML, Published
 from pamela_cli.reporting.texts import score_number, with_interval
-from pamela_cli.reproducing.kept import KeptResult, kept_result
-from pamela_cli.reproducing.plan import Group
+from pamela_cli.reproducing.kept import KeptResult, kept_divergence, kept_result
+from pamela_cli.reproducing.plan import Group, PlannedCell
 from pamela_cli.results import norm_stats_text, task_text
 
 _HEAD = """\
@@ -50,12 +50,18 @@ def write_page(results: Path, groups: Sequence[Group]) -> Path:
     missing: list[str] = []
     for group in groups:
         kept = {cell.name: found for cell in group.cells if (found := kept_result(cell, results))}
-        missing += [cell.name for cell in group.cells if cell.name not in kept]
+        diverged = {cell: why for cell in group.cells if (why := kept_divergence(cell, results))}
+        had = kept.keys() | {cell.name for cell in diverged}
+        missing += [cell.name for cell in group.cells if cell.name not in had]
         kept, others = _on_the_same_tasks(kept)
+        if kept or diverged:
+            parts.append(f"## {group.title}\n")
         if kept:
             rows = _rows(group, kept)
             parts.append(_section(group, rows, list(kept.values()), others))
             _note_for_figure(group, rows, list(kept.values()), lines)
+        if diverged:
+            parts.append(_without_result(diverged))
     parts += _figures(results, lines)
     if missing:
         parts.append("## Not run\n\n" + _missing(missing))
@@ -109,10 +115,16 @@ def _section(group: Group, rows: list[Row], kept: list[KeptResult], others: list
         if published:
             line.append(_published_text(published.get(row.variant.method)))
         table.append(line)
-    parts = [f"## {group.title}", _markdown(header, table), _conditions(group, kept)]
+    parts = [_markdown(header, table), _conditions(group, kept)]
     if others:
         parts.append(f"Left out, since tested on other tasks than the rest: {', '.join(others)}.")
     return "\n\n".join(parts) + "\n"
+
+
+def _without_result(diverged: dict[PlannedCell, str]) -> str:
+    """The cells whose training diverged."""
+    lines = [f"- {METHODS[cell.method].title}, seed {cell.seed}: {why}" for cell, why in diverged.items()]
+    return "Training diverged, and ended without a result:\n\n" + "\n".join(lines) + "\n"
 
 
 def _published(dataset: str, way: int, shot: int) -> dict[str, Published]:
@@ -143,7 +155,8 @@ def _conditions(group: Group, kept: list[KeptResult]) -> str:
     if config.dataset == "omniglot" and any(each.config.method == "maml" for each in kept):
         sentences.append("Published: MAML's own paper, whose split of the characters is another.")
     first = f"results/{group.name}/{kept[0].path.name}/config.toml"
-    commands = [f"pamela reproduce {group.name}", f"pamela meta-train --config {first}   # a single cell"]
+    again = f"pamela reproduce {group.name} --results again --runs-dir again/runs   # all of them"
+    commands = [again, f"pamela meta-train --config {first}   # a single cell"]
     block = "\n".join(commands)
     return " ".join(sentences) + f"\n\n```sh\n{block}\n```"
 

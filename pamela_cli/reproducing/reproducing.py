@@ -21,7 +21,8 @@ from pamela_cli.config import Config
 from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError
 from pamela_cli.problem import Problem
-from pamela_cli.reproducing.kept import keep, kept_result
+from pamela_cli.progress import divergence_of
+from pamela_cli.reproducing.kept import keep, keep_divergence, kept_divergence, kept_result
 from pamela_cli.reproducing.page import write_page
 from pamela_cli.reproducing.plan import PlannedCell, in_order, read_plan
 from pamela_cli.runs import numbered
@@ -54,7 +55,7 @@ class _Found:
 def reproduce(context: Context, wanted: Wanted) -> dict[str, Any]:
     """Train the cells that are neither kept nor finished, keep what is, and write the page of all."""
     planned = in_order(read_plan(wanted.groups))
-    missing = [cell for cell in planned if kept_result(cell, wanted.results) is None]
+    missing = [cell for cell in planned if not _is_kept(cell, wanted.results)]
     failures: dict[str, str] = {}
     absent: dict[str, str] = {}
     there: list[_Found] = []
@@ -104,6 +105,7 @@ def check(context: Context, wanted: Wanted) -> dict[str, Any]:
 def _have(context: Context, wanted: Wanted, cells: list[_Found]) -> dict[str, str]:
     """Train and keep cells of one dataset; returns why some failed."""
     failed: dict[Cell, str] = {}
+    lost: dict[str, str] = {}
     try:
         if wanted.train:
             slots = slots_of(wanted.devices, wanted.jobs, cells[0].planned.dataset)
@@ -113,9 +115,27 @@ def _have(context: Context, wanted: Wanted, cells: list[_Found]) -> dict[str, st
     finally:
         runs = all_runs(context.runs_dir)
         for found in (each.refreshed(runs) for each in cells):
-            if found.cell.finished and found.cell.folder is not None:
-                keep(found.cell.folder, wanted.results / found.planned.name)
-    return {found.planned.name: failed[found.cell] for found in cells if found.cell in failed}
+            if found.cell.folder is not None:
+                try:
+                    _keep(found, wanted.results / found.planned.name)
+                except (PamelaError, OSError) as error:  # of one run; the others are kept
+                    lost[found.planned.name] = str(error)
+                    context.console.warn(f"{found.planned.name} is not kept: {error}")
+    return {found.planned.name: failed[found.cell] for found in cells if found.cell in failed} | lost
+
+
+def _keep(found: _Found, out: Path) -> None:
+    """Keep the cell's result, or that it diverged, if its run has come to either."""
+    run = found.cell.folder
+    assert run is not None
+    if found.cell.finished:
+        keep(run, out)
+    elif why := divergence_of(run):
+        keep_divergence(run, why, out)
+
+
+def _is_kept(planned: PlannedCell, results: Path) -> bool:
+    return kept_result(planned, results) is not None or kept_divergence(planned, results) is not None
 
 
 def _found(context: Context, planned: PlannedCell, runs: Iterable[tuple[Config, Any]]) -> _Found | str:
@@ -139,6 +159,8 @@ def _status(
 ) -> dict[str, Any]:
     kept = kept_result(planned, results)
     if kept is None:
+        if why := kept_divergence(planned, results):
+            return {"cell": planned.name, "status": "diverged", "why": why}
         for status, reasons in (("failed", failures), ("no data", absent)):
             if planned.name in reasons:
                 return {"cell": planned.name, "status": status, "why": reasons[planned.name]}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_page import Page
 from cli_support import SINE, TINY, lines_in, snapshot, write_tiny_store
 
 GRID = ["ablate", *SINE, "--vary", "skip-interval", "--steps", "3", "--iterations", "30", "--val-every", "15"]
@@ -113,6 +117,24 @@ def test_the_table_has_cells_of_other_axes_too(pamela, mine: Path) -> None:
     assert [(row["label"], row["steps"]) for row in both["rows"][3:]] == [(label, 3) for label in LABELS]
 
 
+def test_a_file_of_settings(pamela, here: Path) -> None:
+    """Its number of updates, its interval and its seed count where no flag wins over them; not its method."""
+    (here / "mine.toml").write_text(
+        "[inner]\nmethod = 'pamela'\nsteps = 3\nskip_interval = 1\n[run]\nseed = 7\n"
+    )
+    vary = ["ablate", *SINE, "--vary", "steps", "--iterations", "2", "--config", "mine.toml", "--json", "-q"]
+    document = pamela(*vary).ok().document
+    assert (document["seeds"], document["vary"]) == ([7], "steps")
+    rows = [(row["label"], row["steps"]) for row in document["rows"]]
+    assert rows == [(label, n) for n in (1, 2, 3) for label in ("MAML", "+Q", "+Q+P¹")]
+    assert pamela(*vary, "--seeds", 5, "--steps", 1).ok().document["seeds"] == [5]
+    pamela("report", here / "runs" / "ablation-sine-10s-steps").ok()
+    (command,) = [
+        line for line in Page(here / "runs/ablation-sine-10s-steps/report.html").commands if "ablate" in line
+    ]
+    assert "--vary steps --skip-interval 1 --seeds 5" in command
+
+
 def test_seeds_are_pooled_task_by_task(pamela, mine: Path) -> None:
     grid = [*GRID[:-6], "--steps", "2", "--iterations", "30", "--val-every", "15"]
     assert "--vary" in grid
@@ -175,6 +197,22 @@ def test_its_table_is_the_same_after_a_stop(warm, here: Path, undisturbed, numbe
         assert snapshot(here) == before
     assert len([*here.glob("runs/*/summary.json")]) < 3
     assert warm(here, *LONG, "--json").ok().document == undisturbed
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="groups of processes")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_of_a_terminal_before_the_first_cell_has_begun(here: Path, number: int) -> None:
+    """It reaches all processes of the group, and the one that starts the cells imports for seconds."""
+    command = [sys.executable, "-m", "pamela_cli", *LONG]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        assert any("cells to train" in line for line in process.stderr)
+        time.sleep(0.3)
+        os.killpg(process.pid, number)
+        said = process.stderr.read()
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said and "unexpected" not in said
+    assert "of 3 cells are done and the others saved" in said.splitlines()[-1]
 
 
 def test_images(pamela, here: Path) -> None:

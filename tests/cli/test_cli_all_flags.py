@@ -15,6 +15,7 @@ from cli_support import command_line, snapshot
 
 from pamela_cli import judging
 from pamela_cli.complexity import measure
+from pamela_cli.config import SETTINGS
 from pamela_cli.training import Training
 
 COMMANDS = (
@@ -110,38 +111,34 @@ def test_they_are_many() -> None:
     assert sum(len(list(wrong_commands(command))) for command in COMMANDS) >= 500
 
 
-def odd_settings(count: int) -> list[str]:
-    """Files of settings with something in them that is no setting, or none of its kind."""
+WRONG = ("-1", "[]", "{}", '"x"', "nan", "1.5", "true", "[1, 2]", '"\\u0000"', "1979-05-27", "10000000000")
+KEYS = ("way", "steps", "method", "inner_lr", "seed", "schedule", "meta_batch", "skip_interval")
+RIGHT = {("seed", "10000000000"), ("inner_lr", "1.5")}
+
+
+def odd_values() -> list[str]:
+    """Files of settings that are known, each with a value that is none of theirs."""
+    pairs = ((key, value) for key in KEYS for value in WRONG if (key, value) not in RIGHT)
+    return [f"[{SETTINGS[key].metadata['section']}]\n{key} = {value}\n" for key, value in pairs]
+
+
+def odd_sections(count: int) -> list[str]:
+    """Files of settings with something in them that is no setting."""
     chance = random.Random(3)
-    keys = ["way", "steps", "method", "inner_lr", "seed", "dataset", "schedule", "meta_batch", "bogus", "é"]
-    values = [
-        "-1",
-        "[]",
-        "{}",
-        '"x"',
-        "nan",
-        "1.5",
-        "true",
-        "[1, 2]",
-        '"\\u0000"',
-        "1979-05-27",
-        "10000000000",
-    ]
-    sections = ["task", "inner", "outer", "run", "bogus", "plan.x", "task.inner"]
+    keys, sections = ["way", "seed", "bogus", "é"], ["bogus", "task.inner", "outer", "inner"]
     made = []
     for _ in range(count):
-        lines = [f"[{chance.choice(sections)}]"]
-        lines += [f"{chance.choice(keys)} = {chance.choice(values)}" for _ in range(chance.randint(1, 3))]
-        made.append("\n".join(lines))
+        key, value = chance.choice(keys), chance.choice(WRONG)
+        made.append(f"[{chance.choice(sections)}]\n{key} = {value}\n")
     return made
 
 
-def test_odd_files_of_settings(tried, own_world: Path) -> None:
+@pytest.mark.parametrize("command", ["meta-train", "ablate"])
+def test_odd_files_of_settings(tried, own_world: Path, command: str) -> None:
     commands = []
-    for i, text in enumerate(odd_settings(120)):
-        # A setting that is known to be wrong, in case that all others are of sections that nobody reads.
-        (own_world / f"{i}.toml").write_text(f"{text}\n[nonsense]\nx = {i}\n", encoding="utf-8")
-        commands.append(["meta-train", "--dataset", "sine", "--config", f"{i}.toml"])
+    for i, text in enumerate(odd_values() + odd_sections(30)):
+        (own_world / f"{i}.toml").write_text(text, encoding="utf-8")
+        commands.append([command, "--dataset", "omniglot", "--config", f"{i}.toml"])
     tried(commands, ".toml")
 
 
@@ -160,6 +157,8 @@ SENSELESS = {
         "--dataset sine --resume --low-memory --run sine-a",
         "--dataset sine --resume --config x.toml --run sine-a",
         "--dataset sine --run sine-a",
+        "--dataset sine --run=",
+        "--dataset sine --run .",
         "--dataset sine --device cpu,cuda",
         "--dataset sine --device ,",
         "--dataset sine --config none.toml",
@@ -172,6 +171,7 @@ SENSELESS = {
     "evaluate": [
         "sine-a --way 5",
         "sine-a --query 5",
+        "sine-a --norm-stats support",
         "sine-a --dataset tiny",
         "tiny-a --dataset sine",
         "tiny-a --way 6",
@@ -186,6 +186,9 @@ SENSELESS = {
         "--list glyphs",
         "--verify",
         "glyphs --verify x.zip",
+        "glyphs --verify --force",
+        "glyphs --verify --image-size 20",
+        "glyphs --out sine.h5",
         "glyphs x.zip",
         "glyphs --name mine",
         "glyphs --class-split 64%,16%,20%",
@@ -206,6 +209,8 @@ SENSELESS = {
         "--dataset sine --skip-interval 2",
         "--dataset sine --vary skip-interval --skip-interval 2",
         "--dataset sine --vary steps --steps 0",
+        "--dataset sine --vary steps --skip-interval 0",
+        "--dataset sine --vary steps --skip-interval -3",
         "--dataset sine --way 5",
         "--dataset sine --rotations",
         "--dataset sine --seeds 1,1",
@@ -250,6 +255,7 @@ SENSELESS = {
         "tiny-a nowhere --save sine-a.json",
         "tiny-a nowhere x.png --figure x.pdf",
         "tiny-a nowhere x.png --csv --json",
+        "tiny-a nowhere x.png --figure x.png --no-figures",
         "none data data",
     ],
     "reproduce": [
@@ -257,6 +263,7 @@ SENSELESS = {
         "--list --check",
         "--list --collect",
         "--check --collect",
+        "--check --jobs 2",
         "sine-10-shot none",
         "--device cpu,tpu --check",
     ],

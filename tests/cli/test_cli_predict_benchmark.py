@@ -13,7 +13,17 @@ from benchmarks.comparison import DifferentWorkError
 
 TRAIN = ["--shot", "5", "--iterations", "2", "--steps", "2", "--width", "3", "--val-tasks", "2"]
 TRAIN += ["--test-tasks", "2", "--run", "tiny", "--no-figures", "--quiet"]
-WORDS = ["predict", "--trained", "runs/tiny", "--store", "random.h5", "--repetitions", "2", "--out", "results"]
+WORDS = [
+    "predict",
+    "--trained",
+    "runs/tiny",
+    "--store",
+    "random.h5",
+    "--repetitions",
+    "2",
+    "--out",
+    "results",
+]
 
 
 @pytest.fixture
@@ -22,7 +32,9 @@ def trained(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "CLASS_IMAGES", 40)
     store.write(here / "random.h5", 1)
     pamela("meta-train", "--dataset", "random.h5", *TRAIN).ok()
-    monkeypatch.setattr(predict, "_document", lambda *words: pamela(*words, "--json", "--quiet").ok().document)
+    monkeypatch.setattr(
+        predict, "_document", lambda *words: pamela(*words, "--json", "--quiet").ok().document
+    )
     monkeypatch.setattr(predict, "PYTHON", ["true"])
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import h5py
 import pytest
+from cli_support import write_tiny_store
 
 
 @pytest.mark.parametrize(
@@ -48,3 +50,15 @@ def test_what_a_stranger_has_named_is_shown_as_it_is(pamela, own_world: Path) ->
     assert r"[/x]\x1b[2J" in out and "\x1b[2J" not in out
     found = json.loads(pamela("prepare", "--list", "--json").ok().out)["prepared"]
     assert "[/x]\x1b[2J" in [entry.get("dataset") for entry in found]
+
+
+def test_a_store_that_would_mean_the_sine_waves(pamela, here: Path) -> None:
+    write_tiny_store(here / "sine.h5")
+    pamela("meta-train", "--dataset", "sine.h5").error(1, "sine.h5: --dataset sine means the sine waves")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")
+def test_a_store_whose_name_is_no_text(pamela, here: Path) -> None:
+    write_tiny_store(here / "im\udcff.h5")
+    pamela("meta-train", "--dataset", here / "im\udcff.h5").error(1, "its name is no Unicode text")
+    assert not (here / "runs").exists()

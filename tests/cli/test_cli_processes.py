@@ -124,10 +124,10 @@ def test_one_that_dies_ends_all(warm, here: Path) -> None:
 
 @linux
 @pytest.mark.slow
-def test_a_leader_that_is_killed_takes_the_others_along(here: Path) -> None:
-    running = Running(here, *TWO)
-    running.leader.kill()
-    running.leader.communicate()
+def test_a_leader_that_is_killed_takes_the_others_along(warm, here: Path) -> None:
+    running = Running(warm, here, *TWO)
+    running.leader.send(signal.SIGKILL)
+    assert running.leader.wait().code == 128 + signal.SIGKILL
     deadline = time.monotonic() + 5
     while Path(f"/proc/{running.follower}").exists():
         assert time.monotonic() < deadline
@@ -139,8 +139,10 @@ def test_a_run_of_two_goes_on_with_one_or_two(warm, trained: Path, here: Path, d
     shutil.copytree(trained, here, dirs_exist_ok=True)
     run = here / "runs" / "two"
     (run / "summary.json").unlink()
-    (run / "last.safetensors").unlink()  # from its first step
+    for name in ("last", "previous"):
+        (run / f"{name}.safetensors").unlink(missing_ok=True)
     again = warm(here, "meta-train", "--run", "two", "--resume", *device, "--no-figures", "--json").ok()
+    assert "goes on from step 0 " in again.err
     assert_same_training(run, trained / "runs" / "two")
     assert again.document["test"]["tasks"] == 5
 

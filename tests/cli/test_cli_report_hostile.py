@@ -19,6 +19,7 @@ from pamela_cli.untrusted import printable
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
+
 def assert_harmless(page: Page) -> None:
     page.assert_alone()
     assert "<script" not in page.source

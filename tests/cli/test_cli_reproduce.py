@@ -15,7 +15,7 @@ from cli_support import assert_same_run, snapshot
 
 from pamela_cli.engine.evaluation import mean_ci95
 from pamela_cli.methods import METHODS
-from pamela_cli.reproducing import plan
+from pamela_cli.reproducing import kept, plan
 from pamela_cli.reproducing.plan import in_order, read_plan
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, read_scores
@@ -247,3 +247,63 @@ def test_damaged_results_count_as_not_run(pamela, mine: Path) -> None:
             "ten/maml-s0": "not run"
         }
         (folder / name).write_text(text)
+
+
+def test_numbers_of_other_settings_count_as_not_run(pamela, mine: Path) -> None:
+    file = mine / "results" / "ten" / "maml-s0" / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"iterations": 2}))
+    assert statuses(pamela("reproduce", "ten", "--list", "--json").ok().document) == {
+        "ten/maml-s0": "not run"
+    }
+
+
+@pytest.mark.parametrize("last", ["summary.json", "metrics.csv", "checkpoint.json", "config.toml"])
+def test_a_result_that_is_kept_again_counts_when_it_is_whole(
+    mine: Path, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is the last that is written of it: it is new, or it is none."""
+    write, (planned,) = kept.write_atomically, read_plan(["ten"])[0].cells
+
+    def dies(path: Path, text: str) -> None:
+        write(path, text)
+        if path.name == last:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(kept, "write_atomically", dies)
+    with pytest.raises(KeyboardInterrupt):
+        kept.keep(RunFolder(mine / "runs" / "ten-maml-s0"), mine / "results" / "ten" / "maml-s0")
+    assert (kept.kept_result(planned, mine / "results") is not None) == (last == "config.toml")
+
+
+def test_a_run_that_is_damaged_does_not_keep_others_from_being_kept(pamela, mine: Path) -> None:
+    shutil.rmtree(mine / "results")
+    (mine / "runs" / "five-pamela-s0" / "best.safetensors").unlink()
+    result = pamela("reproduce", "five", "--collect", "--json", "-q")
+    found = statuses(result.document)
+    assert found.pop("five/pamela-s0") == "failed"
+    assert set(found.values()) == {"done"}
+    assert result.code == 1 and "best.safetensors" in result.err.splitlines()[-1]
+
+
+def test_a_run_that_diverges_is_a_finding(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is kept that it did, the page says so, and it is not trained again."""
+    absurd = "settings = { inner_lr = 100, clip = 0.0, steps = 10, "
+    group = PLAN.partition("[[group]]")[2].partition("[[group]]")[0]
+    text = "[[group]]" + group.replace("settings = {", absurd).replace("[0, 1]", "[0]").replace(
+        "iterations = 30", "iterations = 200"
+    )
+    monkeypatch.setattr(plan, "plan_text", lambda: text)
+    first = pamela("reproduce", "--json", "-q").ok().document
+    assert set(statuses(first).values()) == {"diverged"}
+    assert all("meta-gradients before step" in cell["why"] for cell in first["cells"])
+    page = (here / "results" / "README.md").read_text()
+    assert "## Five points" in page and "- MAML, seed 0: " in page and "Not run" not in page
+    kept_of = {file.name for file in (here / "results" / "five" / "maml-s0").iterdir()}
+    assert kept_of == {"config.toml", "diverged.json", "environment.json", "metrics.csv"}
+    shutil.rmtree(here / "runs")
+    assert pamela("reproduce", "--json", "-q").ok().document == first
+    assert not (here / "runs").exists()
+    assert (
+        "1 diverged" in pamela("reproduce", "--list").ok().out
+        or "0 diverged" in pamela("reproduce", "--list").ok().out
+    )

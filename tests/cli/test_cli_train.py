@@ -235,6 +235,13 @@ def test_divergence_ends_with_a_sentence_and_a_checkpoint(pamela, here: Path) ->
     assert sum(line["skipped"] for line in metrics(run)) > 50
 
 
+@pytest.mark.parametrize("iterations", [20, 200])
+def test_a_run_that_diverged_has_not_got_better_since(pamela, here: Path, iterations: int) -> None:
+    said = pamela(*ABSURD, "--iterations", iterations, "--run", "wild", "-q").error(1, "training diverged")
+    assert pamela("meta-train", "--run", "wild", "--resume", "-q").error(1) == said
+    assert not (here / "runs" / "wild" / "summary.json").exists()
+
+
 def test_divergence_does_not_advise_to_lower_what_is_off(pamela) -> None:
     message = pamela(*ABSURD, "-q").error(1, "diverged")
     assert "lower --clip (now 0)" not in message

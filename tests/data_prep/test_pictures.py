@@ -216,3 +216,10 @@ def test_a_query_that_is_no_image(here: Path, data: bytes) -> None:
     (here / "odd.png").write_bytes(data)
     with pytest.raises(DataError, match=r"^odd\.png is broken"):
         list(read_queries([Query("lone.png"), Query("odd.png")], HOW))
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    for text in ("gone.png", "*.png"):
+        with pytest.raises(DataError, match="what matches it is a broken link"):
+            find_queries([str(tmp_path / text)], ["a"])

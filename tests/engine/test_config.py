@@ -216,6 +216,18 @@ def test_a_later_method_drops_an_earlier_interval(method):
         resolve([Layer({"method": method}), Layer({"skip_interval": 3})])
 
 
+def test_a_later_method_drops_the_steps_of_one_with_other_usual_ones():
+    def steps(*layers):
+        return resolve([Layer(layer) for layer in layers]).steps
+
+    run = {"method": "pamela", "steps": 5, "skip_interval": 2}
+    assert steps(run, {"method": "meta-sgd"}) == 1
+    assert steps({"method": "meta-sgd", "steps": 1}, {"method": "pamela"}) == 5
+    assert steps(run, {"method": "meta-sgd", "steps": 3}) == 3
+    assert steps(run | {"steps": 7}, {"method": "maml"}) == 7
+    assert steps({"steps": 3}, {"method": "meta-sgd"}) == 3  # of no method in particular
+
+
 @pytest.mark.parametrize(("method", "steps"), [("meta-sgd", 1), ("maml", 5), ("q", 5), ("pamela", 5)])
 def test_each_method_has_its_number_of_steps_unless_another_is_asked_for(method, steps):
     assert settled(method=method).steps == steps
