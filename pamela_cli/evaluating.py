@@ -16,12 +16,12 @@ from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import Floats, NormSource, TaskScores, paired_advantage
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.processes import Processes
-from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.tasks import Tasks
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.inputs import Inputs
 from pamela_cli.judging import judge, load_learner
-from pamela_cli.planning import check_room_to_judge
+from pamela_cli.planning import plan_to_judge
 from pamela_cli.problem import Problem
 from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import Protocol, loss_unit, result_record, task_text
@@ -148,7 +148,7 @@ def _evaluate(
     problem = Problem(config, store, device, inputs)
     use_precision(config.precision)
     task = problem.task_shape(protocol.way, protocol.shot, protocol.query)
-    check_room_to_judge(problem, wanted.split, task)
+    plan = plan_to_judge(problem, wanted.split, task)
     learner = load_learner(folder, problem)
     count = wanted.tasks or (1000 if store is None else 600)
     tasks = problem.fixed_tasks(
@@ -159,7 +159,7 @@ def _evaluate(
             f"{tasks.left_out} classes of {wanted.split} have too few images and are left out."
         )
     check_enough("--tasks", count, processes)
-    runner = Runner(Plan.choose(device, config.meta_batch, convolutional=store is not None), processes)
+    runner = Runner(plan, processes)
     with StopRequest() as stop, context.console.progress(f"judging {label}", count) as bar:
 
         def heard(done: int) -> None:

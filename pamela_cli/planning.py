@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from data_prep.machine import available_cores
 from pamela_cli.config import Recorded
 from pamela_cli.console import Console
-from pamela_cli.engine.fitting import check_room, fit, free_bytes, graph_bytes, least_bytes
+from pamela_cli.engine.fitting import (
+    check_room,
+    fit,
+    fit_to_judge,
+    free_bytes,
+    graph_bytes,
+    images_fit,
+    least_bytes,
+)
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.processes import Processes, neighbours
 from pamela_cli.engine.runner import Plan
@@ -19,28 +26,37 @@ _ADAM = 4
 """What training holds of each learned number: itself, its gradient and two moments."""
 
 
-def new_plan(
-    problem: Problem, processes: Processes, cores: int | None = None, low_memory: bool = False
-) -> Plan:
+@dataclass(frozen=True)
+class Share:
+    """What a run may use: so many CPU cores (None: all), and the memory of one of ``cells`` at a time."""
+
+    cores: int | None = None
+    cells: int = 1
+
+
+ALL = Share()
+
+
+def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_memory: bool = False) -> Plan:
     """The fastest plan that fits into the device's free memory, for this process's share of the work.
 
     :class:`PamelaError` where none can.
     """
     config, device = problem.config, problem.device
-    share, images = _share(problem, processes), _images_in_training(problem)
-    held = _graphs(problem, problem.task_shape(), share, images)
-    plan = Plan.choose(device, share, convolutional=problem.store is not None, cores=cores)
+    tasks, images = _tasks(problem, processes), _images_in_training(problem)
+    held = _graphs(problem, problem.task_shape(), tasks, images)
+    plan = Plan.choose(device, tasks, convolutional=problem.store is not None, cores=share.cores)
     free = free_bytes(device)
     if free is not None:
-        if device.type == "cpu":
-            # Whoever has a share of the cores has that share of the memory.
-            free //= max(neighbours(), available_cores() // (cores or available_cores()))
+        free //= max(neighbours() if device.type == "cpu" else 1, share.cells)
         free = max(free - images, 0)
     plan = fit(plan, config.steps or 0, *held, free)
     return replace(plan, processes=processes.size, kept_updates=0 if low_memory else plan.kept_updates)
 
 
-def same_plan(recorded: Recorded, problem: Problem, processes: Processes, console: Console) -> Plan:
+def same_plan(
+    recorded: Recorded, problem: Problem, processes: Processes, console: Console, share: Share = ALL
+) -> Plan:
     """The plan that a run has recorded, to go on to the same bits.
 
     On another kind of device, or with another number of processes, a new one; as above where none can.
@@ -51,25 +67,38 @@ def same_plan(recorded: Recorded, problem: Problem, processes: Processes, consol
             "[plan] in the run's config.toml does not say how it was computed; it goes on as it is fastest "
             "here, which may round otherwise."
         )
-        return new_plan(problem, processes)
+        return new_plan(problem, processes, share)
     if plan.device.partition(":")[0] != problem.device.type or plan.processes != processes.size:
-        return new_plan(problem, processes)
-    _graphs(problem, problem.task_shape(), _share(problem, processes), _images_in_training(problem))
+        return new_plan(problem, processes, share, low_memory=plan.kept_updates == 0)
+    _graphs(problem, problem.task_shape(), _tasks(problem, processes), _images_in_training(problem))
     return replace(plan, device=str(problem.device))
 
 
-def check_room_to_judge(problem: Problem, split: str, task: Tasks) -> None:
-    """:class:`PamelaError` where memory does not suffice for such a task, to be judged without a gradient."""
-    _graphs(problem, task, tasks=1, images=problem.image_bytes(split), copies=1)
+def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
+    """The fastest plan that fits for such tasks, to be judged without a gradient; as above where none can."""
+    images = _placed(problem, split)
+    _, query_bytes = _graphs(problem, task, tasks=1, images=images, copies=1)
+    plan = Plan.choose(problem.device, problem.config.meta_batch, convolutional=problem.store is not None)
+    free = free_bytes(problem.device)
+    return plan if free is None else fit_to_judge(plan, query_bytes, max(free - images, 0))
 
 
 def _images_in_training(problem: Problem) -> int:
-    """The bytes of the images that are there while it trains, or while it tests, whichever are more.
+    """The bytes of the images that are there while it trains, or while it tests, whichever are more."""
+    return max(_placed(problem, "val", "train"), _placed(problem, "val", "test"))
 
-    Those that do not fit on a GPU stay beside it.
+
+def _placed(problem: Problem, *splits: str) -> int:
+    """The bytes that the images of these splits, loaded in this order, take where tasks are computed.
+
+    Those that find too little room on a GPU stay beside it.
     """
-    images = max(problem.image_bytes("train", "val"), problem.image_bytes("val", "test"))
-    return images if problem.device.type == "cpu" else 0
+    free = free_bytes(problem.device) if problem.device.type == "cuda" else None
+    taken = 0
+    for size in map(problem.image_bytes, splits):
+        if free is None or images_fit(size, free - taken):
+            taken += size
+    return taken
 
 
 def _graphs(problem: Problem, task: Tasks, tasks: int, images: int, copies: int = _ADAM) -> tuple[int, int]:
@@ -84,6 +113,6 @@ def _graphs(problem: Problem, task: Tasks, tasks: int, images: int, copies: int 
     return held
 
 
-def _share(problem: Problem, processes: Processes) -> int:
+def _tasks(problem: Problem, processes: Processes) -> int:
     """How many tasks of a meta-batch the largest share has."""
     return -(-problem.config.meta_batch // processes.size)

@@ -27,7 +27,7 @@ from pamela_cli.engine.episodes import (
     TooFewError,
     usable_classes,
 )
-from pamela_cli.engine.fitting import check_room
+from pamela_cli.engine.fitting import check_room, free_bytes, images_fit
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.outer_loop import OuterSettings
 from pamela_cli.engine.runner import Plan
@@ -233,7 +233,7 @@ def image_pool(split: Split, inputs: Inputs, device: torch.device, dtype: torch.
 def _load_images(split: Split, device: torch.device, how: Preparation) -> Tensor:
     """A split's images as uint8 (N, C, H, W): on the device, or in the host's memory if they don't fit."""
     shape = (len(split.images), how.channels, how.image_size, how.image_size)
-    on_host = device.type == "cuda" and prod(shape) > 0.5 * torch.cuda.mem_get_info(device)[0]
+    on_host = device.type == "cuda" and not images_fit(prod(shape), free_bytes(device) or 0)
     images = torch.empty(shape, dtype=torch.uint8, device="cpu" if on_host else device)
     done = 0
     for found in split.blocks():

@@ -26,7 +26,7 @@ from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.files import only_one
 from pamela_cli.metrics import drawable
-from pamela_cli.planning import new_plan, same_plan
+from pamela_cli.planning import ALL, Share, new_plan, same_plan
 from pamela_cli.problem import Problem
 from pamela_cli.results import task_text
 from pamela_cli.runs import RunFolder, create_run, find_run, run_path
@@ -39,11 +39,11 @@ def train(
     run: str | None,
     config_file: Path | None,
     device_name: str,
-    cores: int | None = None,
+    share: Share = ALL,
     figures: bool = True,
     low_memory: bool = False,
 ) -> dict[str, Any]:
-    """Start a run and take it to its end, on so many CPU cores (None: all); returns its summary.
+    """Start a run and take it to its end, on a ``share`` of the machine; returns its summary.
 
     ``low_memory`` has it keep no graphs, even where there is room.
     """
@@ -51,17 +51,19 @@ def train(
     def lead(device: torch.device, processes: Processes) -> _Started:
         again = _started_again(context, run)
         if again is not None:
-            return _go_on(context, again, device, processes)
-        return _start(context, run, config_file, device, processes, cores, low_memory)
+            return _go_on(context, again, device, processes, share)
+        return _start(context, run, config_file, device, processes, share, low_memory)
 
     return _compute(context, lead, device_name, figures)
 
 
-def resume(context: Context, run: str, device_name: str, figures: bool = True) -> dict[str, Any]:
+def resume(
+    context: Context, run: str, device_name: str, share: Share = ALL, figures: bool = True
+) -> dict[str, Any]:
     """Go on with a run from its last checkpoint; returns its summary."""
 
     def lead(device: torch.device, processes: Processes) -> _Started:
-        return _go_on(context, run, device, processes)
+        return _go_on(context, run, device, processes, share)
 
     return _compute(context, lead, device_name, figures)
 
@@ -83,7 +85,7 @@ def _start(
     config_file: Path | None,
     device: torch.device,
     processes: Processes,
-    cores: int | None,
+    share: Share,
     low_memory: bool,
 ) -> _Started:
     """Make the run's folder, and tell the other processes where it is."""
@@ -93,7 +95,7 @@ def _start(
     _check_enough(problem.config, processes)
     if problem.config.precision == "tf32" and device.type == "cpu":
         context.console.warn("--precision tf32 has no effect on the CPU, which computes in float32.")
-    plan = new_plan(problem, processes, cores, low_memory)
+    plan = new_plan(problem, processes, share, low_memory)
     folder = create_run(context.runs_dir, run, problem.config, problem.recorded(plan))
     how = f", {processes.size} processes" if processes.size > 1 else ""
     how += ", with compiled functions" if plan.compiled else ""
@@ -120,7 +122,7 @@ def settle(context: Context, layers: list[Layer], device: torch.device, purpose:
     return problem
 
 
-def _go_on(context: Context, run: str, device: torch.device, processes: Processes) -> _Started:
+def _go_on(context: Context, run: str, device: torch.device, processes: Processes, share: Share) -> _Started:
     """Find the run, and tell the other processes where it is."""
     folder = find_run(context.runs_dir, run)
     config, recorded = folder.read_config()
@@ -144,7 +146,7 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
         return _Started(folder, summary=summary)
     _check_enough(config, processes)
     problem = Problem(config, store, device)
-    plan = same_plan(recorded, problem, processes, context.console)
+    plan = same_plan(recorded, problem, processes, context.console, share)
     if plan.compiled and not can_be_compiled():
         context.console.warn(
             "this run was computed with compiled functions, which cannot be had here (is there a C "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,10 +51,10 @@ def train_cells(
     todo = [(cell, name) for cell, name in zip(cells, names, strict=True) if not cell.finished]
     if not todo:
         return {}
-    sharing = len(slots) if slots[0] == "cpu" else 1
-    cores = max(1, available_cores() // sharing)
+    sharing = max(Counter(slots).values())
+    cores = max(1, available_cores() // (sharing if slots[0] == "cpu" else 1))
     origin = SINE if store is None else str(store.path)
-    jobs = [_job(context, cell, name, origin, cores, figures) for cell, name in todo]
+    jobs = [_job(context, cell, name, origin, (cores, sharing), figures) for cell, name in todo]
     console, total = context.console, sum(cell.config.iterations for cell, _ in todo)
     console.say(
         f"{len(todo)} of {len(cells)} cells to train, {todo[0][0].config.iterations:,} iterations each, "
@@ -71,10 +72,10 @@ def train_cells(
     return failures
 
 
-def _job(context: Context, cell: Cell, name: str, origin: str, cores: int, figures: bool) -> Job:
+def _job(context: Context, cell: Cell, name: str, origin: str, share: tuple[int, int], figures: bool) -> Job:
     run = cell.folder.path if cell.folder else context.runs_dir / name
     settings = cell.config.values() | {"dataset": origin}
-    return Job(settings, run, "", cores, figures, context.data_dir, context.runs_dir)
+    return Job(settings, run, "", *share, figures, context.data_dir, context.runs_dir)
 
 
 class _Following:

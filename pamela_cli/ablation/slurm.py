@@ -76,7 +76,7 @@ def submit_jobs(
     with executor.batch():
         submitted = [
             # A job has the cores that Slurm gives it, and no others.
-            executor.submit(CellTask(replace(job, device=slots[i % len(slots)], cores=None)))
+            executor.submit(CellTask(replace(job, device=slots[i % len(slots)], cores=None, cells=1)))
             for i, job in enumerate(jobs)
         ]
     left = dict(enumerate(submitted))

@@ -24,12 +24,16 @@ NEWS_INTERVAL = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """What it takes to train a cell, picklable: its settings, and its run, which goes on if it is there."""
+    """What it takes to train a cell, picklable: its settings, and its run, which goes on if it is there.
+
+    It is one of ``cells`` that share a device at a time, and may use ``cores`` of the CPU (None: all).
+    """
 
     values: dict[str, Any]
     run: Path
     device: str
     cores: int | None
+    cells: int
     figures: bool
     data_dir: Path
     runs_dir: Path
@@ -101,13 +105,15 @@ def train_cell(job: Job, listener: Listener) -> News:
     from data_prep import DataError
     from pamela_cli import session
     from pamela_cli.cli import Context
+    from pamela_cli.planning import Share
 
+    share = Share(job.cores, job.cells)
     context = Context(CellConsole(listener), job.data_dir, job.runs_dir, Layer(job.values, "this ablation"))
     try:
         if job.run.exists():
-            session.resume(context, str(job.run), job.device, job.figures)
+            session.resume(context, str(job.run), job.device, share, job.figures)
         else:
-            session.train(context, str(job.run), None, job.device, job.cores, job.figures)
+            session.train(context, str(job.run), None, job.device, share, job.figures)
     except Stopped as stop:
         return News("stopped", str(stop))
     except (PamelaError, DataError) as error:

@@ -61,5 +61,5 @@ def meta_train(
     elif config is not None:
         raise UsageError("--resume takes its settings from the run; leave out --config.")
     else:
-        summary = session.resume(context, run, device, figures)
+        summary = session.resume(context, run, device, figures=figures)
     context.console.result(summary_table(summary), summary)

@@ -141,7 +141,7 @@ def least_bytes(learner: Learner, task: Tasks, tasks: int, query_bytes: int, cop
 
 
 def fit(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int | None) -> Plan:
-    """The plan with as many tasks at a time, and graphs kept, as memory allows.
+    """The plan with as many tasks at a time, in training and in tests, and graphs kept, as memory allows.
 
     Fewer tasks at a time on CUDA and fewer graphs kept before fewer workers on the CPU: that is the order of
     what they cost. A plan for one task that keeps nothing comes back even where it will not fit.
@@ -163,4 +163,18 @@ def fit(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int
     workers = plan.workers
     while workers > 1 and workers * needed(tasks, kept) > budget:
         workers -= 1
-    return replace(plan, kept_updates=None if kept == everything else kept, workers=workers)
+    plan = replace(plan, kept_updates=None if kept == everything else kept, workers=workers)
+    return fit_to_judge(plan, query_bytes, free)
+
+
+def fit_to_judge(plan: Plan, query_bytes: int, free: int) -> Plan:
+    """The plan with as many tasks at a time without a meta-gradient as memory allows, at least one."""
+    judged = plan.judged_at_a_time
+    while judged > 1 and plan.workers * judged * query_bytes > USED_SHARE * free:
+        judged = -(-judged // 2)
+    return replace(plan, judged_at_a_time=judged)
+
+
+def images_fit(size: int, free: int) -> bool:
+    """Whether images of so many bytes are to lie on a GPU: the tasks need room beside them."""
+    return size <= free // 2

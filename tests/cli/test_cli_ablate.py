@@ -200,7 +200,7 @@ def test_its_table_is_the_same_after_a_stop(warm, here: Path, undisturbed, numbe
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="groups of processes")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_of_a_terminal_before_the_first_cell_has_begun(here: Path, number: int) -> None:
     """It reaches all processes of the group, and the one that starts the cells imports for seconds."""
     command = [sys.executable, "-m", "pamela_cli", *LONG]

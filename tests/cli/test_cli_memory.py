@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,14 @@ import torch
 from cli_support import QUICK_TINY, assert_same_run, nameless_summary, write_tiny_store
 
 from data_prep import Store
-from data_prep.machine import available_cores
 from pamela_cli import planning, training
 from pamela_cli.config import Layer, resolve
+from pamela_cli.console import Console
 from pamela_cli.engine import fitting
 from pamela_cli.engine.backbones import Conv4
 from pamela_cli.engine.processes import Processes
 from pamela_cli.errors import PamelaError
-from pamela_cli.planning import check_room_to_judge, new_plan
+from pamela_cli.planning import Share, new_plan, plan_to_judge, same_plan
 from pamela_cli.problem import Problem
 
 
@@ -143,7 +144,7 @@ def test_images_need_room(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> 
 def test_judging_needs_room_for_its_own_tasks_and_images(problem: Problem, monkeypatch) -> None:
     def room(query: int) -> float:
         task = problem.task_shape(query=query)
-        return needed(monkeypatch, lambda: check_room_to_judge(problem, "test", task))
+        return needed(monkeypatch, lambda: plan_to_judge(problem, "test", task))
 
     few, many = room(5), room(9)
     assert many - few > 3 * 4 * 16 * 16 * 4  # inputs are float32, and the graph of their loss grows, too
@@ -151,11 +152,47 @@ def test_judging_needs_room_for_its_own_tasks_and_images(problem: Problem, monke
     assert few - room(5) == SPLIT
 
 
-def test_who_has_a_share_of_the_cores_has_that_share_of_the_memory(problem: Problem, monkeypatch) -> None:
-    given: list[int] = []
-    fit = planning.fit
-    monkeypatch.setattr(planning, "fit", lambda *a: given.append(a[-1]) or fit(*a))
+@pytest.mark.parametrize(("cells", "jobs"), [(1, 1), (2, 2), (8, 8)])
+def test_who_has_a_share_of_the_machine_has_that_share_of_the_memory(
+    given: list[int], problem: Problem, monkeypatch: pytest.MonkeyPatch, cells: int, jobs: int
+) -> None:
+    """However many cores there are for each: there may be more cells than cores."""
     free(monkeypatch, 64 * MIB)
-    new_plan(problem, Processes())
-    new_plan(problem, Processes(), cores=1)
-    assert given == [64 * MIB - 2 * SPLIT, 64 * MIB // available_cores() - 2 * SPLIT]
+    new_plan(problem, Processes(), Share(cores=1, cells=cells))
+    assert given == [64 * MIB // jobs - 2 * SPLIT]
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The free memory that each plan is made for."""
+    found: list[int] = []
+    fit = planning.fit
+    monkeypatch.setattr(planning, "fit", lambda *a: found.append(a[-1]) or fit(*a))
+    return found
+
+
+@pytest.mark.parametrize(("room", "placed"), [(400, 2), (3, 2), (2.5, 1), (1.5, 0)])
+def test_images_on_a_gpu_are_counted_as_they_will_lie(
+    given: list[int], problem: Problem, monkeypatch: pytest.MonkeyPatch, room: float, placed: int
+) -> None:
+    """Those of validations are loaded first; what takes more than half of the rest stays beside it."""
+    there = Problem(problem.config, problem.store, torch.device("cuda", 0))
+    monkeypatch.setattr(planning, "check_room", lambda what, size, device: None)
+    free(monkeypatch, room * SPLIT)
+    new_plan(there, Processes())
+    assert given == [int(room * SPLIT) - placed * SPLIT]
+
+
+def test_fewer_are_judged_at_a_time_where_memory_is_short(problem: Problem, monkeypatch) -> None:
+    there = Problem(problem.config, problem.store, torch.device("cuda", 0))
+    counts = []
+    for size in (400 * MIB, 2 * MIB, MIB):
+        free(monkeypatch, size)
+        counts.append(plan_to_judge(there, "test", there.task_shape()).judged_at_a_time)
+    assert counts[0] == 16 > counts[1] > counts[2] >= 1
+
+
+def test_another_device_keeps_the_wish_for_little_memory(problem: Problem) -> None:
+    low = new_plan(problem, Processes(), low_memory=True)
+    recorded = {"plan": asdict(replace(low, device="cuda:0"))}
+    assert same_plan(recorded, problem, Processes(), Console(quiet=True)) == low

@@ -303,7 +303,4 @@ def test_a_run_that_diverges_is_a_finding(pamela, here: Path, monkeypatch: pytes
     shutil.rmtree(here / "runs")
     assert pamela("reproduce", "--json", "-q").ok().document == first
     assert not (here / "runs").exists()
-    assert (
-        "1 diverged" in pamela("reproduce", "--list").ok().out
-        or "0 diverged" in pamela("reproduce", "--list").ok().out
-    )
+    assert "0 diverged" in pamela("reproduce", "--list").ok().out
