@@ -148,7 +148,7 @@ def _sine(options: argparse.Namespace, console: Console) -> None:
     settings = _settings(options, Setting.sine(), {})
     names = _engines(options, console, COMPARED)
     rows = _compared(settings, names, options.repetitions, console)
-    measures = sine.measure(options.iterations, min(options.repetitions, 3))
+    measures = sine.measure(options.iterations, min(options.repetitions, 3), settings[0].device)
     console.result(tables.comparison_table(rows, list(VARIED)), {})
     console.result(tables.measures_table(measures), {})
     _write(options, console, settings[0].device, rows + _as_rows(measures))

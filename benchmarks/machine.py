@@ -12,16 +12,17 @@ from data_prep.machine import available_cores
 from pamela_cli.engine.device import synchronise, use_precision
 from pamela_cli.environment import current_environment
 
-SIDE = 2048
-"""Of the matrices: large enough that nothing but the arithmetic counts."""
+SIDES, PRODUCTS = {"cpu": 2048, "cuda": 8192}, {"cpu": 1, "cuda": 10}
+"""Of the matrices, and how many products a sample has: so many that nothing but the arithmetic counts."""
 
 
 class MatrixRate:
     """Floating-point operations a second of a float32 matrix product: the limit for everything else."""
 
-    def __init__(self, device: str, side: int = SIDE) -> None:
-        self.device, self.side = torch.device(device), side
-        self._a = torch.randn(side, side, device=device)
+    def __init__(self, device: str, side: int | None = None) -> None:
+        self.device = torch.device(device)
+        self.side = side or SIDES[self.device.type]
+        self._a = torch.randn(self.side, self.side, device=device)
         self.samples: list[float] = []
         self._take()  # a warm-up
 
@@ -36,9 +37,10 @@ class MatrixRate:
         try:
             synchronise(self.device)
             start = time.perf_counter()
-            torch.mm(self._a, self._a)
+            for _ in range(PRODUCTS[self.device.type]):
+                torch.mm(self._a, self._a)
             synchronise(self.device)
-            return 2 * self.side**3 / (time.perf_counter() - start)
+            return PRODUCTS[self.device.type] * 2 * self.side**3 / (time.perf_counter() - start)
         finally:
             torch.set_num_threads(threads)
 

@@ -104,16 +104,30 @@ def _met(
     context: Context, device: torch.device, look: Callable[[], None] = lambda: None
 ) -> Iterator[Processes]:
     """Be in touch with the others while the block runs."""
+    finished = False
     try:
         processes = Processes.join(device, look)
         if not processes.leads:
             context.console.mute()
         yield processes
+        finished = True
     except ProcessLostError as error:
         raise PamelaError(f"{error}; {_ADVICE}") from error
     finally:
         if dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
+            _part(waits=finished or device.type == "cpu")
+
+
+def _part(waits: bool) -> None:
+    """Be in touch no longer: wait for the sums on the way, or give them up.
+
+    NCCL waits for those that a process that has ended never takes part in, too.
+    """
+    if waits:
+        dist.destroy_process_group()
+        return
+    with suppress(RuntimeError):  # each backend gives up for itself, and not all can
+        dist.distributed_c10d._abort_process_group()
 
 
 @dataclass

@@ -24,8 +24,11 @@ from pamela_cli.signals import StopRequest
 def slots_of(device_names: str, jobs: int | None, dataset: str | None) -> list[str]:
     """The device of each of ``jobs`` cells that are trained at a time on devices with commas between.
 
-    By default one on each; of sine waves on the CPU one on each core.
+    By default one on each; of sine waves on the CPU one on each core. Their network is so small that one
+    core does what a GPU does, and there are more cores: "auto" is the CPU for them.
     """
+    if dataset == SINE and device_names == "auto":
+        device_names = "cpu"
     devices = [device_of(name) for name in device_names.split(",")]
     if jobs is None:
         # Images use all cores, or a whole GPU; sine waves one core.

@@ -79,10 +79,22 @@ class AutogradGradient:
         self.gradient = self._gradient.detach()
 
     def hessian_product(self, vectors: Tensor) -> Tensor:
-        """By differentiating the gradient once more, which uses up its graph."""
+        """By differentiating the gradient once more, which uses up its graph.
+
+        RuntimeError for an operation that PyTorch cannot differentiate twice.
+        """
         if not self._gradient.requires_grad:  # the loss is linear in θ
             return torch.zeros_like(vectors)
-        (product,) = torch.autograd.grad(self._gradient, self._leaf, vectors)
+        try:
+            (product,) = torch.autograd.grad(self._gradient, self._leaf, vectors)
+        except RuntimeError as error:
+            if "is not implemented" not in str(error):
+                raise
+            raise RuntimeError(
+                "the module has an operation that PyTorch cannot differentiate twice "
+                f"({str(error).splitlines()[0].rstrip('.')}); choose another, for attention by "
+                "torch.nn.attention.sdpa_kernel(SDPBackend.MATH) in its forward, or a first-order method"
+            ) from error
         return product
 
 

@@ -72,7 +72,7 @@ class ModuleBackbone:
 
     def _outputs(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:
         module = self._at(theta)
-        with _using(module, stats):
+        with _using(module, stats), _without_cudnn_layers(module, theta.device):
             outputs: Tensor = functional_call(module, self.layout.named(theta), (x,))
         return outputs
 
@@ -110,6 +110,21 @@ def _drops(part: nn.Module) -> bool:
     """Whether it is dropout, or has some of its own, as attention and recurrent layers do."""
     share = part.p if isinstance(part, _DropoutNd) else getattr(part, "dropout", 0.0)
     return isinstance(share, int | float) and share > 0
+
+
+@contextmanager
+def _without_cudnn_layers(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Have recurrent layers computed by PyTorch's own operations: cuDNN's cannot be differentiated twice."""
+    cudnn = torch.backends.cudnn
+    if device.type == "cpu" or not any(isinstance(part, nn.RNNBase) for part in module.modules()):
+        yield
+        return
+    before = cudnn.enabled
+    cudnn.enabled = False
+    try:
+        yield
+    finally:
+        cudnn.enabled = before
 
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:
