@@ -66,6 +66,8 @@ def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
     if free is not None and free < LITTLE_MEMORY:
         problems.append(f"{device} has {free >> 20:,} MiB of memory free; tasks at 84×84 take about 700 MiB.")
     problems += [_fault(test) for test in tests if not test.right]
+    if refused := next((test.refused for test in tests if test.refused), None):
+        problems.append(f"CUDA graphs cannot be used on {device}, and training takes longer: {refused}.")
     return {
         "device": str(device),
         "name": name,

@@ -62,6 +62,7 @@ class Training:
         self._window_seconds = 0.0
         self._untimed = 0  # of the pending steps, those before a resumption
         self._saved_at = time.monotonic()
+        self._told_of_graphs = False
 
     def resume(self) -> None:
         """Go on from the last checkpoint, or the one before if that is damaged, or from the start."""
@@ -134,6 +135,9 @@ class Training:
         if self.runner.lowered and self.processes.leads:
             self.folder.write_config(self.config, self.problem.recorded(self.runner.plan))
         self.runner.lowered.clear()
+        if self.runner.graphs.refused is not None and not self._told_of_graphs:
+            self._told_of_graphs = True
+            say(f"CUDA graphs cannot be used, and steps take longer: {self.runner.graphs.refused}")
 
     def _close_window(self, tracker: Tracker) -> str:
         """Sum up the steps since the last line; returns how training goes, for the bar."""
@@ -270,6 +274,7 @@ class Training:
     def _finish(self, validation: TaskSet) -> dict[str, Any]:
         """Test the best checkpoint, and write the scores and the summary."""
         self.processes.largest(0)  # the leader has written it
+        self.runner.graphs.forget()
         best = load_learner(self.folder, self.problem)
         records, stored = {}, {}
         test = self.problem.fixed_tasks("test", self.config.test_tasks)

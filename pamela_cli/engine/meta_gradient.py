@@ -8,12 +8,13 @@ back; so the memory need not grow with the number of updates, but for the θ_j t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pamela_cli.engine.backbones.base import LossGradient
+from pamela_cli.engine.graphs import Graphs
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.layout import sum_in_order
 from pamela_cli.engine.runner import Plan, Runner
@@ -129,6 +130,30 @@ def _backward(
     return cotangent, to_q, to_p
 
 
+def _of_chunk(
+    learner: Learner,
+    objective: Objective,
+    tasks: Tasks,
+    spread: tuple[Tensor, Tensor],
+    kept_updates: int | None,
+    graphs: Graphs,
+) -> MetaGradient:
+    """:func:`summed_meta_gradient`, replayed from a graph where one can be made of it."""
+
+    def work(theta: Tensor, q: Tensor, p: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        own = replace(learner, theta=theta)
+        found = summed_meta_gradient(own, objective, Tasks(*given), (q, p), kept_updates)
+        return found.theta, found.q, found.p, found.loss, found.score
+
+    given = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
+    inputs = (learner.theta.detach(), *spread, *given)
+    if not all(getattr(part, "recordable", False) for part in (learner.backbone, objective)):
+        return MetaGradient(*work(*inputs))
+    # The objects themselves, which what is recorded holds on to: no later ones have their numbers.
+    same = (id(learner.backbone), id(learner.rule), id(objective), kept_updates)
+    return MetaGradient(*graphs.call(same, work, *inputs))
+
+
 def mean_meta_gradient(
     learner: Learner, objective: Objective, tasks: Tasks, runner: Runner, meta_batch: int | None = None
 ) -> MetaGradient:
@@ -141,7 +166,7 @@ def mean_meta_gradient(
         spread = learner.spread()
 
     def compute(chunk: Tasks, plan: Plan) -> MetaGradient:
-        return summed_meta_gradient(learner, objective, chunk, spread, plan.kept_updates)
+        return _of_chunk(learner, objective, chunk, spread, plan.kept_updates, runner.graphs)
 
     parts = runner.map(compute, tasks)
     theta, q, p = (sum_in_order([getattr(part, name) for part in parts]) for name in ("theta", "q", "p"))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from data_prep.machine import available_cores
+from pamela_cli.engine.graphs import Graphs
 from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.engine.norm_pool import can_be_compiled, use_compiled
 from pamela_cli.engine.processes import Processes, neighbours
@@ -110,8 +111,8 @@ class Runner:
     """Carries out a plan, and takes a smaller one where memory does not suffice.
 
     ``lowered`` are the plans it came to, in order; results of another plan are equal within rounding.
-    ``processes`` are those that work by such plans at the same tasks. With ``settles`` off this process is
-    left as somebody else's program has it.
+    ``processes`` are those that work by such plans at the same tasks, ``graphs`` what is recorded. With
+    ``settles`` off this process is left as somebody else's program has it.
     """
 
     def __init__(self, plan: Plan, processes: Processes | None = None, settles: bool = True) -> None:
@@ -119,6 +120,7 @@ class Runner:
         self.processes = processes or Processes()
         self.lowered: list[Plan] = []
         self.device = torch.device(plan.device)
+        self.graphs = Graphs(self.device)
         self._pool = _pool(plan)
         if settles:
             settle_process(plan)
@@ -145,6 +147,7 @@ class Runner:
                 )
             self.plan, self._pool = smaller, _pool(smaller)
             self.lowered.append(smaller)
+            self.graphs.forget()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 

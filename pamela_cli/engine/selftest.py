@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pamela_cli.engine.backbones import MLP, Backbone, Conv4
 from pamela_cli.engine.device import use_precision
+from pamela_cli.engine.graphs import USUAL_TIMES
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.norm_pool import can_be_compiled
@@ -31,38 +32,48 @@ SAME, ROUNDED = 1e-8, 1e-2
 
 @dataclass(frozen=True)
 class SelfTest:
-    """One problem computed in one way: how far it is from the stored numbers."""
+    """One problem computed in one way: how far it is from the stored numbers.
+
+    ``refused`` says why it could not be computed in that way.
+    """
 
     what: str
     device: str
     error: float
     right: bool
     seconds: float
+    refused: str | None = None
 
 
 def self_tests(device: torch.device) -> list[SelfTest]:
     """Compute each problem on ``device`` in every way that it offers."""
     use_precision("float32")
-    ways = [(torch.float64, False), (torch.float32, False)]
+    ways = {network: ["", "recorded"] if device.type == "cuda" else [""] for network in STORED}
     if device.type == "cpu" and can_be_compiled():
-        ways += [(torch.float64, True), (torch.float32, True)]
-    results = []
-    for network, stored in STORED.items():
-        for dtype, compiled in ways if network == "Conv4" else ways[:2]:
-            start = time.perf_counter()
-            error = _error(measured(network, device, dtype, compiled), stored)
-            limit = SAME if dtype == torch.float64 else ROUNDED
-            name = str(dtype).removeprefix("torch.") + (", compiled" if compiled else "")
-            seconds = time.perf_counter() - start
-            results.append(SelfTest(f"{network}, {name}", str(device), error, error <= limit, seconds))
-    return results
+        ways["Conv4"].append("compiled")
+    each = ((network, way) for network in STORED for way in ways[network])
+    return [_tested(*case, device, dtype) for case in each for dtype in (torch.float64, torch.float32)]
 
 
-def measured(network: str, device: torch.device, dtype: torch.dtype, compiled: bool) -> tuple[float, ...]:
-    """Query loss, norm of the meta-gradient, and its product with a fixed direction."""
-    learner, objective, tasks = _problem(network, device, dtype)
-    runner = Runner(Plan(str(device), 2, 2, workers=1, threads=1, compiled=compiled))
-    found = mean_meta_gradient(learner, objective, tasks, runner)
+def _tested(network: str, way: str, device: torch.device, dtype: torch.dtype) -> SelfTest:
+    start = time.perf_counter()
+    runner = Runner(Plan(str(device), 2, 2, workers=1, threads=1, compiled=way == "compiled"))
+    found = measured(network, runner, dtype, times=USUAL_TIMES + 1 if way == "recorded" else 1)
+    error = _error(found, STORED[network])
+    right = error <= (SAME if dtype == torch.float64 else ROUNDED)
+    name = ", ".join([network, str(dtype).removeprefix("torch."), *([way] if way else [])])
+    seconds = time.perf_counter() - start
+    return SelfTest(name, str(device), error, right, seconds, runner.graphs.refused)
+
+
+def measured(network: str, runner: Runner, dtype: torch.dtype, times: int = 1) -> tuple[float, ...]:
+    """Query loss, norm of the meta-gradient, and its product with a fixed direction.
+
+    So many ``times`` after each other; the last result counts.
+    """
+    learner, objective, tasks = _problem(network, runner.device, dtype)
+    for _ in range(times):
+        found = mean_meta_gradient(learner, objective, tasks, runner)
     gradient = torch.cat([part.flatten().double().cpu() for part in (found.theta, found.q, found.p)])
     direction = _waves(gradient.numel(), 0.7)
     return found.loss.double().mean().item(), gradient.norm().item(), (gradient @ direction).item()

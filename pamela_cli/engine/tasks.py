@@ -70,6 +70,7 @@ class Classification:
     """
 
     way: int
+    recordable = True
     score_name = "accuracy"
     higher_is_better = True
 
@@ -101,6 +102,7 @@ class Classification:
 class Regression:
     """Mean squared error, which is the score too."""
 
+    recordable = True
     score_name = "mse"
     higher_is_better = False
 

@@ -7,6 +7,7 @@ from engine_support import image_tasks, make_learner
 from pamela_cli.engine.backbones import MLP, Conv4
 from pamela_cli.engine.episodes import ImageEpisodes, ImagePool, SineEpisodes
 from pamela_cli.engine.evaluation import concatenate, evaluate
+from pamela_cli.engine.graphs import USUAL_TIMES
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.random import random_bits
@@ -151,3 +152,32 @@ class Interrupted:
         if step == 2:
             tasks.query_y[0, 0] = float("nan")
         return tasks
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("at_a_time", [3, 4])
+@pytest.mark.parametrize("kind", ["images", "sine"])
+def test_a_graph_replays_to_the_same_bits(kind, at_a_time, dtype):
+    plain, recorded = runner(CUDA, at_a_time), runner(CUDA, at_a_time)
+    plain.graphs._wanted = False
+    learners = []
+    objective = Classification(5) if kind == "images" else Regression()
+    for each in (plain, recorded):
+        network = Conv4(5, 3, 28, 6) if kind == "images" else MLP((1, 8, 1))
+        learner = make_learner("pamela", network, 3, 2, lr=0.02).to(CUDA, dtype)
+        learners.append(learner)
+        for step in range(USUAL_TIMES + 3):
+            if kind == "images":
+                tasks = moved(image_tasks(4, 5, 1, 3, 3, 28, seed=step), CUDA)
+                tasks = Tasks(
+                    tasks.support_x.to(dtype), tasks.support_y, tasks.query_x.to(dtype), tasks.query_y
+                )
+            else:
+                tasks = SineEpisodes("train", 5, 5, CUDA, dtype).draw(0, step, range(4))
+            found = mean_meta_gradient(learner, objective, tasks, each)
+            learner.theta -= 0.01 * found.theta
+            learner.q -= 0.01 * found.q
+    assert recorded.graphs.refused is None
+    assert len(recorded.graphs._recorded) == (1 if at_a_time == 4 else 2)
+    assert torch.equal(learners[0].theta, learners[1].theta)
+    assert torch.equal(learners[0].q, learners[1].q)

@@ -29,8 +29,8 @@ class Listed:
         self.batches = batches
         self.asked: list[tuple[int, int, list[int]]] = []
 
-    def draw(self, seed: int, step: int, indices: Tensor) -> Tasks:
-        self.asked.append((seed, step, indices.tolist()))
+    def draw(self, seed: int, step: int, indices: range) -> Tasks:
+        self.asked.append((seed, step, list(indices)))
         return self.batches[min(step, len(self.batches) - 1)]
 
 

@@ -43,5 +43,5 @@ def test_a_wrong_engine_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_not_finite_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selftest, "measured", lambda *_: (float("nan"), 1.0, 1.0))
+    monkeypatch.setattr(selftest, "measured", lambda *_, **__: (float("nan"), 1.0, 1.0))
     assert not any(result.right for result in self_tests(CPU))

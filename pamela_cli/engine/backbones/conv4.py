@@ -30,6 +30,7 @@ class Conv4:
     """
 
     BLOCKS = 4
+    recordable = True
 
     def __init__(self, way: int, channels: int, image_size: int, width: int = 64) -> None:
         self.width = width

@@ -21,6 +21,8 @@ from pamela_cli.engine.tasks import Objective
 class MLP:
     """Fully connected ReLU network on one number, for sine regression (section 4.2: 1-40-40-1)."""
 
+    recordable = True
+
     def __init__(self, sizes: tuple[int, ...] = (1, 40, 40, 1)) -> None:
         self.layout = Layout(
             tuple(

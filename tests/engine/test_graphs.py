@@ -1,0 +1,191 @@
+"""Work that is recorded and replayed: held against the same work done as usual.
+
+Without a GPU a stand-in takes the graph's place. Like one, it always reads the same memory and writes the
+same memory, and keeps whatever else it was recorded with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from engine_support import image_tasks, make_learner
+from torch import Tensor, nn
+
+from pamela_cli.engine import graphs
+from pamela_cli.engine.backbones import MLP, Conv4
+from pamela_cli.engine.episodes import SineEpisodes
+from pamela_cli.engine.graphs import USUAL_TIMES, Graphs, Recorded
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
+from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
+from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.tasks import Classification, Regression
+from pamela_cli.library import make_learner as learner_of
+
+CPU = torch.device("cpu")
+
+
+class StandIn:
+    """What replays: the work on the memory that it was recorded with."""
+
+    def __init__(self, work: graphs.Work, inputs: graphs.Tensors, outputs: graphs.Tensors) -> None:
+        self._work, self._inputs, self._outputs = work, inputs, outputs
+        self.replays = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        for own, found in zip(self._outputs, self._work(*self._inputs), strict=True):
+            own.copy_(found)
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
+    """All that is recorded from now on, by graphs that believe themselves on a GPU."""
+    made: list[Recorded] = []
+
+    def of(work: graphs.Work, inputs: graphs.Tensors, device: torch.device) -> Recorded:
+        own = tuple(t.clone() for t in inputs)
+        outputs = tuple(torch.full_like(t, torch.nan) for t in work(*own))
+        made.append(Recorded(work, StandIn(work, own, outputs), own, outputs))
+        return made[-1]
+
+    monkeypatch.setattr(Recorded, "of", of)
+    monkeypatch.setattr(Graphs, "__init__", believing(Graphs.__init__))
+    return made
+
+
+def believing(init: Callable[..., None]) -> Callable[..., None]:
+    def begin(self: Graphs, device: torch.device) -> None:
+        init(self, device)
+        self._wanted = True
+
+    return begin
+
+
+def trained(learner: Learner, steps: int, at_a_time: int) -> list[Tensor]:
+    settings = OuterSettings(steps, 4, meta_lr=1e-2, phi_lr=1e-3, clip=10.0, schedule="cosine")
+    runner = Runner(Plan("cpu", at_a_time, 4, 1, 1))
+    loop = OuterLoop(learner, Regression(), runner, settings, seed=1)
+    metrics = [each.stacked() for each in loop.run(SineEpisodes("train", 5, 5, CPU, torch.float64))]
+    return [learner.theta, learner.q, learner.p, torch.stack(metrics)]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3, 4])
+def test_training_comes_to_the_same_bits(recorded, monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
+    replayed = trained(make_learner("pamela", MLP((1, 8, 1)), 3, 1), 12, at_a_time)
+    shapes = {1: 1, 3: 2, 4: 1}[at_a_time]  # 3 and 1 of 4 tasks are two kinds of work
+    assert len(recorded) == shapes
+    assert sum(each.graph.replays for each in recorded) >= 12 - USUAL_TIMES
+    monkeypatch.undo()
+    for one, other in zip(
+        replayed, trained(make_learner("pamela", MLP((1, 8, 1)), 3, 1), 12, at_a_time), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_work_of_others_is_told_apart(recorded) -> None:
+    """One runner may serve several learners, objectives and sizes of tasks."""
+    runner, plain = Runner(Plan("cpu", 2, 2, 1, 1)), Runner(Plan("cpu", 2, 2, 1, 1))
+    plain.graphs._wanted = False
+    backbone = Conv4(3, 1, 16, 4)
+    learners = [
+        make_learner("pamela", backbone, 3, 1),
+        make_learner("q", backbone, 3),
+        make_learner("maml", backbone, 2),
+    ]
+    cases = [(learner, image_tasks(2, 3, shot, 2)) for learner in learners for shot in (1, 2)]
+    objective = Classification(3)
+    for _ in range(USUAL_TIMES + 2):
+        for learner, tasks in cases:
+            found, expected = (mean_meta_gradient(learner, objective, tasks, r) for r in (runner, plain))
+            for name in ("theta", "q", "p", "loss", "score"):
+                assert torch.equal(getattr(found, name), getattr(expected, name))
+            learner.theta += 0.01  # as an optimizer does, in place
+    assert len(recorded) == len(cases)
+
+
+def test_what_is_returned_may_be_kept(recorded) -> None:
+    made = Graphs(CPU)
+    results = [made.call("x", lambda t: (t + 1, 2 * t), torch.tensor([float(i)])) for i in range(8)]
+    assert len(recorded) == 1
+    assert [[t.item() for t in each] for each in results] == [[i + 1, 2 * i] for i in range(8)]
+
+
+def test_what_is_done_a_few_times_is_not_recorded(recorded) -> None:
+    made = Graphs(CPU)
+    for _ in range(USUAL_TIMES - 1):
+        made.call("x", lambda t: (t,), torch.ones(1))
+    made.call("y", lambda t: (t,), torch.ones(1))
+    made.call("x", lambda t: (t,), torch.ones(2))
+    assert recorded == []
+
+
+def test_numbers_that_are_not_finite_are_waited_out(recorded) -> None:
+    """There is nothing that a replay could be held against."""
+    made = Graphs(CPU)
+    for _ in range(USUAL_TIMES + 2):
+        made.call("x", lambda t: (t,), torch.tensor([torch.nan]))
+    assert recorded == []
+    made.call("x", lambda t: (t,), torch.ones(1))
+    assert len(recorded) == 1
+
+
+def failing(work: graphs.Work, inputs: graphs.Tensors, device: torch.device) -> Recorded:
+    raise torch.OutOfMemoryError("CUDA out of memory.\nmore")
+
+
+def wrong(work: graphs.Work, inputs: graphs.Tensors, device: torch.device) -> Recorded:
+    outputs = tuple(t.clone() for t in inputs)
+    return Recorded(
+        work, StandIn(lambda *_: tuple(2.02 * t for t in outputs), inputs, outputs), inputs, outputs
+    )
+
+
+@pytest.mark.parametrize(
+    ("of", "says"), [(failing, "CUDA out of memory."), (wrong, "a replay was 1e-02 away")]
+)
+def test_where_it_does_not_work_all_is_done_as_usual(recorded, monkeypatch, of, says: str) -> None:
+    monkeypatch.setattr(Recorded, "of", of)
+    made, given = Graphs(CPU), [torch.tensor([1.0 + i]) for i in range(8)]
+    seen: list[Tensor] = []
+
+    def work(t: Tensor) -> graphs.Tensors:
+        seen.append(t)
+        return (2 * t,)
+
+    assert [made.call("x", work, t)[0].item() for t in given] == [2 + 2 * i for i in range(8)]
+    assert made.refused is not None and made.refused.startswith(says)
+    assert all(one is other for one, other in zip(seen, given, strict=True))
+
+
+def test_a_smaller_plan_is_recorded_anew(recorded) -> None:
+    made = Graphs(CPU)
+    for _ in range(2):
+        for _ in range(USUAL_TIMES + 1):
+            made.call("x", lambda t: (t,), torch.ones(1))
+        made.forget()
+    assert len(recorded) == 2
+
+
+def test_modules_are_not_recorded(recorded) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
+    learner, tasks = learner_of(module, "pamela"), image_tasks(2, 3, 1, 2)
+    learner = learner.to(CPU, tasks.support_x.dtype)
+    runner = Runner(Plan("cpu", 2, 2, 1, 1))
+    for _ in range(USUAL_TIMES + 2):
+        mean_meta_gradient(learner, Classification(3), tasks, runner)
+    assert recorded == []
+
+
+def test_a_cpu_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recorded, "of", failing)
+    made = Graphs(CPU)
+    for _ in range(USUAL_TIMES + 2):
+        made.call("x", lambda t: (t,), torch.ones(1))
+    assert made.refused is None
+    monkeypatch.setenv("PAMELA_GRAPHS", "0")
+    assert not Graphs(torch.device("cuda", 0))._wanted
+    monkeypatch.delenv("PAMELA_GRAPHS")
+    assert Graphs(torch.device("cuda", 0))._wanted
