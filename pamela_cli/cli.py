@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -59,10 +60,15 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _setting_option(name: str) -> inspect.Parameter:
-    """An option for a setting. Values arrive as text: :mod:`pamela_cli.config` checks them, as in files."""
+def _setting_option(name: str, sine: bool) -> inspect.Parameter:
+    """An option for a setting; what it means for ``sine`` waves is left out where there are none.
+
+    Values arrive as text: :mod:`pamela_cli.config` checks them, as in files.
+    """
     item = SETTINGS[name]
     help_text: str = item.metadata["help"]
+    if not sine:
+        help_text = re.sub(r" \(sine: [^)]*\)", "", help_text)
     kind = setting_type(name)
     if kind is not bool and item.default is not None:
         help_text += f" [default: {item.default:g}]" if kind is float else f" [default: {item.default}]"
@@ -105,9 +111,12 @@ def _name_value(parameter: inspect.Parameter) -> None:
 
 
 def command(
-    name: str, *, settings: Sequence[str] = (), examples: str = ""
+    name: str, *, settings: Sequence[str] = (), examples: str = "", sine: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a verb: its own options, those of the ``settings`` it takes, and the common ones."""
+    """Register a verb: its own options, those of the ``settings`` it takes, and the common ones.
+
+    ``sine``: whether it is for sine waves, too.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
@@ -123,7 +132,7 @@ def command(
             folders = given.pop("data_dir"), given.pop("runs_dir")
             function(Context(console, *folders, flags, _arguments), **given)
 
-        options = [_setting_option(key) for key in settings]
+        options = [_setting_option(key, sine) for key in settings]
         for parameter in (*own, *options, *_COMMON):
             _name_value(parameter)
         verb.__signature__ = inspect.Signature([*own, *options, *_COMMON])  # type: ignore[attr-defined]

@@ -175,14 +175,26 @@ def create_run(runs_dir: Path, name: str | None, config: Config, recorded: Recor
     Without ``name`` it gets the default one, with -2, -3 … behind it where taken.
     """
     if name is not None:
-        path = run_path(runs_dir, name)
-        if path.name == ".." or Path(name) == Path():
-            raise UsageError(f"--run '{name}' names no folder that could be made; choose another.")
-        if not _make(path, config, recorded):
-            raise UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
+        path = free_path(runs_dir, name)
+        if not _make(path, config, recorded):  # another process was faster
+            raise _taken(path)
         return RunFolder(path)
     paths = (runs_dir / each for each in numbered(default_name(config)))
     return RunFolder(next(path for path in paths if _make(path, config, recorded)))
+
+
+def free_path(runs_dir: Path, name: str) -> Path:
+    """Where a run of that name can be made; :class:`UsageError` where it cannot."""
+    path = run_path(runs_dir, name)
+    if path.name == ".." or Path(name) == Path():
+        raise UsageError(f"--run '{name}' names no folder that could be made; choose another.")
+    if path.exists():
+        raise _taken(path)
+    return path
+
+
+def _taken(path: Path) -> UsageError:
+    return UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
 
 
 def numbered(stem: str) -> Iterator[str]:

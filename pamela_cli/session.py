@@ -29,7 +29,7 @@ from pamela_cli.metrics import drawable
 from pamela_cli.planning import ALL, Share, new_plan, same_plan
 from pamela_cli.problem import Problem
 from pamela_cli.results import task_text
-from pamela_cli.runs import RunFolder, create_run, find_run, run_path
+from pamela_cli.runs import RunFolder, create_run, find_run, free_path, run_path
 from pamela_cli.signals import SAME_REQUEST, StopRequest
 from pamela_cli.training import Training
 
@@ -89,6 +89,8 @@ def _start(
     low_memory: bool,
 ) -> _Started:
     """Make the run's folder, and tell the other processes where it is."""
+    if run is not None:
+        free_path(context.runs_dir, run)  # before a dataset is made
     layers = [read_config_file(config_file)] if config_file else []
     layers.append(context.flags)
     problem = settle(context, layers, device)

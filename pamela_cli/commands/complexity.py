@@ -22,7 +22,7 @@ EXAMPLES = """
 SETTINGS = ["way", "shot", "query", "steps", "skip_interval", "width", "precision"]
 
 
-@command("complexity", settings=SETTINGS, examples=EXAMPLES)
+@command("complexity", sine=False, settings=SETTINGS, examples=EXAMPLES)
 def complexity(
     context: Context,
     methods: Annotated[

@@ -39,7 +39,7 @@ def meta_train(
         bool,
         typer.Option(
             "--low-memory",
-            help="Keep no graphs: less memory, 15 to 30 % more time, the same bits.",
+            help="Keep no graphs: less memory, 5 to 45 % more time, the same bits.",
         ),
     ] = False,
     figures: Annotated[bool, typer.Option(help="Draw figures into the run's folder.")] = True,

@@ -104,8 +104,11 @@ def prepare(
         return
     if name is None:
         raise UsageError("NAME is missing: which dataset? `pamela prepare --list` shows them.")
-    dataset = canonical_name(name)
-    stem = own_name or dataset if verify else stored_name(dataset, source, own_name)
+    if verify and own_name is None and (context.data_dir / f"{name}.h5").exists():
+        dataset = stem = name
+    else:
+        dataset = canonical_name(name)
+        stem = own_name or dataset if verify else stored_name(dataset, source, own_name)
     store = out or context.data_dir / f"{stem}.h5"
     if store.stem.casefold() == SINE and not verify:
         other = "--name" if out is None else "--out"

@@ -62,3 +62,9 @@ def test_a_store_whose_name_is_no_text(pamela, here: Path) -> None:
     write_tiny_store(here / "im\udcff.h5")
     pamela("meta-train", "--dataset", here / "im\udcff.h5").error(1, "its name is no Unicode text")
     assert not (here / "runs").exists()
+
+
+def test_verify_by_the_name_of_a_store_of_ones_own(pamela, here: Path) -> None:
+    write_tiny_store(here / "data" / "my-photos.h5")
+    assert pamela("prepare", "my-photos", "--verify", "--json").ok().document["store"] == "data/my-photos.h5"
+    pamela("prepare", "my-photo", "--verify").error(2, "my-photo")

@@ -70,3 +70,9 @@ def test_classes_left_out_are_said(pamela, here: Path) -> None:
     write_tiny_store(here / "data" / "tiny.h5", counts=(20, 20, 20, 20, 20, 20, 9))
     result = pamela(*QUICK_TINY).ok()
     assert re.search(r"1 class\S* of .* left out", result.err)
+
+
+def test_a_name_that_is_taken_is_told_before_a_dataset_is_made(pamela, here: Path) -> None:
+    (here / "runs" / "taken").mkdir(parents=True)
+    pamela("meta-train", "--run", "taken").error(2, "--run runs/taken is already there")
+    assert not (here / "data").exists()

@@ -154,11 +154,10 @@ def kernels(weight: Tensor) -> Tensor:
 
 def negative_scales(scale: Tensor) -> Tensor | None:
     """−1 where ``scale`` is negative, 1 elsewhere; None where it is known that there is no negative one."""
-    negative = scale < 0
     # Only of the CPU may one ask without waiting.
-    if scale.device.type == "cpu" and not negative.any():
+    if scale.device.type == "cpu" and not (scale < 0).any():
         return None
-    return torch.where(negative, -1, 1).to(scale.dtype)
+    return torch.copysign(torch.ones_like(scale), scale)
 
 
 def signed(t: Tensor, sign: Tensor | None) -> Tensor:
