@@ -67,8 +67,6 @@ def predict(
 
     if csv and context.console.as_json:
         raise UsageError("--csv and --json are two formats; leave out one.")
-    if figure is not None and not figures:
-        raise UsageError("--figure and --no-figures contradict each other; leave out one.")
     wanted = Wanted(
         whole_number("steps", steps, 0, 1000),
         norm_stats,
@@ -77,6 +75,8 @@ def predict(
         figure,
         figures,
     )
+    if figure is not None and not figures:
+        raise UsageError("--figure and --no-figures contradict each other; leave out one.")
     document = label(context, given, wanted, device)
     if csv:
         print(as_csv(document), end="")
