@@ -129,6 +129,9 @@ class TorchNormPool:
         self._n = z.numel() / z.shape[1]
         self._mean, variance = channel_stats(z)
         self._r = (variance + eps).rsqrt()
+        # On a GPU the many operations on a number for each channel take longer than those on pixels: what
+        # several derivatives need is computed once.
+        self._steep = scale * self._r
         pooled, self._taken = F.max_pool2d(z, 2, return_indices=True)
         self._x = _affine(pooled, self._r, -self._mean * self._r)
         self.out = _affine(self._x, scale, shift).clamp_min_(0)
@@ -137,33 +140,33 @@ class TorchNormPool:
         """s·d − s·r·(d1/n)·z + what makes its mean zero, with d0 = Σ d and d1 = Σ d·x."""
         d = self._d = _let_through(v, self.out)
         d0, d1 = self._d0, self._d1 = d.sum((0, 2, 3)), _sums(d, self._x)
-        steep = self._scale * self._r
-        slope = -steep * self._r * d1 / self._n
-        to_z = _affine(self._z, slope, -steep * d0 / self._n - slope * self._mean)
-        to_z += self._unpooled(d * _per_channel(steep))
+        down = self._steep * (-1 / self._n)
+        slope = self._slope = down * self._r * d1
+        to_z = _affine(self._z, slope, torch.addcmul(down * d0, slope, self._mean, value=-1))
+        to_z += self._unpooled(d * _per_channel(self._steep))
         return to_z, d1, d0
 
     def tangent(self, z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """γ̇·x + γ·ẋ + β̇ where the ReLU is open; x is only followed where the pool took it."""
         self._z_tangent, self._scale_tangent = z, scale
-        m0, m1 = self._m0, self._m1 = self._moments(z)
+        m0, m1 = self._m0r, self._m1r = [moment * self._r for moment in self._moments(z)]
         x = z.flatten(2).gather(2, self._taken.flatten(2)).view_as(self._taken)
-        x = self._x_tangent = _affine(x, self._r, -m0 * self._r).sub_(self._x * _per_channel(self._r * m1))
+        x = self._x_tangent = _affine(x, self._r, -m0).sub_(self._x * _per_channel(m1))
         moved = _affine(self._x, scale, shift).addcmul_(x, _per_channel(self._scale))
         return _let_through(moved, self.out)
 
     def gradient_tangent(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The product rule on :meth:`gradient`, sorted by d, ḋ, z, ż and the rest."""
-        n, r, d0, d1, m0, m1 = self._n, self._r, self._d0, self._d1, self._m0, self._m1
+        steep, d0, d1 = self._steep, self._d0, self._d1
         d = _let_through(v, self.out)
         to_shift = d.sum((0, 2, 3))
         to_scale = _sums(d, self._x) + _sums(self._d, self._x_tangent)
-        steep = self._scale * r
-        steep_tangent = self._scale_tangent * r - steep * r * m1
-        of_z = (steep * r * m1 * d1 - steep_tangent * d1 - steep * to_scale) * r / n
-        rest = (steep * r * m0 * d1 - steep_tangent * d0 - steep * to_shift) / n - of_z * self._mean
-        to_z = _affine(self._z, of_z, rest)
-        to_z.addcmul_(self._z_tangent, _per_channel(-steep * r * d1 / n))
+        falls = steep * self._m1r  # −γ·ṙ
+        steep_tangent = torch.addcmul(-falls, self._scale_tangent, self._r)
+        of_z = torch.addcmul((falls - steep_tangent) * d1, steep, to_scale, value=-1) * (self._r / self._n)
+        rest = (steep * self._m0r * d1).addcmul_(steep_tangent, d0, value=-1)
+        rest = rest.addcmul_(steep, to_shift, value=-1).div_(self._n).addcmul_(of_z, self._mean, value=-1)
+        to_z = _affine(self._z, of_z, rest).addcmul_(self._z_tangent, _per_channel(self._slope))
         pooled = (self._d * _per_channel(steep_tangent)).addcmul_(d, _per_channel(steep))
         return to_z.add_(self._unpooled(pooled)), to_scale, to_shift
 
