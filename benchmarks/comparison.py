@@ -20,6 +20,7 @@ from benchmarks.machine import MatrixRate
 from benchmarks.setting import Setting
 from pamela_cli.complexity.timing import median_and_spread
 from pamela_cli.console import Console
+from pamela_cli.engine.graphs import times_until_recorded
 
 Row = dict[str, Any]
 Value = TypeVar("Value")
@@ -149,7 +150,9 @@ class _Runner:
         self.warmup["train"] = self.process.call(child.train, self.name, 1)
         self.memory = self.process.call(child.peak_memory, self.name)
         self.warmup["test"] = self.process.call(child.test, self.name, 1)
-        # On a GPU the first time loads kernels, and is many times as long.
+        # On a GPU the first times are many times as long: they load kernels, and record graphs.
+        if (more := times_until_recorded(torch.device(setting.device)) - 1) > 0:
+            self.process.call(child.train, self.name, more)
         self.pace = {what: self.process.call(work, self.name, 1) for what, work in _WORK.items()}
 
     def sample(self, setting: Setting) -> None:

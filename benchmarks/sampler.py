@@ -9,6 +9,7 @@ from benchmarks.ours import pamela
 from benchmarks.setting import Setting
 from pamela_cli.engine.device import synchronise, use_precision
 from pamela_cli.engine.episodes import ImageEpisodes, ImagePool
+from pamela_cli.engine.graphs import times_until_recorded
 from pamela_cli.engine.tasks import Tasks
 
 SHARE = 2.0
@@ -42,7 +43,8 @@ def measure(setting: Setting, repetitions: int, classes: int = 64, images: int =
         engine.meta_gradient(tasks)
         synchronise(device)
 
-    train(draw(0))  # a warm-up
+    for _ in range(times_until_recorded(device)):  # a warm-up
+        train(draw(0))
     for step in range(1, repetitions + 1):
         draws.append(1000 * seconds(lambda step=step: draw(step)))  # type: ignore[misc]
         tasks = draw(step)

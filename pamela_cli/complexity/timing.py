@@ -14,6 +14,7 @@ import torch
 from pamela_cli.complexity.cases import Case, Work
 from pamela_cli.console import Console
 from pamela_cli.engine.device import synchronise
+from pamela_cli.engine.graphs import times_until_recorded
 from pamela_cli.engine.runner import Plan, Runner
 
 
@@ -42,8 +43,10 @@ class Clock:
         elapsed = 1000 * (time.perf_counter() - start) / self.tasks
         if counts:
             self.samples.append(elapsed)
-        else:
-            self.warmup = elapsed
+            return
+        self.warmup = elapsed
+        for _ in range(times_until_recorded(device) - 1):
+            self.work()
 
     def record(self, prefix: str) -> dict[str, Any]:
         """Median and interquartile range of what counts, and all that was timed."""

@@ -25,6 +25,11 @@ SAME = 1e-3
 """Largest relative difference of what is replayed from what was computed; the kernels are the same."""
 
 
+def times_until_recorded(device: torch.device) -> int:
+    """How often work must be done on ``device`` until it is as fast as it goes: what a warm-up takes."""
+    return USUAL_TIMES + 1 if device.type == "cuda" else 1
+
+
 class Graphs:
     """The recorded work of a device. On a CPU, or with ``PAMELA_GRAPHS=0``, all is done as usual.
 
@@ -37,6 +42,7 @@ class Graphs:
         self._wanted = device.type == "cuda" and os.environ.get("PAMELA_GRAPHS") != "0"
         self._times: Counter[Hashable] = Counter()
         self._recorded: dict[Hashable, Recorded] = {}
+        self._shared: Any = None
 
     def call(self, same: Hashable, work: Work, *inputs: Tensor) -> Tensors:
         """``work(*inputs)``, which the caller may keep.
@@ -59,10 +65,17 @@ class Graphs:
         """Give up what is recorded, and its memory."""
         self._times.clear()
         self._recorded.clear()
+        self._shared = None
+
+    def _pool(self) -> Any:
+        """The memory that all graphs share: what one returns is copied before the next one is replayed."""
+        if self._shared is None and self._device.type == "cuda":
+            self._shared = torch.cuda.graph_pool_handle()
+        return self._shared
 
     def _record(self, key: Hashable, work: Work, inputs: Tensors, expected: Tensors) -> None:
         try:
-            recorded = Recorded.of(work, inputs, self._device)
+            recorded = Recorded.of(work, inputs, self._device, self._pool())
             away = max(map(_difference, recorded.replay(inputs), expected))
         except RuntimeError as error:  # of the driver, or memory that does not suffice for both
             self.refused = str(error).partition("\n")[0]
@@ -83,8 +96,8 @@ class Recorded:
     outputs: Tensors
 
     @classmethod
-    def of(cls, work: Work, inputs: Tensors, device: torch.device) -> Recorded:
-        """Record ``work``; RuntimeError where that cannot be."""
+    def of(cls, work: Work, inputs: Tensors, device: torch.device, pool: Any) -> Recorded:
+        """Record ``work``, with memory from ``pool``; RuntimeError where that cannot be."""
         own = tuple(t.clone() for t in inputs)
         stream, usual = torch.cuda.Stream(device), torch.cuda.current_stream(device)
         stream.wait_stream(usual)
@@ -93,7 +106,7 @@ class Recorded:
         usual.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         # Other threads of this process, as NCCL's, may ask the device for something meanwhile.
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             outputs = work(*own)
         return cls(work, graph, own, outputs)
 

@@ -45,7 +45,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
     """All that is recorded from now on, by graphs that believe themselves on a GPU."""
     made: list[Recorded] = []
 
-    def of(work: graphs.Work, inputs: graphs.Tensors, device: torch.device) -> Recorded:
+    def of(work: graphs.Work, inputs: graphs.Tensors, device: torch.device, pool: object) -> Recorded:
         own = tuple(t.clone() for t in inputs)
         outputs = tuple(torch.full_like(t, torch.nan) for t in work(*own))
         made.append(Recorded(work, StandIn(work, own, outputs), own, outputs))
@@ -132,11 +132,11 @@ def test_numbers_that_are_not_finite_are_waited_out(recorded) -> None:
     assert len(recorded) == 1
 
 
-def failing(work: graphs.Work, inputs: graphs.Tensors, device: torch.device) -> Recorded:
+def failing(*_: object) -> Recorded:
     raise torch.OutOfMemoryError("CUDA out of memory.\nmore")
 
 
-def wrong(work: graphs.Work, inputs: graphs.Tensors, device: torch.device) -> Recorded:
+def wrong(work: graphs.Work, inputs: graphs.Tensors, *_: object) -> Recorded:
     outputs = tuple(t.clone() for t in inputs)
     return Recorded(
         work, StandIn(lambda *_: tuple(2.02 * t for t in outputs), inputs, outputs), inputs, outputs
