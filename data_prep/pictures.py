@@ -108,7 +108,7 @@ def _matching(text: str) -> list[Path]:
     matching = [Path(name) for name in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207  (whole paths)
     there = [path for path in matching if path.is_file() or path.is_dir()]
     if not there:
-        what = "what matches it is a broken link" if matching else "nor does anything match it"
+        what = "what matches it is neither (a broken link?)" if matching else "nor does anything match it"
         raise DataError(f"There is no file or folder {text}, {what}; check the path.")
     return there
 

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +178,7 @@ def run(arguments: list[str]) -> int:
         reproduce,
     )
 
+    warnings.filterwarnings("ignore", "CUDA graphs are not used")  # commands say so themselves
     try:
         with stopping_at_once():
             code, _heard = _run(arguments)  # held on to, or the request to stop would be raised again

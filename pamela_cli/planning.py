@@ -43,7 +43,7 @@ def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_mem
     :class:`PamelaError` where none can.
     """
     config, device = problem.config, problem.device
-    tasks, images = _tasks(problem, processes), _images_in_training(problem)
+    tasks, images = _tasks(problem, processes), _images_in_training(problem, share.cells)
     held = _graphs(problem, problem.task_shape(), tasks, images)
     plan = Plan.choose(device, tasks, convolutional=problem.store is not None, cores=share.cores)
     free = free_bytes(device)
@@ -69,34 +69,35 @@ def same_plan(
         )
         return new_plan(problem, processes, share)
     if plan.device.partition(":")[0] != problem.device.type or plan.processes != processes.size:
-        return new_plan(problem, processes, share, low_memory=plan.kept_updates == 0)
-    _graphs(problem, problem.task_shape(), _tasks(problem, processes), _images_in_training(problem))
+        return new_plan(problem, processes, share)
+    images = _images_in_training(problem, share.cells)
+    _graphs(problem, problem.task_shape(), _tasks(problem, processes), images)
     return replace(plan, device=str(problem.device))
 
 
 def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
     """The fastest plan that fits for such tasks, to be judged without a gradient; as above where none can."""
-    images = _placed(problem, split)
+    images = _placed(problem, 1, split)
     _, query_bytes = _graphs(problem, task, tasks=1, images=images, copies=1)
     plan = Plan.choose(problem.device, problem.config.meta_batch, convolutional=problem.store is not None)
     free = free_bytes(problem.device)
     return plan if free is None else fit_to_judge(plan, query_bytes, max(free - images, 0))
 
 
-def _images_in_training(problem: Problem) -> int:
+def _images_in_training(problem: Problem, cells: int) -> int:
     """The bytes of the images that are there while it trains, or while it tests, whichever are more."""
-    return max(_placed(problem, "val", "train"), _placed(problem, "val", "test"))
+    return max(_placed(problem, cells, "val", "train"), _placed(problem, cells, "val", "test"))
 
 
-def _placed(problem: Problem, *splits: str) -> int:
+def _placed(problem: Problem, cells: int, *splits: str) -> int:
     """The bytes that the images of these splits, loaded in this order, take where tasks are computed.
 
-    Those that find too little room on a GPU stay beside it.
+    Those that find too little room on a GPU, which so many ``cells`` share, stay beside it.
     """
     free = free_bytes(problem.device) if problem.device.type == "cuda" else None
     taken = 0
     for size in map(problem.image_bytes, splits):
-        if free is None or images_fit(size, free - taken):
+        if free is None or images_fit(size, free // cells - taken):
             taken += size
     return taken
 

@@ -64,13 +64,13 @@ class Ablation:
 
 def ablate(context: Context, wanted: Wanted, config_file: Path | None) -> Ablation:
     """Train the cells that are missing and compare them; :class:`Stopped` after a signal, all saved."""
-    slots = _slots(wanted, context.flags.values.get("dataset"))
-    executor = None
-    if wanted.slurm is not None:
-        executor = open_executor(wanted.slurm, context.runs_dir / "slurm", len(slots))
     layers = [_given(layer) for layer in ([read_config_file(config_file)] if config_file else [])]
     layers.append(_given(context.flags))
     given = {name: value for layer in layers for name, value in layer.values.items()}
+    slots = _slots(wanted, given.get("dataset"))
+    executor = None
+    if wanted.slurm is not None:
+        executor = open_executor(wanted.slurm, context.runs_dir / "slurm", len(slots))
     problem = _problem(context, layers)
     base, store = problem.config, problem.store
     variants = _variants(wanted, base, context.flags, given)

@@ -94,8 +94,10 @@ def work(job: Job, listener: Listener) -> None:
     # Ctrl-C reaches every process of a terminal's group: this one shall hear of it once, from the parent.
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-        # They are blocked in the process that it was forked from.
+        # They are blocked in the process that it was forked from. A Ctrl-C that waits is the parent's.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        signal.signal(signal.SIGINT, before)
     _end_with_parent()
     listener.send(train_cell(job, listener))
 

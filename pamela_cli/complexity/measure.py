@@ -37,8 +37,10 @@ def measure(cases: list[Case], device: torch.device, repetitions: int, console: 
             for peak in peak_memories(cases, plan):
                 memory.append(peak)
                 bar.update(len(memory))
-        training, testing, lowered = time_cases(cases, plan, repetitions, console)
-    if lowered:
+        training, testing, runner = time_cases(cases, plan, repetitions, console)
+    if runner.graphs.refused is not None:
+        console.warn(f"times are without CUDA graphs, which cannot be used: {runner.graphs.refused}.")
+    if runner.lowered:
         console.warn("memory ran short while times were taken: not all are of the same plan.")
     rows = [
         _counts(case, plan)
@@ -54,7 +56,7 @@ def measure(cases: list[Case], device: torch.device, repetitions: int, console: 
         "train_tasks_per_repetition": training[0].tasks,
         "test_tasks_per_repetition": testing[config.method].tasks,
         "plan": asdict(plan),
-        "lowered": [asdict(smaller) for smaller in lowered],
+        "lowered": [asdict(smaller) for smaller in runner.lowered],
         "environment": environment,
         "paper_does_not_tell": TABLE_1_UNSAID,
         "rows": rows,

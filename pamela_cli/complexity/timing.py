@@ -26,11 +26,15 @@ def median_and_spread(samples: Sequence[float]) -> tuple[float, float]:
 
 @dataclass
 class Clock:
-    """Milliseconds per task of one piece of work on ``tasks`` tasks: the warm-up, and what counts."""
+    """Milliseconds per task of one piece of work on ``tasks`` tasks: the first time, and what counts.
+
+    After it has been done ``warmups`` times it is as fast as it goes.
+    """
 
     name: str
     tasks: int
     work: Callable[[], None]
+    warmups: int = 1
     warmup: float = 0.0
     samples: list[float] = field(default_factory=list)
 
@@ -45,7 +49,7 @@ class Clock:
             self.samples.append(elapsed)
             return
         self.warmup = elapsed
-        for _ in range(times_until_recorded(device) - 1):
+        for _ in range(self.warmups - 1):
             self.work()
 
     def record(self, prefix: str) -> dict[str, Any]:
@@ -61,11 +65,11 @@ class Clock:
 
 def time_cases(
     cases: list[Case], plan: Plan, repetitions: int, console: Console
-) -> tuple[list[Clock], dict[str, Clock], list[Plan]]:
+) -> tuple[list[Clock], dict[str, Clock], Runner]:
     """Time training of each case, and testing of each method: testing knows no order.
 
-    As many tasks are taken at once as the plan has at work at a time. The plans returned are the smaller
-    ones that were taken when memory ran short: none, as a rule.
+    As many tasks are taken at once as the plan has at work at a time. The runner tells of smaller plans that
+    were taken when memory ran short, and of graphs that were refused: none, as a rule.
     """
     device, runner = torch.device(plan.device), Runner(plan)
     works = [Work(case, device) for case in cases]
@@ -76,10 +80,11 @@ def time_cases(
     for case, work in zip(cases, works, strict=True):
         name = case.config.method
         train, test = partial(work.train, train_tasks, runner), partial(work.test, test_tasks, runner)
-        training.append(Clock(f"{name} training, {case.order} order", len(train_tasks), train))
+        title, times = f"{name} training, {case.order} order", times_until_recorded(device)
+        training.append(Clock(title, len(train_tasks), train, times))
         testing.setdefault(name, Clock(f"{name} testing", len(test_tasks), test))
     _take_rounds([*training, *testing.values()], device, repetitions, console)
-    return training, testing, runner.lowered
+    return training, testing, runner
 
 
 def _take_rounds(clocks: list[Clock], device: torch.device, repetitions: int, console: Console) -> None:

@@ -7,8 +7,10 @@ them one by one than a GPU takes to carry them out; a graph starts all of them a
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,18 +24,20 @@ USUAL_TIMES = 3
 """So often work is done as usual before it is recorded: what is done once or twice is not worth it."""
 
 SAME = 1e-3
-"""Largest relative difference of what is replayed from what was computed; the kernels are the same."""
+"""Largest relative difference of what is replayed from what is computed; the kernels are the same."""
 
 
 def times_until_recorded(device: torch.device) -> int:
     """How often work must be done on ``device`` until it is as fast as it goes: what a warm-up takes."""
-    return USUAL_TIMES + 1 if device.type == "cuda" else 1
+    return USUAL_TIMES + 2 if device.type == "cuda" else 1
 
 
 class Graphs:
     """The recorded work of a device. On a CPU, or with ``PAMELA_GRAPHS=0``, all is done as usual.
 
-    ``refused`` says why recording failed here, once it has; all is done as usual from then on.
+    So it is where cuDNN may take algorithms that give other bits each time, since what is recorded is held
+    against what is computed as usual, on other inputs, before it is trusted. ``refused`` says why there are
+    no graphs here, once one was wrong or could not be recorded.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -42,7 +46,8 @@ class Graphs:
         self._wanted = device.type == "cuda" and os.environ.get("PAMELA_GRAPHS") != "0"
         self._times: Counter[Hashable] = Counter()
         self._recorded: dict[Hashable, Recorded] = {}
-        self._shared: Any = None
+        self._trusted: set[Hashable] = set()
+        self._place: _Place | None = None
 
     def call(self, same: Hashable, work: Work, *inputs: Tensor) -> Tensors:
         """``work(*inputs)``, which the caller may keep.
@@ -50,40 +55,61 @@ class Graphs:
         The work must be a function of the inputs alone, of the same operations for inputs of the same shapes
         wherever ``same`` is equal, and ask the device for nothing.
         """
-        if not self._wanted or self.refused is not None:
+        if not self._wanted or self.refused is not None or not torch.backends.cudnn.deterministic:
             return work(*inputs)
         key = (same, tuple((t.shape, t.dtype) for t in inputs))
-        if key in self._recorded:
+        if key in self._trusted:
             return self._recorded[key].replay(inputs)
         found = work(*inputs)
         self._times[key] += 1
         if self._times[key] >= USUAL_TIMES and all(bool(t.isfinite().all()) for t in found):
-            self._record(key, work, inputs, found)
+            try:
+                self._prepare(key, work, inputs, found)
+            except RuntimeError as error:  # of the driver, or memory that does not suffice for both
+                self._refuse(_first_line(error))
         return found
 
-    def forget(self) -> None:
-        """Give up what is recorded, and its memory."""
+    def forget(self) -> bool:
+        """Give up what is recorded, and its memory; returns whether there was any."""
+        held = bool(self._recorded)
         self._times.clear()
+        self._trusted.clear()
         self._recorded.clear()
-        self._shared = None
+        self._place = None
+        return held
 
-    def _pool(self) -> Any:
-        """The memory that all graphs share: what one returns is copied before the next one is replayed."""
-        if self._shared is None and self._device.type == "cuda":
-            self._shared = torch.cuda.graph_pool_handle()
-        return self._shared
-
-    def _record(self, key: Hashable, work: Work, inputs: Tensors, expected: Tensors) -> None:
-        try:
-            recorded = Recorded.of(work, inputs, self._device, self._pool())
-            away = max(map(_difference, recorded.replay(inputs), expected))
-        except RuntimeError as error:  # of the driver, or memory that does not suffice for both
-            self.refused = str(error).partition("\n")[0]
+    def _prepare(self, key: Hashable, work: Work, inputs: Tensors, found: Tensors) -> None:
+        """Record the work; or, the next time, hold a replay against what was found as usual."""
+        if key not in self._recorded:
+            self._place = self._place or _Place.on(self._device)
+            self._recorded[key] = Recorded.of(work, inputs, self._place)
+            return
+        replayed = self._recorded[key].replay(inputs)
+        away = [_difference(one, other) for one, other in zip(replayed, found, strict=True)]
+        wrong = [each for each in away if not each <= SAME]  # as NaN
+        if wrong:
+            self._refuse(f"a replay was {wrong[0]:.0e} away from what was computed as usual")
         else:
-            self.refused = None if away <= SAME else f"a replay was {away:.0e} away from what it recorded"
-            self._recorded[key] = recorded
-        if self.refused is not None:
-            self.forget()
+            self._trusted.add(key)
+
+    def _refuse(self, why: str) -> None:
+        self.forget()
+        self.refused = why
+        warnings.warn(f"CUDA graphs are not used, and steps take longer: {why}", RuntimeWarning, stacklevel=2)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where all graphs are recorded, and the memory that they share: what one returns is copied at once."""
+
+    device: torch.device
+    stream: Any
+    pool: Any
+
+    @classmethod
+    def on(cls, device: torch.device) -> _Place:
+        with torch.cuda.device(device):
+            return cls(device, torch.cuda.Stream(device), torch.cuda.graph_pool_handle())
 
 
 @dataclass(frozen=True)
@@ -96,18 +122,25 @@ class Recorded:
     outputs: Tensors
 
     @classmethod
-    def of(cls, work: Work, inputs: Tensors, device: torch.device, pool: Any) -> Recorded:
-        """Record ``work``, with memory from ``pool``; RuntimeError where that cannot be."""
+    def of(cls, work: Work, inputs: Tensors, place: _Place) -> Recorded:
+        """Record ``work``; RuntimeError where that cannot be."""
         own = tuple(t.clone() for t in inputs)
-        stream, usual = torch.cuda.Stream(device), torch.cuda.current_stream(device)
-        stream.wait_stream(usual)
-        with torch.cuda.stream(stream):
-            work(*own)  # the libraries prepare for this stream what they must not while it is recorded
-        usual.wait_stream(stream)
+        stream, usual = place.stream, torch.cuda.current_stream(place.device)
         graph = torch.cuda.CUDAGraph()
-        # Other threads of this process, as NCCL's, may ask the device for something meanwhile.
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            outputs = work(*own)
+        stream.wait_stream(usual)
+        # The outer one of the two contexts comes back to the usual stream even where recording breaks off.
+        with torch.cuda.device(place.device), torch.cuda.stream(stream):
+            work(*own)  # the libraries prepare for this stream what they must not while it is recorded
+            try:
+                # Other threads of this process, as NCCL's, may ask the device for something meanwhile.
+                with torch.cuda.graph(graph, place.pool, stream, capture_error_mode="thread_local"):
+                    outputs = work(*own)
+            except RuntimeError:
+                # PyTorch itself goes on to take memory from there where the driver has ended the recording.
+                with suppress(RuntimeError):
+                    torch._C._cuda_endAllocateToPool(place.device.index or 0, place.pool)
+                raise
+        usual.wait_stream(stream)
         return cls(work, graph, own, outputs)
 
     def replay(self, inputs: Tensors) -> Tensors:
@@ -122,3 +155,10 @@ def _difference(found: Tensor, expected: Tensor) -> float:
     """How far it is from what is expected, beside its length."""
     scale = max(float(expected.norm()), torch.finfo(expected.dtype).tiny)
     return float((found - expected).norm()) / scale
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong first: that recording could not be ended either is no news."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return str(error).partition("\n")[0]

@@ -140,17 +140,19 @@ def _of_chunk(
 ) -> MetaGradient:
     """:func:`summed_meta_gradient`, replayed from a graph where one can be made of it."""
 
+    backbone, rule = learner.backbone, learner.rule
+
     def work(theta: Tensor, q: Tensor, p: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        own = replace(learner, theta=theta)
+        own = replace(learner, backbone=backbone, rule=rule, theta=theta)
         found = summed_meta_gradient(own, objective, Tasks(*given), (q, p), kept_updates)
         return found.theta, found.q, found.p, found.loss, found.score
 
     given = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
     inputs = (learner.theta.detach(), *spread, *given)
-    if not all(getattr(part, "recordable", False) for part in (learner.backbone, objective)):
+    if not all(getattr(part, "recordable", False) for part in (backbone, objective)):
         return MetaGradient(*work(*inputs))
     # The objects themselves, which what is recorded holds on to: no later ones have their numbers.
-    same = (id(learner.backbone), id(learner.rule), id(objective), kept_updates)
+    same = (id(backbone), id(rule), id(objective), kept_updates)
     return MetaGradient(*graphs.call(same, work, *inputs))
 
 

@@ -139,6 +139,9 @@ class Runner:
                     raise
                 reason = str(error).splitlines()[0]
             # Out of the except clause: the error holds on to the tensors that did not fit.
+            if self.graphs.forget():  # that may be enough
+                torch.cuda.empty_cache()
+                continue
             if self._pool is not None:  # so do tasks that are still at work
                 self._pool.shutdown(wait=True, cancel_futures=True)
             if smaller is None:
@@ -147,7 +150,6 @@ class Runner:
                 )
             self.plan, self._pool = smaller, _pool(smaller)
             self.lowered.append(smaller)
-            self.graphs.forget()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pamela_cli.engine.backbones import MLP, Backbone, Conv4
 from pamela_cli.engine.device import use_precision
-from pamela_cli.engine.graphs import USUAL_TIMES
+from pamela_cli.engine.graphs import times_until_recorded
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.norm_pool import can_be_compiled
@@ -58,7 +58,8 @@ def self_tests(device: torch.device) -> list[SelfTest]:
 def _tested(network: str, way: str, device: torch.device, dtype: torch.dtype) -> SelfTest:
     start = time.perf_counter()
     runner = Runner(Plan(str(device), 2, 2, workers=1, threads=1, compiled=way == "compiled"))
-    found = measured(network, runner, dtype, times=USUAL_TIMES + 1 if way == "recorded" else 1)
+    times = times_until_recorded(device) if way == "recorded" else 1
+    found = measured(network, runner, dtype, times)
     error = _error(found, STORED[network])
     right = error <= (SAME if dtype == torch.float64 else ROUNDED)
     name = ", ".join([network, str(dtype).removeprefix("torch."), *([way] if way else [])])
@@ -69,10 +70,12 @@ def _tested(network: str, way: str, device: torch.device, dtype: torch.dtype) ->
 def measured(network: str, runner: Runner, dtype: torch.dtype, times: int = 1) -> tuple[float, ...]:
     """Query loss, norm of the meta-gradient, and its product with a fixed direction.
 
-    So many ``times`` after each other; the last result counts.
+    So many ``times`` after each other, at other θ but for the last, which counts.
     """
     learner, objective, tasks = _problem(network, runner.device, dtype)
-    for _ in range(times):
+    theta = learner.theta
+    for left in reversed(range(times)):
+        learner.theta = (1 + left / 10) * theta
         found = mean_meta_gradient(learner, objective, tasks, runner)
     gradient = torch.cat([part.flatten().double().cpu() for part in (found.theta, found.q, found.p)])
     direction = _waves(gradient.numel(), 0.7)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,11 @@ from cli_support import QUICK_TINY, assert_same_run, nameless_summary, write_tin
 from data_prep import Store
 from pamela_cli import planning, training
 from pamela_cli.config import Layer, resolve
-from pamela_cli.console import Console
 from pamela_cli.engine import fitting
 from pamela_cli.engine.backbones import Conv4
 from pamela_cli.engine.processes import Processes
 from pamela_cli.errors import PamelaError
-from pamela_cli.planning import Share, new_plan, plan_to_judge, same_plan
+from pamela_cli.planning import Share, new_plan, plan_to_judge
 from pamela_cli.problem import Problem
 
 
@@ -190,9 +188,3 @@ def test_fewer_are_judged_at_a_time_where_memory_is_short(problem: Problem, monk
         free(monkeypatch, size)
         counts.append(plan_to_judge(there, "test", there.task_shape()).judged_at_a_time)
     assert counts[0] == 16 > counts[1] > counts[2] >= 1
-
-
-def test_another_device_keeps_the_wish_for_little_memory(problem: Problem) -> None:
-    low = new_plan(problem, Processes(), low_memory=True)
-    recorded = {"plan": asdict(replace(low, device="cuda:0"))}
-    assert same_plan(recorded, problem, Processes(), Console(quiet=True)) == low

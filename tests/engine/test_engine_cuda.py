@@ -7,7 +7,7 @@ from engine_support import image_tasks, make_learner
 from pamela_cli.engine.backbones import MLP, Conv4
 from pamela_cli.engine.episodes import ImageEpisodes, ImagePool, SineEpisodes
 from pamela_cli.engine.evaluation import concatenate, evaluate
-from pamela_cli.engine.graphs import USUAL_TIMES
+from pamela_cli.engine.graphs import Graphs, times_until_recorded
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.random import random_bits
@@ -41,6 +41,13 @@ def moved(tasks: Tasks, device: torch.device) -> Tasks:
 def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert found.device.type == "cuda"
     assert (found.cpu() - expected).norm() <= 1e-9 * expected.norm()
+
+
+@pytest.fixture(autouse=True)
+def _as_commands_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, name in ((torch.backends.cudnn, "allow_tf32"), (torch.backends.cuda.matmul, "allow_tf32")):
+        monkeypatch.setattr(place, name, False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
 
 
 @pytest.mark.parametrize(("method", "w"), METHODS)
@@ -166,7 +173,7 @@ def test_a_graph_replays_to_the_same_bits(kind, at_a_time, dtype):
         network = Conv4(5, 3, 28, 6) if kind == "images" else MLP((1, 8, 1))
         learner = make_learner("pamela", network, 3, 2, lr=0.02).to(CUDA, dtype)
         learners.append(learner)
-        for step in range(USUAL_TIMES + 3):
+        for step in range(times_until_recorded(CUDA) + 2):
             if kind == "images":
                 tasks = moved(image_tasks(4, 5, 1, 3, 3, 28, seed=step), CUDA)
                 tasks = Tasks(
@@ -181,3 +188,16 @@ def test_a_graph_replays_to_the_same_bits(kind, at_a_time, dtype):
     assert len(recorded.graphs._recorded) == (1 if at_a_time == 4 else 2)
     assert torch.equal(learners[0].theta, learners[1].theta)
     assert torch.equal(learners[0].q, learners[1].q)
+
+
+def test_what_cannot_be_recorded_breaks_nothing():
+    """Work that asks the device for a number breaks the recording off."""
+    graphs, stream = Graphs(CUDA), torch.cuda.current_stream(CUDA)
+    numbers = [torch.tensor([1.0 + i], device=CUDA) for i in range(8)]
+    with pytest.warns(RuntimeWarning, match="CUDA graphs are not used"):
+        found = [graphs.call("x", lambda t: (t * t.sum().item(),), t)[0].item() for t in numbers]
+    assert found == [(1.0 + i) ** 2 for i in range(8)]
+    assert graphs.refused is not None
+    assert torch.cuda.current_stream(CUDA) == stream
+    torch.cuda.empty_cache()
+    torch.ones(1 << 20, device=CUDA).sum().item()

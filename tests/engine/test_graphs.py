@@ -21,7 +21,7 @@ from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.runner import Plan, Runner
-from pamela_cli.engine.tasks import Classification, Regression
+from pamela_cli.engine.tasks import Classification, Regression, Tasks
 from pamela_cli.library import make_learner as learner_of
 
 CPU = torch.device("cpu")
@@ -45,14 +45,16 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
     """All that is recorded from now on, by graphs that believe themselves on a GPU."""
     made: list[Recorded] = []
 
-    def of(work: graphs.Work, inputs: graphs.Tensors, device: torch.device, pool: object) -> Recorded:
+    def of(work: graphs.Work, inputs: graphs.Tensors, place: object) -> Recorded:
         own = tuple(t.clone() for t in inputs)
         outputs = tuple(torch.full_like(t, torch.nan) for t in work(*own))
         made.append(Recorded(work, StandIn(work, own, outputs), own, outputs))
         return made[-1]
 
     monkeypatch.setattr(Recorded, "of", of)
+    monkeypatch.setattr(graphs._Place, "on", lambda device: "there")
     monkeypatch.setattr(Graphs, "__init__", believing(Graphs.__init__))
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     return made
 
 
@@ -133,18 +135,35 @@ def test_numbers_that_are_not_finite_are_waited_out(recorded) -> None:
 
 
 def failing(*_: object) -> Recorded:
-    raise torch.OutOfMemoryError("CUDA out of memory.\nmore")
+    try:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nmore")
+    except RuntimeError as error:
+        raise RuntimeError("operation failed due to a previous error during capture") from error
 
 
-def wrong(work: graphs.Work, inputs: graphs.Tensors, *_: object) -> Recorded:
-    outputs = tuple(t.clone() for t in inputs)
-    return Recorded(
-        work, StandIn(lambda *_: tuple(2.02 * t for t in outputs), inputs, outputs), inputs, outputs
-    )
+def replaying(replay: Callable[[Tensor], graphs.Tensors]) -> Callable[..., Recorded]:
+    """Records other work than it is given."""
+
+    def of(work: graphs.Work, inputs: graphs.Tensors, place: object) -> Recorded:
+        own = tuple(t.clone() for t in inputs)
+        outputs = tuple(t.clone() for t in replay(*own))
+        return Recorded(work, StandIn(replay, own, outputs), own, outputs)
+
+    return of
+
+
+def stale(t: Tensor) -> graphs.Tensors:
+    return torch.full_like(t, 6), t.clone()  # right for the inputs that it is recorded with, and no others
 
 
 @pytest.mark.parametrize(
-    ("of", "says"), [(failing, "CUDA out of memory."), (wrong, "a replay was 1e-02 away")]
+    ("of", "says"),
+    [
+        (failing, "CUDA out of memory."),
+        (replaying(lambda t: (2.02 * t, t)), "a replay was 1e-02 away"),
+        (replaying(lambda t: (2 * t, t / 0 * 0)), "a replay was nan away"),
+        (replaying(stale), "a replay was 2e-01 away"),
+    ],
 )
 def test_where_it_does_not_work_all_is_done_as_usual(recorded, monkeypatch, of, says: str) -> None:
     monkeypatch.setattr(Recorded, "of", of)
@@ -153,11 +172,38 @@ def test_where_it_does_not_work_all_is_done_as_usual(recorded, monkeypatch, of, 
 
     def work(t: Tensor) -> graphs.Tensors:
         seen.append(t)
-        return (2 * t,)
+        return 2 * t, t
 
-    assert [made.call("x", work, t)[0].item() for t in given] == [2 + 2 * i for i in range(8)]
+    with pytest.warns(RuntimeWarning, match="CUDA graphs are not used"):
+        assert [made.call("x", work, t)[0].item() for t in given] == [2 + 2 * i for i in range(8)]
     assert made.refused is not None and made.refused.startswith(says)
     assert all(one is other for one, other in zip(seen, given, strict=True))
+
+
+def test_not_where_cudnn_may_give_other_bits_each_time(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    made = Graphs(CPU)
+    for _ in range(USUAL_TIMES + 2):
+        made.call("x", lambda t: (t,), torch.ones(1))
+    assert recorded == []
+
+
+def test_memory_that_runs_out_takes_the_graphs_first(recorded) -> None:
+    """The plan stays as it is where that is enough."""
+    runner, lack = Runner(Plan("cpu", 2, 2, 1, 1)), [True, True]
+    tasks = image_tasks(2, 3, 1, 2)
+
+    def work(chunk: Tasks, plan: Plan) -> int:
+        if lack and lack.pop():
+            raise RuntimeError("CUDA error: out of memory")
+        return len(chunk)
+
+    for _ in range(USUAL_TIMES):
+        runner.graphs.call("x", lambda t: (t,), torch.ones(1))
+    lack.pop()
+    assert runner.map(work, tasks) == [2] and runner.lowered == []
+    lack.append(True)
+    assert runner.map(work, tasks) == [1, 1] and len(runner.lowered) == 1
 
 
 def test_a_smaller_plan_is_recorded_anew(recorded) -> None:
