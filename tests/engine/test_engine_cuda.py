@@ -1,10 +1,13 @@
 """The same tasks, forward passes and meta-gradients on a CUDA device as on the CPU."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from engine_support import image_tasks, make_learner
 
 from pamela_cli.engine.backbones import MLP, Conv4
+from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.episodes import ImageEpisodes, ImagePool, SineEpisodes
 from pamela_cli.engine.evaluation import concatenate, evaluate
 from pamela_cli.engine.graphs import Graphs, times_until_recorded
@@ -44,10 +47,12 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _as_commands_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    for place, name in ((torch.backends.cudnn, "allow_tf32"), (torch.backends.cuda.matmul, "allow_tf32")):
-        monkeypatch.setattr(place, name, False)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+def _as_commands_compute() -> Iterator[None]:
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, products.allow_tf32, cudnn.deterministic
+    use_precision("float32")
+    yield
+    cudnn.allow_tf32, products.allow_tf32, cudnn.deterministic = before
 
 
 @pytest.mark.parametrize(("method", "w"), METHODS)
