@@ -9,15 +9,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 from cli_support import PATIENCE, SINE, snapshot
 
 from pamela_cli import children, company
+from pamela_cli.cli import Context
 from pamela_cli.config import Layer, resolve
-from pamela_cli.engine.processes import Processes
-from pamela_cli.errors import UsageError
+from pamela_cli.console import Console
+from pamela_cli.engine.processes import Processes, ProcessLostError
+from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.runs import create_run
 
 NAMES = ["cpu", "cpu", "cpu"]
@@ -172,3 +176,24 @@ def test_starts_at_the_same_moment(here: Path, name: str | None) -> None:
         usual = "pamela-sine-1s-s0"
         assert folders == sorted(made) == sorted([usual, *(f"{usual}-{i}" for i in range(2, 9))])
     assert all((here / "runs" / folder / "config.toml").exists() for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fails", "parting"),
+    [("cpu", False, "waits"), ("cpu", True, "waits"), ("cuda", False, "waits"), ("cuda", True, "gives up")],
+)
+def test_sums_of_nccl_that_never_end_are_given_up(
+    monkeypatch: pytest.MonkeyPatch, kind: str, fails: bool, parting: str
+) -> None:
+    partings: list[str] = []
+    monkeypatch.setattr(company.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(company.dist, "destroy_process_group", lambda: partings.append("waits"))
+    monkeypatch.setattr(
+        company.dist.distributed_c10d, "_abort_process_group", lambda: partings.append("gives up")
+    )
+    monkeypatch.setattr(Processes, "join", lambda device, look: Processes())
+    context = Context(Console(quiet=True), Path("data"), Path("runs"), Layer({}))
+    with suppress(PamelaError), company._met(context, torch.device(kind)):
+        if fails:
+            raise ProcessLostError("it has ended")
+    assert partings == [parting]
