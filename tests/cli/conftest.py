@@ -153,3 +153,15 @@ def predict(pamela, world: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch) -
         return pamela("predict", *arguments, *places, *([] if figure else ["--no-figures"]))
 
     return run
+
+
+@pytest.fixture
+def evaluate(pamela, world: Path) -> Command:
+    """Evaluate runs of the world on few tasks, without figures; returns the result of the command."""
+    places = ["--data-dir", world / "data", "--runs-dir", world / "runs", "--no-figures", "--json"]
+
+    def run(*arguments: object, tasks: int | None = 6) -> Result:
+        count = ["--tasks", tasks] if tasks else []
+        return pamela("evaluate", *arguments, *count, *places)
+
+    return run

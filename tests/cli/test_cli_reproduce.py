@@ -40,6 +40,7 @@ title = "Tiny images"
 cells = {{ pamela = [0] }}
 settings = {{ dataset = "tiny", way = 5, shot = 1 }}
 """
+ABSURD = "iterations = 200, inner_lr = 100, clip = 0.0, steps = 10"
 KEPT = {"config.toml", "summary.json", "environment.json", "metrics.csv", "scores.json", "checkpoint.json"}
 CELLS = ["five/pamela-s0", "five/pamela-s1", "five/maml-s0", "five/maml-s1", "ten/maml-s0", "tiny/pamela-s0"]
 
@@ -99,8 +100,7 @@ def test_what_there_is_data_for_is_trained_and_kept(made: Path) -> None:
     folders = {path.parent.relative_to(made / "results") for path in made.glob("results/*/*/summary.json")}
     assert sorted(map(str, folders)) == sorted(CELLS[:-1])
     for folder in folders:
-        names = {path.name for path in (made / "results" / folder).iterdir()}
-        assert names == KEPT
+        assert {path.name for path in (made / "results" / folder).iterdir()} == KEPT
 
 
 def test_what_is_kept_is_what_the_run_has(made: Path) -> None:
@@ -243,18 +243,16 @@ def test_damaged_results_count_as_not_run(pamela, mine: Path) -> None:
     for name in ("summary.json", "scores.json", "config.toml"):
         text = (folder / name).read_text()
         (folder / name).write_text(text[: len(text) // 2])
-        assert statuses(pamela("reproduce", "ten", "--list", "--json").ok().document) == {
-            "ten/maml-s0": "not run"
-        }
+        listed = pamela("reproduce", "ten", "--list", "--json").ok().document
+        assert statuses(listed) == {"ten/maml-s0": "not run"}
         (folder / name).write_text(text)
 
 
 def test_numbers_of_other_settings_count_as_not_run(pamela, mine: Path) -> None:
     file = mine / "results" / "ten" / "maml-s0" / "summary.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"iterations": 2}))
-    assert statuses(pamela("reproduce", "ten", "--list", "--json").ok().document) == {
-        "ten/maml-s0": "not run"
-    }
+    listed = pamela("reproduce", "ten", "--list", "--json").ok().document
+    assert statuses(listed) == {"ten/maml-s0": "not run"}
 
 
 @pytest.mark.parametrize("last", ["summary.json", "metrics.csv", "checkpoint.json", "config.toml"])
@@ -287,11 +285,7 @@ def test_a_run_that_is_damaged_does_not_keep_others_from_being_kept(pamela, mine
 
 def test_a_run_that_diverges_is_a_finding(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is kept that it did, the page says so, and it is not trained again."""
-    absurd = "settings = { inner_lr = 100, clip = 0.0, steps = 10, "
-    group = PLAN.partition("[[group]]")[2].partition("[[group]]")[0]
-    text = "[[group]]" + group.replace("settings = {", absurd).replace("[0, 1]", "[0]").replace(
-        "iterations = 30", "iterations = 200"
-    )
+    text = PLAN[: PLAN.index("[[group]]", 20)].replace("[0, 1]", "[0]").replace("iterations = 30", ABSURD)
     monkeypatch.setattr(plan, "plan_text", lambda: text)
     first = pamela("reproduce", "--json", "-q").ok().document
     assert set(statuses(first).values()) == {"diverged"}
@@ -299,7 +293,7 @@ def test_a_run_that_diverges_is_a_finding(pamela, here: Path, monkeypatch: pytes
     page = (here / "results" / "README.md").read_text()
     assert "## Five points" in page and "- MAML, seed 0: " in page and "Not run" not in page
     kept_of = {file.name for file in (here / "results" / "five" / "maml-s0").iterdir()}
-    assert kept_of == {"config.toml", "diverged.json", "environment.json", "metrics.csv"}
+    assert kept_of == KEPT - {"summary.json", "scores.json", "checkpoint.json"} | {"diverged.json"}
     shutil.rmtree(here / "runs")
     assert pamela("reproduce", "--json", "-q").ok().document == first
     assert not (here / "runs").exists()
