@@ -144,6 +144,8 @@ def loss_unit(way: int | None) -> str:
 
 def score_number(value: float, name: str, sign: str = "") -> str:
     """An "accuracy", or a difference of two, in percent; an "mse" as it is. ``sign``: "+" shows it."""
+    if not isfinite(value):
+        return "not finite"
     if name == "accuracy":
         text = f"{100 * value:{sign}.2f}"
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -84,8 +85,9 @@ def _score(row: Document, name: str) -> str:
         return "not trained"
     if row["status"] == "failed" and row[name] is None:
         return "failed"
-    text = f"{_number(row[name], name == 'mse')} ± {_number(row['ci95'], name == 'mse')}"
-    return text + " (not all seeds)" * (row["status"] in ("failed", "missing"))
+    return _with_interval(row[name], row["ci95"], name == "mse") + " (not all seeds)" * (
+        row["status"] in ("failed", "missing")
+    )
 
 
 def _spread(row: Document, sine: bool) -> str:
@@ -95,7 +97,12 @@ def _spread(row: Document, sine: bool) -> str:
 def _gain(row: Document, key: str, sine: bool) -> str:
     if row[key] is None or row["status"] == "equal":
         return ""
-    return f"{_number(row[key], sine, signed=True)} ± {_number(row[key + '_ci95'], sine)}"
+    return _with_interval(row[key], row[f"{key}_ci95"], sine, signed=True)
+
+
+def _with_interval(value: float, ci95: float, sine: bool, signed: bool = False) -> str:
+    text = _number(value, sine, signed)
+    return f"{text} ± {_number(ci95, sine)}" if isfinite(value) else text
 
 
 def _number(value: float | None, sine: bool, signed: bool = False) -> str:
