@@ -149,7 +149,7 @@ def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path,
     shots = sorted({shot for line in scores.values() for shot in line})
     rows: list[list[Any]] = []
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5, 3.2))
+        figure = Figure(figsize=(5, 3.4), layout="constrained")
         axes = figure.add_subplot()
         width = 0.8 / len(scores)
         for i, (label, line) in enumerate(scores.items()):
@@ -164,7 +164,8 @@ def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path,
         axes.set_xlabel("support points K" if measure.key == "mse" else "shots")
         axes.set_ylabel(f"{measure.label} (95 % interval)")
         axes.set_title(f"{document['dataset']}, {document['tasks']:,} test tasks", fontsize=9)
-        axes.legend()
+        # Beside the bars there is no room that is free whatever they show.
+        figure.legend(loc="outside lower center", ncols=min(len(scores), 4), fontsize=8)
         return save(figure, stem, ["variant", "shot", f"mean {measure.key}", "ci95"], rows)
 
 

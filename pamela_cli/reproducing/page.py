@@ -180,7 +180,8 @@ def _note_for_figure(
     config = kept[0].config
     rest = {k: v for k, v in dict(group.cells[0].settings).items() if k not in ("shot", "dataset")}
     key = (config.dataset or "", str(sorted(rest.items())))
-    about = {"way": config.way, "dataset": config.dataset, "tasks": config.test_tasks}
+    title = re.sub(r", \d+ points| \d+-shot", "", group.title)
+    about = {"way": config.way, "dataset": title, "tasks": config.test_tasks}
     *_, figure = lines.setdefault(key, (re.sub(r"-\d+-shot|\d+s$", "", group.name), about, {}))
     for row in rows:
         line = figure.setdefault(METHODS[row.variant.method].title, {})
@@ -189,11 +190,11 @@ def _note_for_figure(
 
 def _figures(results: Path, lines: Lines) -> list[str]:
     parts = []
-    for (dataset, _), (stem, about, scores) in lines.items():
+    for stem, about, scores in lines.values():
         if len({shot for line in scores.values() for shot in line}) < 2:
             continue
         by_shot(scores, results / "figures" / stem, about)
-        parts.append(f"![Scores on {dataset} by the number of support examples](figures/{stem}.png)\n")
+        parts.append(f"![{about['dataset']}: scores by the number of support examples](figures/{stem}.png)\n")
     return ["## By the number of examples\n", *parts] if parts else []
 
 
