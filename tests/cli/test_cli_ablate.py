@@ -180,7 +180,7 @@ def undisturbed(made_once, warm) -> dict[str, Any]:
     return json.loads((folder / "out.json").read_text())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_its_table_is_the_same_after_a_stop(warm, here: Path, undisturbed, number: signal.Signals) -> None:
     job = warm.start(here, *LONG)
     job.when(lambda: any(lines_in(p) > 3 for p in here.glob("runs/*/metrics.jsonl"))).send(number)

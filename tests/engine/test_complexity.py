@@ -200,9 +200,9 @@ def test_rounds_take_the_rows_in_turn(monkeypatch, capsys):
     monkeypatch.setattr(Work, "test", lambda self, tasks, runner: order.append(f"test{len(tasks)}"))
     plan = Plan("cpu", tasks_at_a_time=2, judged_at_a_time=1, workers=3, threads=1)
     cases = make_cases(["maml", "q"], SMALL)
-    training, testing, lowered = timing.time_cases(cases, plan, 2, Console())
+    training, testing, runner = timing.time_cases(cases, plan, 2, Console())
     assert order == [*["train6"] * 4, *["test3"] * 2] * 3
-    assert lowered == []
+    assert runner.lowered == []
     assert [len(clock.samples) for clock in (*training, *testing.values())] == [2] * 6
     assert "warm-up round" in capsys.readouterr().err
 
