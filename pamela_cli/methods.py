@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+USUAL_INTERVAL = 2
+"""The interval w of connections where none is asked for: the paper's, P² (section 4.3)."""
+
 Granularity = Literal["kernel", "parameter"]
 """What one learned number of Q covers: a convolution kernel with all that belongs to it, or a parameter."""
 
@@ -64,7 +67,7 @@ def complete_steps(
         raise ValueError(
             f"{called('steps')} must be at least 2 for {called('method')} {name}: one update has no past."
         )
-    w = min(2, n - 1) if skip_interval is None else skip_interval
+    w = min(USUAL_INTERVAL, n - 1) if skip_interval is None else skip_interval
     if not 1 <= w < n:
         raise ValueError(
             f"{called('skip_interval')} must be below {called('steps')}, but {w} is not below {n}: no "

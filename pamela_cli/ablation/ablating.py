@@ -10,14 +10,14 @@ import torch
 
 from data_prep import Store
 from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, free_names, make_cells
-from pamela_cli.ablation.grid import MOST_STEPS, USUAL_INTERVAL, Variant, grid
+from pamela_cli.ablation.grid import MOST_STEPS, Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.ablation.slurm import open_executor
 from pamela_cli.cli import Context
 from pamela_cli.config import Config, Layer, checked, read_config_file
 from pamela_cli.errors import UsageError
-from pamela_cli.methods import METHODS
+from pamela_cli.methods import METHODS, USUAL_INTERVAL
 from pamela_cli.problem import Problem
 from pamela_cli.runs import RunFolder
 from pamela_cli.session import settle
@@ -128,7 +128,7 @@ def _variants(wanted: Wanted, base: Config, flags: Layer, given: dict[str, Any])
             raise UsageError(
                 f"--skip-interval is what --vary {wanted.vary} varies; it goes with --vary steps alone."
             )
-        return grid(wanted.vary, base.steps or 0, skip_interval=0)
+        return grid(wanted.vary, base.steps or 0)
     return grid(wanted.vary, given.get("steps", MOST_STEPS), given.get("skip_interval", USUAL_INTERVAL))
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from pamela_cli.config import Config, read_number
 from pamela_cli.errors import UsageError
-from pamela_cli.methods import METHODS
+from pamela_cli.methods import METHODS, USUAL_INTERVAL
 
 AXES = ("variant", "skip-interval", "steps")
 """What ``--vary`` can vary."""
 
-MOST_STEPS, USUAL_INTERVAL = 10, 2
-"""Updates up to which ``--vary steps`` goes, and its interval w, if not told otherwise."""
+MOST_STEPS = 10
+"""Updates up to which ``--vary steps`` goes, if not told otherwise."""
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -52,7 +52,7 @@ class Variant:
         return self.steps == METHODS[self.method].default_steps == 1
 
 
-def grid(vary: str, steps: int, skip_interval: int) -> list[Variant]:
+def grid(vary: str, steps: int, skip_interval: int = USUAL_INTERVAL) -> list[Variant]:
     """The variants along an axis, in the table's order.
 
     ``steps`` is the number of updates n, for "steps" the largest of them; ``skip_interval`` that of the

@@ -17,6 +17,7 @@ from pamela_cli.engine.tasks import Tasks
 from pamela_cli.evaluating import SHOWN_WAVES, fit_curves
 from pamela_cli.files import write_atomically
 from pamela_cli.judging import load_learner
+from pamela_cli.methods import USUAL_INTERVAL
 from pamela_cli.metrics import drawable
 from pamela_cli.problem import Problem
 from pamela_cli.report import ablation_figures as draw
@@ -73,7 +74,7 @@ def _shown(found: Ablation) -> list[Row]:
     here = [row for row in rows if row.variant.steps == steps or row.variant.alone] or rows
     plain = [row for row in here if row.variant.method in ("maml", "meta-sgd", "q")]
     skips = [row for row in here if row.variant.skip_interval is not None]
-    usual = [row for row in skips if row.variant.skip_interval == 2] or skips
+    usual = [row for row in skips if row.variant.skip_interval == USUAL_INTERVAL] or skips
     return [*plain, *usual[:1]] or here
 
 

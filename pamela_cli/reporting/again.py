@@ -8,10 +8,10 @@ from typing import Any
 
 from data_prep import DataError, Store, canonical_name
 from data_prep.listing import listed_datasets
-from pamela_cli.ablation.grid import USUAL_INTERVAL
 from pamela_cli.config import FLAGS, SINE, Config, Layer, flag, resolve
 from pamela_cli.datasets import EMBEDDED, recipe
 from pamela_cli.errors import UsageError
+from pamela_cli.methods import USUAL_INTERVAL
 from pamela_cli.runs import RunFolder
 from pamela_cli.untrusted import is_plain_name
 

@@ -66,26 +66,26 @@ def keep(run: RunFolder, out: Path) -> None:
     scores = [float(f"{value:.6g}") for value in test.scores.final]
     parts = {
         "summary.json": _json(summary),
-        "environment.json": _json(run.environment()),
-        "metrics.csv": _thinned(list(run.metrics()), config.score_name),
         "scores.json": json.dumps(finite({"tasks": test.tasks, "test": scores})) + "\n",
         "checkpoint.json": _json(_about(run.best)),
-        # The last: with it the result counts.
-        "config.toml": run.config_file.read_text(encoding="utf-8"),
     }
-    _replace(out, parts)
+    _replace(out, parts | _course(run, config))
 
 
 def keep_divergence(run: RunFolder, why: str, out: Path) -> None:
     """Write that a run has diverged, and its course, into the folder ``out``; as above."""
     config, _ = run.read_config()
-    parts = {
-        "diverged.json": _json({"why": why}),
+    _replace(out, {"diverged.json": _json({"why": why})} | _course(run, config))
+
+
+def _course(run: RunFolder, config: Config) -> dict[str, str]:
+    """What is kept of every run, whatever it came to."""
+    return {
         "environment.json": _json(run.environment()),
         "metrics.csv": _thinned(list(run.metrics()), config.score_name),
+        # The last: with it the result counts.
         "config.toml": run.config_file.read_text(encoding="utf-8"),
     }
-    _replace(out, parts)
 
 
 def _replace(out: Path, parts: Mapping[str, str]) -> None:
