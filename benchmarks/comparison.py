@@ -18,6 +18,7 @@ from benchmarks import child
 from benchmarks.engines import ENGINES, OURS, REFERENCE
 from benchmarks.machine import MatrixRate
 from benchmarks.setting import Setting
+from data_prep.errors import first_line
 from pamela_cli.complexity.timing import median_and_spread
 from pamela_cli.console import Console
 from pamela_cli.engine.graphs import times_until_recorded
@@ -91,8 +92,8 @@ def check(names: list[str], setting: Setting, console: Console) -> dict[str, Che
             try:
                 gradient, test_loss = process.call(child.results, name, exact)
                 rounded, _ = process.call(child.results, name, replace(exact, precision="float32"))
-            except (RuntimeError, MemoryError) as error:
-                found[name].failed = _first_line(error)
+            except (RuntimeError, MemoryError, ValueError) as error:  # ValueError: a method of other updates
+                found[name].failed = first_line(error)
                 continue
             found[name].errors = {
                 "gradient_error": _difference(gradient, wanted),
@@ -113,10 +114,6 @@ def _judge(found: dict[str, dict[str, float]]) -> None:
                 raise DifferentWorkError(
                     f"{name} does other work: {what} is {errors[what]:.1e}, above {limit:.0e}"
                 )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _difference(found: list[float], wanted: list[float]) -> float:
@@ -142,7 +139,7 @@ class _Runner:
             try:
                 work(setting)
             except (RuntimeError, MemoryError) as error:
-                self.failed = _first_line(error)
+                self.failed = first_line(error)
 
     def start(self, setting: Setting) -> None:
         """Load, and do all twice: the warm-up, with the peak of memory, and then as fast as it goes."""

@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter
 
 from benchmarks.measures import Measure
 from benchmarks.tables import Row, by_setting, setting_title
-from pamela_cli.report.figures import COLOURS, MARKERS, STYLE, plain_log_axis, save
+from pamela_cli.report.figures import COLOURS, STYLE, line_style, plain_log_axis, save
 
 PANELS = {
     "train_ms": ("training [ms per task]", 1.0),
@@ -72,7 +72,7 @@ def lines(rows: list[Row], along: str, stem: Path) -> Path:
                 found = [row for row in rows if row["engine"] == engine and row[key]]
                 x, y = [row[along] for row in found], [row[key] / unit for row in found]
                 title = next(row["title"] for row in rows if row["engine"] == engine)
-                axes.plot(x, y, marker=MARKERS[i % 7], color=COLOURS[i % 7], markersize=4, label=title,
+                axes.plot(x, y, **line_style(i), markersize=4, label=title,
                           linestyle="--" if i >= len(COLOURS) else "-")  # fmt: skip
             axes.set_xlabel(ALONG[along])
             axes.set_ylabel(label)

@@ -20,9 +20,7 @@ from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.runner import Plan
 from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
-from pamela_cli.methods import METHODS
-
-SKIP_INTERVAL = 2
+from pamela_cli.methods import METHODS, complete_steps
 
 
 @dataclass(frozen=True)
@@ -88,10 +86,12 @@ class Setting:
         return MLP((1, self.width, self.width, 1))
 
     def learner(self, method: str) -> Learner:
-        """The engine's learner at its start; its θ depends on the seed alone."""
-        backbone, chosen = self.backbone(), METHODS[method]
-        skip = SKIP_INTERVAL if chosen.skips else None
-        rule = UpdateRule(chosen, backbone.layout, self.steps, skip)
+        """The engine's learner at its start; its θ depends on the seed alone.
+
+        ValueError where the method is none with so many updates.
+        """
+        backbone = self.backbone()
+        rule = UpdateRule(METHODS[method], backbone.layout, *complete_steps(method, self.steps, None))
         fresh = Learner.initial(backbone, rule, self.inner_lr, self.seed)
         learner = fresh.to(torch.device(self.device), self.dtype)
         # The rate itself, not rounded to float32: so all methods start at the same meta-gradient.

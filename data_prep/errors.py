@@ -23,6 +23,12 @@ class NoRoom(DataError):
     """A temporary folder is full, which says nothing about the data."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, without its further lines and its full stop; or what it is called."""
+    lines = str(error).strip("\"' \n").splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def one_line(sentence: str) -> str:
     """Escape line feeds, control characters and lone surrogates, and bound the length."""
     if not sentence.isprintable():

@@ -11,7 +11,6 @@ import os
 import re
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from pamela_cli import __version__
 from pamela_cli.config import SETTINGS, Layer, parse_flag, setting_type
-from pamela_cli.console import Console
+from pamela_cli.console import Console, mute_library_warnings
 from pamela_cli.errors import PamelaError, Stopped, UsageError
 from pamela_cli.signals import stopping_at_once
 
@@ -178,7 +177,7 @@ def run(arguments: list[str]) -> int:
         reproduce,
     )
 
-    warnings.filterwarnings("ignore", "CUDA graphs are not used")  # commands say so themselves
+    mute_library_warnings()
     try:
         with stopping_at_once():
             code, _heard = _run(arguments)  # held on to, or the request to stop would be raised again

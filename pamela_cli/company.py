@@ -69,7 +69,7 @@ def company(context: Context, device_name: str) -> Iterator[tuple[torch.device, 
 def device_of(name: str) -> torch.device:
     """The device of ``--device``; wrong names and absent devices are wrong usage."""
     try:
-        return choose_device(name)
+        return choose_device(name, "--device")
     except NoSuchDeviceError as error:
         raise UsageError(f"{error}.") from error
 

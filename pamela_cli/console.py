@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,11 +94,22 @@ class Console:
 
     def document(self, document: dict[str, Any]) -> None:
         """One JSON document on stdout."""
+        if sys.stdout is None:  # closed before
+            return
         text = json.dumps(finite(document), ensure_ascii=False)
         # Names of files may be no Unicode, or commands to a terminal; and a terminal may know ASCII alone.
         if not text.isprintable() or not _can_be_written(text, sys.stdout.encoding):
             text = json.dumps(finite(document))
         print(text)
+
+    def text(self, text: str) -> None:
+        """A table as text on stdout, for files and other programs: in UTF-8 whatever the locale."""
+        if self._muted or sys.stdout is None:
+            return
+        sys.stdout.flush()
+        # Names of files may be no Unicode: they come out as they are on the disk.
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.buffer.flush()
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Bar]:
@@ -121,6 +133,11 @@ class Console:
         with Progress(*columns, console=self._err, transient=True, expand=True) as progress:
             task = progress.add_task(what, total=total, note="")
             yield _Live(self, progress, task)
+
+
+def mute_library_warnings() -> None:
+    """Leave out the engine's warnings, which are for those who use it as a library: commands say the same."""
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"pamela_cli\.engine\.graphs")
 
 
 def finite(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, first_line
 from data_prep.listing import FoundStore, prepared_stores
 from data_prep.machine import nearest_there
 from pamela_cli.engine.fitting import free_bytes
@@ -61,13 +61,12 @@ def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         tests = self_tests(device)
     except Exception as error:  # drivers, devices, and compilers of kernels fail in many ways
-        reason = str(error).partition("\n")[0].rstrip(".")
-        problems.append(f"The engine cannot compute on {device}: {reason}.")
+        problems.append(f"The engine cannot compute on {device}: {first_line(error)}.")
     if free is not None and free < LITTLE_MEMORY:
         problems.append(f"{device} has {free >> 20:,} MiB of memory free; tasks at 84×84 take about 700 MiB.")
     problems += [_fault(test) for test in tests if not test.right]
     if refused := next((test.refused for test in tests if test.refused), None):
-        problems.append(f"CUDA graphs cannot be used on {device}, and training takes longer: {refused}.")
+        problems.append(f"{device}: {refused}.")
     return {
         "device": str(device),
         "name": name,

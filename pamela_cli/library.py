@@ -98,8 +98,9 @@ def meta_train(
     """Train ``learner`` in place, an outer step for each item, with what the command's training does.
 
     ``draw`` gives the tasks of a step, of which the step takes the mean, however many they are; or it is a
-    source as :func:`episodes` gives one, from which ``meta_batch`` tasks are drawn by ``seed``. Threads
-    inside PyTorch's operations become one, and convolutions of several tasks run side by side.
+    source as :func:`episodes` gives one, from which ``meta_batch`` tasks are drawn by ``seed``. PyTorch's
+    number of threads is set for the process: on a CPU, tasks with convolutions run side by side, on one each.
+    ValueError for what cannot be, at once.
     """
     source = _Drawn(draw) if callable(draw) else draw
     if iterations < 1 or schedule not in ("cosine", "constant"):
@@ -107,7 +108,7 @@ def meta_train(
     settings = OuterSettings(iterations, meta_batch, meta_lr, phi_lr, clip, schedule)
     kernels = any(layer.sharing == "kernel" for layer in learner.rule.layout.layers)
     runner = Runner(Plan.choose(learner.theta.device, meta_batch, convolutional=kernels))
-    yield from OuterLoop(learner, _objective(loss), runner, settings, seed).run(source)
+    return OuterLoop(learner, _objective(loss), runner, settings, seed).run(source)
 
 
 def evaluate(
@@ -168,7 +169,10 @@ class Run:
 
 
 def load_run(folder: Path | str, device: str = "auto") -> Run:
-    """Load a run from its folder; PamelaError, one sentence, where it cannot be. No dataset is needed."""
+    """Load a run from its folder, to ``device`` as --device has it. No dataset is needed.
+
+    PamelaError, one sentence, where the run cannot be loaded; ValueError where there is no such device.
+    """
     run = RunFolder(Path(folder))
     config, recorded = run.read_config()
     inputs = Inputs.read(recorded, config)

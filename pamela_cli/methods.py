@@ -56,6 +56,8 @@ def complete_steps(
     """
     method = METHODS[name]
     n = method.default_steps if steps is None else steps
+    if n < 1:
+        raise ValueError(f"{called('steps')} must be at least 1, not {n}.")
     if not method.skips:
         if skip_interval is not None:
             others = " or ".join(other for other, its in METHODS.items() if its.skips)

@@ -113,7 +113,7 @@ class Training:
         for metrics in self.loop.run(source):
             self.progress.step = self.loop.step
             self._pending.append(metrics.stacked())
-            self._note_lowered_plan(bar.line)
+            self._note_lowered_plan()
             if self.loop.step % WINDOW == 0 or self.loop.step == self.config.iterations:
                 note = self._close_window(tracker)
             bar.update(self.loop.step, note)
@@ -121,23 +121,23 @@ class Training:
             self._save_when_due()
         self._watch.stop()
 
-    def _note_lowered_plan(self, say: Callable[[str], None]) -> None:
+    def _note_lowered_plan(self) -> None:
         """Say, and record for those who go on, that memory ran out and less is done at a time."""
         for plan in self.runner.lowered:
             self.progress.lowered.append({"step": self.loop.step, **asdict(plan)})
             tasks = f"{plan.workers} × {plan.tasks_at_a_time} tasks at a time"
             judged = f"{plan.workers} × {plan.judged_at_a_time} in validations and tests"
             rebuilt = ", no graph kept" if plan.kept_updates == 0 else ""
-            say(
+            self.console.warn(
                 f"step {self.loop.step:,}: memory ran out; going on with {tasks}, {judged}{rebuilt}, which "
-                "gives the same within rounding"
+                "gives the same within rounding."
             )
         if self.runner.lowered and self.processes.leads:
             self.folder.write_config(self.config, self.problem.recorded(self.runner.plan))
         self.runner.lowered.clear()
         if self.runner.graphs.refused is not None and not self._told_of_graphs:
             self._told_of_graphs = True
-            say(f"CUDA graphs cannot be used, and steps take longer: {self.runner.graphs.refused}")
+            self.console.warn(f"{self.runner.graphs.refused}.")
 
     def _close_window(self, tracker: Tracker) -> str:
         """Sum up the steps since the last line; returns how training goes, for the bar."""
@@ -195,7 +195,7 @@ class Training:
     def _validate(self, validation: TaskSet, tracker: Tracker, bar: Bar) -> None:
         step = self.loop.step
         scores = self._judge(self.learner, validation, lambda done: None, every_step=False)
-        self._note_lowered_plan(bar.line)
+        self._note_lowered_plan()
         name = self.objective.score_name
         mean, ci95 = mean_ci95(scores.final)
         if self._improved(mean):
@@ -282,7 +282,7 @@ class Training:
             with self.console.progress(f"judging on {split}", tasks.count) as bar:
                 scores = self._judge(best, tasks, bar.update)
             protocol = Protocol.of(self.config, split)
-            self._note_lowered_plan(self.console.say)
+            self._note_lowered_plan()
             stored[split] = StoredScores(task_set_name(self.config, protocol, tasks), scores)
             records[split] = result_record(self.folder.name, self.config, protocol, tasks, scores)
         p = self.progress

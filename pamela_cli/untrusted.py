@@ -164,4 +164,6 @@ def _within(value: Any) -> Iterable[Any]:
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return _TOO_DEEP
-    return getattr(error, "strerror", None) or shown(error, 200).partition("\n")[0] or type(error).__name__
+    from data_prep.errors import first_line
+
+    return getattr(error, "strerror", None) or shown(first_line(error), 200)

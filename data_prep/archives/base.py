@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
-from data_prep.errors import DataError, NoRoom, shortened
+from data_prep.errors import DataError, NoRoom, first_line, shortened
 
 # Far above any image file, far below what would hurt.
 MAX_MEMBER_BYTES = 64 << 20
@@ -181,6 +181,4 @@ def _reason(error: Exception) -> str:
         return error.strerror
     if isinstance(error, MemoryError | RecursionError):
         return "it asks for more memory than there is"
-    return (
-        str(error).splitlines() or ["cut short" if isinstance(error, EOFError) else type(error).__name__]
-    )[0]
+    return "cut short" if isinstance(error, EOFError) and not str(error) else first_line(error)

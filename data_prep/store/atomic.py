@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, first_line
 
 _SUFFIX = ".partial"
 
@@ -24,9 +24,7 @@ def cannot_write(out: Path, error: Exception) -> DataError:
     # h5py puts the errno of a failed write into a long message, and on closing into nothing but the message.
     found = re.search(r"errno = (\d+)", str(error))
     number = getattr(error, "errno", None) or (int(found.group(1)) if found else None)
-    reason = (
-        os.strerror(number) if number else str(error).splitlines()[0] if str(error) else type(error).__name__
-    )
+    reason = os.strerror(number) if number else first_line(error)
     advice = (
         "free some space" if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "choose another --out"
     )

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, first_line
 from data_prep.store import parts
 from data_prep.store.episodes import check_episodes
 from data_prep.store.format import (
@@ -205,13 +205,7 @@ def _readable(path: Path | str) -> Iterator[None]:
             raise DataError(f"{path} is cut short; prepare it again with --force.") from error
         if "signature not found" in str(error):
             raise DataError(f"{path} is not an HDF5 file; make a store with `pamela prepare`.") from error
-        raise DataError(
-            f"{path} is damaged ({_first_line(error)}); prepare it again with --force."
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip("\"'").splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} is damaged ({first_line(error)}); prepare it again with --force.") from error
 
 
 def _check_version(file: h5py.File, path: Path) -> None:

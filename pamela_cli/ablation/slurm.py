@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data_prep.errors import first_line
 from pamela_cli.ablation.pool import OnNews
 from pamela_cli.ablation.worker import Job, News, train_cell
 from pamela_cli.errors import PamelaError, UsageError
@@ -62,7 +63,7 @@ def open_executor(parameters: dict[str, Any], logs: Path, at_a_time: int) -> Any
         executor = submitit.AutoExecutor(folder=logs, cluster=parameters.get("cluster", "slurm"))
         executor.update_parameters(**given)
     except (RuntimeError, NameError, TypeError, ValueError) as error:
-        raise UsageError(f"--slurm: {str(error).splitlines()[0].rstrip('.')}.") from error
+        raise UsageError(f"--slurm: {first_line(error)}.") from error
     return executor
 
 
@@ -100,5 +101,5 @@ def _end(one: Any) -> News:
         reason = (str(error).splitlines() or [type(error).__name__])[-1]
         return News("failed", f"its job {one.job_id} broke off ({reason}); see {one.paths.stderr}")
     if not isinstance(news, News):
-        raise PamelaError(f"the job {one.job_id} returned an unexpected result; see its log in runs/slurm.")
+        raise PamelaError(f"the job {one.job_id} returned an unexpected result; see {one.paths.stderr}.")
     return news

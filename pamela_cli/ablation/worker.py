@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from pamela_cli.config import Layer
-from pamela_cli.console import Bar, Console
+from pamela_cli.console import Bar, Console, mute_library_warnings
 from pamela_cli.errors import PamelaError, Stopped
 from pamela_cli.signals import STOPPING
 
@@ -40,10 +40,10 @@ class Job:
 
 
 class News(NamedTuple):
-    """What a cell tells: its progress (outer steps done, and how it goes), a line, or its end."""
+    """What a cell tells: its progress (outer steps ``done``), a line, or its end."""
 
     kind: Literal["progress", "line", "done", "failed", "stopped"]
-    text: str
+    text: str = ""
     done: int = 0
 
 
@@ -70,7 +70,7 @@ class CellConsole(Console):
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Bar]:
-        """Pass on the progress of training; that of tests is a note."""
+        """Pass on the progress of training, and of nothing else."""
         yield _Forwarding(self._listener, what)
 
 
@@ -83,7 +83,7 @@ class _Forwarding:
         now = time.monotonic()
         if self._what == "training" and now - self._told > NEWS_INTERVAL:
             self._told = now
-            self._listener.send(News("progress", note, done))
+            self._listener.send(News("progress", done=done))
 
     def line(self, text: str) -> None:
         pass
@@ -109,6 +109,7 @@ def train_cell(job: Job, listener: Listener) -> News:
     from pamela_cli.cli import Context
     from pamela_cli.planning import Share
 
+    mute_library_warnings()
     share = Share(job.cores, job.cells)
     context = Context(CellConsole(listener), job.data_dir, job.runs_dir, Layer(job.values, "this ablation"))
     try:
@@ -122,7 +123,7 @@ def train_cell(job: Job, listener: Listener) -> News:
         return News("failed", str(error))
     except Exception as error:
         return News("failed", f"unexpected {type(error).__name__}: {error}")
-    return News("done", "")
+    return News("done")
 
 
 def _end_with_parent() -> None:

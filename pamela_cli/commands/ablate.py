@@ -98,7 +98,7 @@ def ablate(
     for path in write_ablation(found, figures):
         context.console.say(f"written: {path}")
     if output in FORMATS and not context.console.as_json:
-        print(FORMATS[output](found.document), end="")
+        context.console.text(FORMATS[output](found.document))
     elif output == "json":
         context.console.document(found.document)
     else:

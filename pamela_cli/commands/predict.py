@@ -79,6 +79,6 @@ def predict(
         raise UsageError("--figure and --no-figures contradict each other; leave out one.")
     document = label(context, given, wanted, device)
     if csv:
-        print(as_csv(document), end="")
+        context.console.text(as_csv(document))
     else:
         context.console.result(prediction_table(document), document)

@@ -39,7 +39,7 @@ def measure(cases: list[Case], device: torch.device, repetitions: int, console: 
                 bar.update(len(memory))
         training, testing, runner = time_cases(cases, plan, repetitions, console)
     if runner.graphs.refused is not None:
-        console.warn(f"times are without CUDA graphs, which cannot be used: {runner.graphs.refused}.")
+        console.warn(f"{runner.graphs.refused}.")
     if runner.lowered:
         console.warn("memory ran short while times were taken: not all are of the same plan.")
     rows = [

@@ -69,7 +69,7 @@ def time_cases(
     """Time training of each case, and testing of each method: testing knows no order.
 
     As many tasks are taken at once as the plan has at work at a time. The runner tells of smaller plans that
-    were taken when memory ran short, and of graphs that were refused: none, as a rule.
+    were taken when memory ran short, and of graphs that were refused (usually none).
     """
     device, runner = torch.device(plan.device), Runner(plan)
     works = [Work(case, device) for case in cases]

@@ -11,21 +11,24 @@ class NoSuchDeviceError(ValueError):
     """The device asked for is not there, or no name of a device."""
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` is the first CUDA device, or the CPU where there is none; else the device itself."""
+def choose_device(name: str, called: str = "device") -> torch.device:
+    """``auto`` is the first CUDA device, or the CPU where there is none; else the device itself.
+
+    :class:`NoSuchDeviceError` where it is not there; ``called`` says what the name is called in its sentence.
+    """
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     found = re.fullmatch("cpu|cuda(?::([0-9]{1,4}))?", name)
     if found is None:
-        raise NoSuchDeviceError(f"--device must be auto, cpu, cuda or cuda:N, not '{name}'")
+        raise NoSuchDeviceError(f"{called} must be auto, cpu, cuda or cuda:N, not '{name}'")
     if name == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise NoSuchDeviceError(f"--device {name}: PyTorch finds no CUDA device here; use --device cpu")
+        raise NoSuchDeviceError(f"{called} {name}: PyTorch finds no CUDA device here; use {called} cpu")
     index = int(found[1] or 0)
     if index >= torch.cuda.device_count():
         raise NoSuchDeviceError(
-            f"--device {name}: the CUDA devices here are cuda:0 to cuda:{torch.cuda.device_count() - 1}"
+            f"{called} {name}: the CUDA devices here are cuda:0 to cuda:{torch.cuda.device_count() - 1}"
         )
     return torch.device("cuda", index)
 

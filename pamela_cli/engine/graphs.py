@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data_prep.errors import first_line
+
 Tensors = tuple[Tensor, ...]
 Work = Callable[..., Tensors]
 
 USUAL_TIMES = 3
-"""So often work is done as usual before it is recorded: what is done once or twice is not worth it."""
+"""Work is recorded after so many ordinary runs; recording what runs once or twice would not pay."""
 
 SAME = 1e-3
 """Largest relative difference of what is replayed from what is computed; the kernels are the same."""
@@ -36,8 +38,8 @@ class Graphs:
     """The recorded work of a device. On a CPU, or with ``PAMELA_GRAPHS=0``, all is done as usual.
 
     So it is where cuDNN may take algorithms that give other bits each time, since what is recorded is held
-    against what is computed as usual, on other inputs, before it is trusted. ``refused`` says why there are
-    no graphs here, once one was wrong or could not be recorded.
+    against what is computed as usual, on other inputs, before it is trusted. ``refused`` is a sentence
+    that says why there are no graphs here, once one was wrong or could not be recorded.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -66,7 +68,7 @@ class Graphs:
             try:
                 self._prepare(key, work, inputs, found)
             except RuntimeError as error:  # of the driver, or memory that does not suffice for both
-                self._refuse(_first_line(error))
+                self._refuse(_first_fault(error))
         return found
 
     def forget(self) -> bool:
@@ -94,8 +96,8 @@ class Graphs:
 
     def _refuse(self, why: str) -> None:
         self.forget()
-        self.refused = why
-        warnings.warn(f"CUDA graphs are not used, and steps take longer: {why}", RuntimeWarning, stacklevel=2)
+        self.refused = f"CUDA graphs cannot be used here, and work takes longer: {why}"
+        warnings.warn(self.refused, RuntimeWarning, stacklevel=2)
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,8 @@ def _difference(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm()) / scale
 
 
-def _first_line(error: BaseException) -> str:
+def _first_fault(error: BaseException) -> str:
     """What went wrong first: that recording could not be ended either is no news."""
     while isinstance(error.__context__, RuntimeError):
         error = error.__context__
-    return str(error).partition("\n")[0]
+    return first_line(error)

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from data_prep.errors import first_line
+
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for one that says nothing. One that has ended is noticed at once."""
 
@@ -142,7 +144,7 @@ def _naming_losses() -> Iterator[None]:
         yield
     # Distributed errors of PyTorch and gloo are RuntimeErrors, those of reading the environment ValueErrors.
     except (RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0][:200]
+        reason = first_line(error)[:200]
         raise ProcessLostError(
             f"another process of this work has ended, or cannot be reached ({reason})"
         ) from error

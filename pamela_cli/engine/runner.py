@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from data_prep.errors import first_line
 from data_prep.machine import available_cores
 from pamela_cli.engine.graphs import Graphs
 from pamela_cli.engine.memory import keep_freed_memory
@@ -137,7 +138,7 @@ class Runner:
                 smaller = plan.smaller(training)
                 if not is_out_of_memory(error, retries=smaller is not None):
                     raise
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
             # Out of the except clause: the error holds on to the tensors that did not fit.
             if self.graphs.forget():  # that may be enough
                 torch.cuda.empty_cache()

@@ -34,7 +34,7 @@ SAME, ROUNDED = 1e-8, 1e-2
 class SelfTest:
     """One problem computed in one way: how far it is from the stored numbers.
 
-    ``refused`` says why it could not be computed in that way.
+    ``refused`` is :attr:`Graphs.refused` of it.
     """
 
     what: str

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pamela_cli.report.figures import COLOURS, MARKERS, STYLE, Floats, moving_median, plain_log_axis, save
+from pamela_cli.engine.evaluation import Floats
+from pamela_cli.report.figures import COLOURS, STYLE, line_style, moving_median, plain_log_axis, save
 
 Document = dict[str, Any]
 
@@ -87,8 +88,8 @@ def by_updates(document: Document, stem: Path, title: str) -> Path:
         for i, (label, rows) in enumerate(lines.items()):
             x, y, ci95 = np.array([[row["steps"], row[measure.key], row["ci95"]] for row in rows]).T
             axes.errorbar(
-                x + 0.08 * (i - 1), measure.scale * y, measure.scale * ci95, color=COLOURS[i % 7],
-                marker=MARKERS[i % 7], markersize=4, capsize=2, linewidth=1.2, label=label,
+                x + 0.08 * (i - 1), measure.scale * y, measure.scale * ci95, **line_style(i),
+                markersize=4, capsize=2, linewidth=1.2, label=label,
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("inner updates n, in training and testing")
@@ -118,16 +119,18 @@ def convergence(metrics: Mapping[str, Sequence[Document]], stem: Path, way: int 
             val = [
                 (m["step"], m[f"val_{measure.key}"]) for m in lines if m.get(f"val_{measure.key}") is not None
             ]
-            colour = COLOURS[i % 7]
+            style = line_style(i)
             if train:
                 x, y = np.array(train, float).T
-                smooth = measure.scale * moving_median(y, max(1, len(y) // 20))
-                unnamed = None if val else label  # else its validation is named
-                axes.plot(x, smooth, color=colour, linestyle=(0, (3, 2)), linewidth=0.8, label=unnamed)
+                places, smooth = moving_median(y, max(1, len(y) // 20))
+                axes.plot(
+                    x[places], measure.scale * smooth, color=style["color"], linestyle=(0, (3, 2)),
+                    linewidth=0.8, label=None if val else label,  # else its validation is named
+                )  # fmt: skip
             if val:
                 x, y = np.array(val, float).T
                 axes.plot(
-                    x, measure.scale * y, color=colour, marker=MARKERS[i % 7], markersize=3.5, linewidth=1.4,
+                    x, measure.scale * y, **style, markersize=3.5, linewidth=1.4,
                     markevery=max(1, len(x) // 20), label=label,
                 )  # fmt: skip
             rows += [[label, "train", *pair] for pair in train] + [
@@ -155,7 +158,7 @@ def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path,
         for i, (label, line) in enumerate(scores.items()):
             x = np.array([shots.index(shot) for shot in line]) + width * (i - (len(scores) - 1) / 2)
             y, ci95 = np.array(list(line.values())).T * measure.scale
-            axes.bar(x, y, 0.9 * width, color=COLOURS[i % 7], label=label)
+            axes.bar(x, y, 0.9 * width, color=line_style(i)["color"], label=label)
             axes.errorbar(x, y, ci95, fmt="none", color="black", capsize=2, linewidth=0.8)
             rows += [[label, shot, *pair] for shot, pair in line.items()]
         axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
@@ -186,7 +189,7 @@ def method_fits(
             )
             for i, (label, fit) in enumerate(fits.items()):
                 axes.plot(
-                    truth[0][wave], fit[wave], color=COLOURS[i % 6], linestyle=dashes[i % 7],
+                    truth[0][wave], fit[wave], color=COLOURS[i % 6], linestyle=dashes[i % len(dashes)],
                     linewidth=1.4, label=label,
                 )  # fmt: skip
             axes.plot(support[0][wave], support[1][wave], "o", color="black", markersize=4, label="support")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from data_prep.store.atomic import atomic_path
 from pamela_cli.config import Config
-from pamela_cli.engine.evaluation import TaskScores
+from pamela_cli.engine.evaluation import Floats, TaskScores
 from pamela_cli.results import task_text
 from pamela_cli.untrusted import printable
 
@@ -38,7 +38,8 @@ STYLE: Any = {
     # Names of runs and datasets are shown as they are, dollar signs included.
     "text.parse_math": False,
 }
-Floats = NDArray[np.float64]
+_MOST_MEDIANS = 2_000
+"""More places than a figure of this width can show."""
 
 
 def save(figure: Figure, stem: Path, header: list[str], rows: list[list[Any]]) -> Path:
@@ -78,9 +79,9 @@ def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -
         figure = Figure(figsize=(5, 3.2))
         axes = figure.add_subplot()
         steps, raw = np.array(train).T if train else (np.empty(0), np.empty(0))
-        smooth = moving_median(raw, max(1, len(raw) // 50))
+        places, smooth = moving_median(raw, max(1, len(raw) // 50))
         axes.plot(steps, scale * raw, color=COLOURS[5], linewidth=0.5, alpha=0.5)
-        axes.plot(steps, scale * smooth, color=COLOURS[0], label="training tasks (moving median)")
+        axes.plot(steps[places], scale * smooth, color=COLOURS[0], label="training tasks (moving median)")
         if val:
             x, y, ci = (np.array(column) for column in zip(*val, strict=True))
             axes.errorbar(
@@ -111,8 +112,8 @@ def loss_by_update(
             updates = np.arange(len(mean))
             shift = 0.06 * (i - (len(scores) - 1) / 2)
             axes.errorbar(
-                updates + shift, mean, spread, color=COLOURS[i % 7], marker=MARKERS[i % 7], markersize=4,
-                capsize=2, linewidth=1.2, elinewidth=0.8, label=label,
+                updates + shift, mean, spread, **line_style(i), markersize=4, capsize=2,
+                linewidth=1.2, elinewidth=0.8, label=label,
             )  # fmt: skip
             rows += [[label, j, m, s] for j, m, s in zip(updates, mean, spread, strict=True)]
         beyond = [n for n, (_, r) in zip(trained, scores, strict=True) if n < r.loss.shape[1] - 1]
@@ -180,6 +181,11 @@ class _PlainLog(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
+def line_style(i: int) -> dict[str, Any]:
+    """Colour and marker of the i-th line of a figure."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+
+
 def plain_log_axis(axes: Axes) -> None:
     """Make the y axis logarithmic, with numbers as people write them."""
     axes.set_yscale("log")
@@ -187,10 +193,14 @@ def plain_log_axis(axes: Axes) -> None:
         axis_format(_PlainLog(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
 
 
-def moving_median(values: Floats, width: int) -> Floats:
-    """Median of the last ``width`` values at each place: single tasks that explode do not hide the rest."""
-    starts = np.maximum(np.arange(len(values)) + 1 - width, 0)
-    return np.array([np.median(values[start : i + 1]) for i, start in enumerate(starts)])
+def moving_median(values: Floats, width: int) -> tuple[NDArray[np.intp], Floats]:
+    """Median of the last ``width`` values: single tasks that explode do not hide the rest.
+
+    Returns the places, first and last among them and no more than a figure shows, and the median at each.
+    """
+    count = min(len(values), _MOST_MEDIANS)
+    places = np.linspace(0, max(len(values) - 1, 0), count).round().astype(np.intp)
+    return places, np.array([np.median(values[max(i + 1 - width, 0) : i + 1]) for i in places])
 
 
 def run_title(config: Config) -> str:

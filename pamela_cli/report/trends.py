@@ -16,10 +16,11 @@ from torch import Tensor
 
 from pamela_cli.config import Config
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
+from pamela_cli.engine.evaluation import Floats
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.problem import network, update_rule
-from pamela_cli.report.figures import COLOURS, MARKERS, STYLE, Floats, save
+from pamela_cli.report.figures import COLOURS, STYLE, line_style, save
 
 PERCENTILES = (10, 90)
 """The spread over a layer's numbers that lines show."""
@@ -146,8 +147,8 @@ def _q_by_update(trends: Trends, axes: Axes) -> None:
     for i, (layer, values) in enumerate(trends.q.items()):
         shift = 0.08 * (i - (len(trends.q) - 1) / 2)
         axes.errorbar(
-            np.arange(len(values)) + shift, values.mean(1), _spread(values), color=COLOURS[i % 7],
-            marker=MARKERS[i % 7], markersize=4, capsize=2, linewidth=1.2, elinewidth=0.8, label=layer,
+            np.arange(len(values)) + shift, values.mean(1), _spread(values), **line_style(i),
+            markersize=4, capsize=2, linewidth=1.2, elinewidth=0.8, label=layer,
         )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("inner update j")
@@ -179,8 +180,8 @@ def _draw_p(trends: Trends, figure: Figure, left: Axes, right: Axes) -> None:
     right.axhline(0, color="black", linestyle="--", linewidth=1, label="start: 0")
     for k, name in enumerate(names):
         right.plot(
-            range(len(trends.layers)), trends.p[k], color=COLOURS[k % 7], marker=MARKERS[k % 7], markersize=4,
-            linewidth=1.2, label=name if k < _NAMED_COLUMNS else None,
+            range(len(trends.layers)), trends.p[k], **line_style(k), markersize=4, linewidth=1.2,
+            label=name if k < _NAMED_COLUMNS else None,
         )  # fmt: skip
     _layers_along(right, trends.layers)
     right.set_ylabel("P (share of the past θ)")

@@ -14,6 +14,8 @@ from typing import Any
 
 from cli_support import PATIENCE, QUICK_SINE, SINE, TINY, Job, Result, environment
 
+from pamela_cli.console import Console
+
 
 def on_terminal(warm, cwd: Path, *arguments: str, press: bytes = b"", **options: Any) -> Result:
     """Run a command on a terminal; ``press`` is typed when training is under way."""
@@ -101,3 +103,14 @@ def test_the_work_goes_on_when_nobody_hears_of_it(here: Path) -> None:
     assert left_alone(*QUICK_SINE, "--run", "unheard", stream="stderr", cwd=here) == 0
     assert (here / "runs" / "unheard" / "summary.json").exists()
     assert left_alone("evaluate", "none", stream="stderr", cwd=here) == 2
+
+
+def test_nobody_to_print_to_is_no_error(here: Path) -> None:
+    command = [sys.executable, "-m", "pamela_cli", "prepare", "--list", "--json"]
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    assert subprocess.run(closed, cwd=here, env=environment(), capture_output=True, check=True).stderr == b""
+
+
+def test_names_in_tables_for_programs_are_those_on_the_disk(capfdbinary) -> None:
+    Console().text("photo,k\udcffä ± 1\n")
+    assert capfdbinary.readouterr().out == b"photo,k\xff\xc3\xa4 \xc2\xb1 1\n"

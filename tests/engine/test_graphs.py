@@ -159,7 +159,7 @@ def stale(t: Tensor) -> graphs.Tensors:
 @pytest.mark.parametrize(
     ("of", "says"),
     [
-        (failing, "CUDA out of memory."),
+        (failing, "CUDA out of memory"),
         (replaying(lambda t: (2.02 * t, t)), "a replay was 1e-02 away"),
         (replaying(lambda t: (2 * t, t / 0 * 0)), "a replay was nan away"),
         (replaying(stale), "a replay was 2e-01 away"),
@@ -174,9 +174,9 @@ def test_where_it_does_not_work_all_is_done_as_usual(recorded, monkeypatch, of, 
         seen.append(t)
         return 2 * t, t
 
-    with pytest.warns(RuntimeWarning, match="CUDA graphs are not used"):
+    with pytest.warns(RuntimeWarning, match="CUDA graphs cannot be used"):
         assert [made.call("x", work, t)[0].item() for t in given] == [2 + 2 * i for i in range(8)]
-    assert made.refused is not None and made.refused.startswith(says)
+    assert made.refused is not None and f": {says}" in made.refused
     assert all(one is other for one, other in zip(seen, given, strict=True))
 
 

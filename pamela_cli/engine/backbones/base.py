@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from data_prep.errors import first_line
 from pamela_cli.engine.layout import Layout
 from pamela_cli.engine.tasks import Objective
 
@@ -96,7 +97,7 @@ class AutogradGradient:
                 raise
             raise RuntimeError(
                 "the module has an operation that PyTorch cannot differentiate twice "
-                f"({str(error).splitlines()[0].rstrip('.')}); choose another, for attention by "
+                f"({first_line(error)}); choose another, for attention by "
                 "torch.nn.attention.sdpa_kernel(SDPBackend.MATH) in its forward, or a first-order method"
             ) from error
         return product
