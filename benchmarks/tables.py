@@ -11,6 +11,8 @@ from rich.text import Text
 
 from benchmarks.engines import ENGINES
 from benchmarks.measures import Measure
+from pamela_cli.report.complexity import three_digits
+from pamela_cli.results import hardware_text
 
 Row = dict[str, Any]
 FASTER = {32: 1.8, 84: 1.5}
@@ -61,7 +63,7 @@ def _table(rows: list[Row]) -> Table:
         for what in ("train", "test"):
             median, times, share = (row[f"{what}_{n}"] for n in ("ms", "times_ours", "share_of_limit"))
             spread = row[f"{what}_ms_spread"]
-            cells.append("" if median is None else f"{digits(median)} ({digits(spread)})")
+            cells.append("" if median is None else f"{three_digits(median)} ({three_digits(spread)})")
             cells.append("" if times is None else f"{times:.2f}")
             if what == "train":
                 cells.append("" if share is None else f"{100 * share:.0f} %")
@@ -99,13 +101,10 @@ def measures_table(measures: list[Measure]) -> Table:
     for each in measures:
         target = "" if each.target is None else f"{'≥' if each.at_least else '≤'} {each.target:g}"
         verdict = {None: "", True: "met", False: "missed"}[each.met]
-        table.add_row(each.what, digits(each.median), digits(each.spread), each.unit, target, verdict)
+        table.add_row(
+            each.what, three_digits(each.median), three_digits(each.spread), each.unit, target, verdict
+        )
     return table
-
-
-def digits(value: float) -> str:
-    """A number that is not negative, with three digits or more."""
-    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
 
 def hardware(environment: dict[str, Any]) -> str:
@@ -113,5 +112,5 @@ def hardware(environment: dict[str, Any]) -> str:
     peers = ", ".join(
         f"{name} {version or 'not installed'}" for name, version in environment["peers"].items()
     )
-    where = environment["gpu"] or f"{environment['cores']} cores of {environment['cpu'] or 'an unknown CPU'}"
-    return f"{where}; Python {environment['python']}, PyTorch {environment['torch']}; {peers}"
+    versions = f"Python {environment['python']}, PyTorch {environment['torch']}"
+    return f"{hardware_text(environment)}; {versions}; {peers}"

@@ -9,6 +9,16 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cpu_info() -> dict[str, str]:
+    """Return what Linux tells of the first processor, by name; nothing elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
 def nearest_there(path: Path) -> Path:
     """Return the path, or the first above it that is there: where it would be made."""
     return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())

@@ -6,6 +6,7 @@ folder can be passed on; and it decides nothing, so that a damaged one stops not
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_prep.machine import available_cores
-from pamela_cli import __version__
+import data_prep
+import pamela_cli
+from data_prep.machine import available_cores, cpu_info
 from pamela_cli.engine.compiled import compiler_version
 from pamela_cli.files import write_atomically
 from pamela_cli.runs import RunFolder
@@ -39,7 +41,8 @@ def current_environment(device: torch.device) -> dict[str, Any]:
     cuda = torch.version.cuda
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "pamela": __version__,
+        "pamela": pamela_cli.__version__,
+        "code": _code(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -47,10 +50,22 @@ def current_environment(device: torch.device) -> dict[str, Any]:
         "cudnn": _cudnn_version() if cuda else None,
         "platform": platform.platform(),
         "cpu": _cpu_model(),
+        "cpu_type": _cpu_type(),
         "cores": available_cores(),
         "compiler": compiler_version(),
         "gpu": _gpu_name(device),
     }
+
+
+def _code() -> str | None:
+    """The first digits of a checksum of the program's own files: versions in between have no other name."""
+    digest, found = hashlib.sha256(), False
+    for package in (Path(pamela_cli.__file__).parent, Path(data_prep.__file__).parent):
+        for path in sorted(each for each in package.rglob("*") if each.suffix in (".py", ".c")):
+            digest.update(f"{package.name}/{path.relative_to(package).as_posix()}\0".encode())
+            digest.update(path.read_bytes())
+            found = True
+    return digest.hexdigest()[:12] if found else None
 
 
 def _gpu_name(device: torch.device) -> str | None:
@@ -69,13 +84,17 @@ def _cudnn_version() -> str | None:
     return None
 
 
+def _cpu_type() -> str | None:
+    """What tells generations of processors apart, which may have one name on rented machines."""
+    told = cpu_info()
+    names = {"cpu family": "family", "model": "model", "CPU implementer": "implementer", "CPU part": "part"}
+    return ", ".join(f"{short} {told[name]}" for name, short in names.items() if name in told) or None
+
+
 def _cpu_model() -> str | None:
     """The processor as its maker calls it, where the system tells."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
+    if name := cpu_info().get("model name"):
+        return name
     if sys.platform == "darwin":
         with suppress(OSError, subprocess.SubprocessError):
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]

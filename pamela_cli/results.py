@@ -118,7 +118,7 @@ def is_summary(document: Any) -> bool:
 
 
 def _is_result(record: dict[str, Any]) -> bool:
-    name = "mse" if "mse" in record else "accuracy"
+    name = score_name_of(record)
     if not {name, "way", "norm_stats"} <= record.keys() or not _has(record, _RESULT):
         return False
     # A score that was not finite is null.
@@ -130,6 +130,11 @@ def _is_result(record: dict[str, Any]) -> bool:
 
 def _has(document: dict[str, Any], kinds: dict[str, type]) -> bool:
     return all(isinstance(document.get(key), kind) for key, kind in kinds.items())
+
+
+def score_name_of(record: dict[str, Any]) -> str:
+    """What the score of a result is: "mse" of sine waves, "accuracy" of images."""
+    return "mse" if "mse" in record else "accuracy"
 
 
 def task_text(way: Any, shot: Any) -> str:
@@ -155,13 +160,29 @@ def score_number(value: float, name: str, sign: str = "") -> str:
 
 def score_text(record: dict[str, Any]) -> str:
     """A result for people: accuracy in percent, or squared error, with its 95 % interval."""
-    value = record["mse"] if "mse" in record else record["accuracy"]
+    name = score_name_of(record)
+    value, ci95 = record[name], record["ci95"]
     if value is None or not isfinite(value):
         return "not finite"
-    if "mse" in record:
-        digits = ".4f" if value < 1000 else ".3g"
-        return f"MSE {value:{digits}} ± {record['ci95']:{digits}}"
-    return f"{100 * value:.2f} % ± {100 * record['ci95']:.2f}"
+    if name == "mse":
+        return f"MSE {with_interval(value, ci95, name)}"
+    return f"{score_number(value, name)} % ± {score_number(ci95, name)}"
+
+
+def with_interval(value: float | None, ci95: float | None, name: str, sign: str = "") -> str:
+    """As :func:`score_number`, with the half-width of the interval where there is one; empty for None."""
+    if value is None:
+        return ""
+    text = score_number(value, name, sign)
+    return text if ci95 is None or not isfinite(value) else f"{text} ± {score_number(ci95, name)}"
+
+
+def hardware_text(environment: dict[str, Any]) -> str:
+    """The GPU, or the processor with the cores that were used, of a record as ``environment.json`` has it."""
+    if environment.get("gpu"):
+        return str(environment["gpu"])
+    kind = f" ({environment['cpu_type']})" if environment.get("cpu_type") else ""
+    return f"{environment.get('cores')} cores of {environment.get('cpu') or 'a CPU of unknown name'}{kind}"
 
 
 def norm_stats_text(record: dict[str, Any]) -> str:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import platformdirs
 
+from data_prep.machine import cpu_info
+
 # No -ffast-math: infinities and NaN must stay what they are.
 _FLAGS = ("-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 _PATIENCE = 60.0
@@ -102,9 +104,7 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _processor() -> str:
     """What tells processors apart that do not run each other's code: caches are shared between machines."""
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-        told = {line.partition(":")[0].strip(): line for line in reversed(lines)}
-        if "flags" in told or "Features" in told:
-            return "".join(told.get(name, "") for name in ("model name", "flags", "CPU part", "Features"))
+    told = cpu_info()
+    if "flags" in told or "Features" in told:
+        return " ".join(told.get(name, "") for name in ("model name", "flags", "CPU part", "Features"))
     return f"{platform.platform()} {platform.processor()}"

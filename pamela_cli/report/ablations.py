@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
-from math import isfinite
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pamela_cli.report.stores import titled
-from pamela_cli.results import norm_stats_text, score_number, task_text
+from pamela_cli.results import norm_stats_text, task_text, with_interval
 
 Document = dict[str, Any]
 
@@ -58,23 +57,21 @@ def notes(document: Document) -> str:
 def _cells(document: Document) -> tuple[list[str], list[list[str]]]:
     """Headings and lines, only the columns that have something in them."""
     rows = document["rows"]
-    sine = document["way"] is None
-    unit = "" if sine else " [%]"
+    name, heading = ("mse", "MSE") if document["way"] is None else ("accuracy", "accuracy [%]")
     columns: list[tuple[str, Callable[[Document], str]]] = [
         ("variant", lambda row: row["label"]),
         ("n", lambda row: str(row["steps"])),
     ]
     if document["iterations"] is None:
         columns.append(("iterations", lambda row: f"{row['iterations']:,}"))
-    name = "mse" if sine else "accuracy"
-    columns.append((f"{'MSE' if sine else name}{unit}", lambda row: _score(row, name)))
+    columns.append((heading, lambda row: _score(row, name)))
     if any(row["seed_spread"] is not None for row in rows):
-        columns.append(("spread of seeds", lambda row: _spread(row, sine)))
-    columns.append(("gain over MAML", lambda row: _gain(row, "gain", sine)))
+        columns.append(("spread of seeds", lambda row: _spread(row, name)))
+    columns.append(("gain over MAML", lambda row: _gain(row, "gain", name)))
     if any(row["gain_over_q"] is not None for row in rows):
-        columns.append(("gain over +Q", lambda row: _gain(row, "gain_over_q", sine)))
+        columns.append(("gain over +Q", lambda row: _gain(row, "gain_over_q", name)))
     if any(row["paper_gain"] is not None for row in rows):
-        columns.append(("paper's gain", lambda row: _number(row["paper_gain"], sine, signed=True)))
+        columns.append(("paper's gain", lambda row: with_interval(row["paper_gain"], None, name, "+")))
     return [name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows]
 
 
@@ -85,31 +82,18 @@ def _score(row: Document, name: str) -> str:
         return "not trained"
     if row["status"] == "failed" and row[name] is None:
         return "failed"
-    return _with_interval(row[name], row["ci95"], name == "mse") + " (not all seeds)" * (
-        row["status"] in ("failed", "missing")
-    )
+    unlike = " (not all seeds)" if row["status"] in ("failed", "missing") else ""
+    return with_interval(row[name], row["ci95"], name) + unlike
 
 
-def _spread(row: Document, sine: bool) -> str:
-    return "" if row["status"] == "equal" else _number(row["seed_spread"], sine)
+def _spread(row: Document, name: str) -> str:
+    return "" if row["status"] == "equal" else with_interval(row["seed_spread"], None, name)
 
 
-def _gain(row: Document, key: str, sine: bool) -> str:
+def _gain(row: Document, key: str, name: str) -> str:
     if row[key] is None or row["status"] == "equal":
         return ""
-    return _with_interval(row[key], row[f"{key}_ci95"], sine, signed=True)
-
-
-def _with_interval(value: float, ci95: float, sine: bool, signed: bool = False) -> str:
-    text = _number(value, sine, signed)
-    return f"{text} ± {_number(ci95, sine)}" if isfinite(value) else text
-
-
-def _number(value: float | None, sine: bool, signed: bool = False) -> str:
-    """A squared error, or a share in percent; empty where there is none."""
-    if value is None:
-        return ""
-    return score_number(value, "mse" if sine else "accuracy", "+" if signed else "")
+    return with_interval(row[key], row[f"{key}_ci95"], name, "+")
 
 
 def as_markdown(document: Document) -> str:
@@ -124,7 +108,8 @@ def markdown_table(headings: list[str], lines: list[list[str]]) -> str:
 
 
 _LATEX = str.maketrans(
-    {"%": r"\%", "±": r"$\pm$", "&": r"\&", "_": r"\_", "#": r"\#", "^": r"\textasciicircum{}", "\\": "/"}
+    {char: rf"\{char}" for char in "%&_#${}"}
+    | {"±": r"$\pm$", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
     | {raised: f"$^{digit}$" for digit, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 )
 

@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from pamela_cli.results import hardware_text
+
 Row = dict[str, Any]
 
 
@@ -29,9 +31,8 @@ def complexity_tables(document: dict[str, Any]) -> Group:
 def complexity_title(document: dict[str, Any]) -> str:
     """The network, the tasks, and what they were computed on."""
     size, found = document["image_size"], document["environment"]
-    hardware = found["gpu"] or f"{found['cores']} cores of {found['cpu'] or 'a CPU of unknown name'}"
     network = f"Conv4-{document['width']}, {size}×{size}×{document['channels']}"
-    return f"{network}, {document['way']}-way {document['shot']}-shot on {hardware}"
+    return f"{network}, {document['way']}-way {document['shot']}-shot on {hardware_text(found)}"
 
 
 def _table(*headings: str, left: int) -> Table:
@@ -64,18 +65,18 @@ def _costs_table(rows: list[Row]) -> Table:
         cells = [row["method"], row["order"]]
         for what in ("train", "test"):
             median, spread = row[f"{what}_ms"], row[f"{what}_ms_spread"]
-            cells.append(f"{_three_digits(median)} ({_three_digits(spread)})")
+            cells.append(f"{three_digits(median)} ({three_digits(spread)})")
             if papers:
                 cells.append(f"{row['paper'][f'{what}_ms']:.2f}" if row["paper"] else "")
-        cells += [_three_digits(row[f"{what}_flops"] / 1e9) for what in ("train", "test")]
+        cells += [three_digits(row[f"{what}_flops"] / 1e9) for what in ("train", "test")]
         memory = row["peak_memory_bytes"]
         table.add_row(*cells, "?" if memory is None else f"{memory / 2**20:,.0f}")
     return table
 
 
-def _three_digits(value: float) -> str:
+def three_digits(value: float) -> str:
     """A number that is not negative, with three digits or more."""
-    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
 
 def _note(document: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from pamela_cli.methods import METHODS
 from pamela_cli.report.stores import titled
 from pamela_cli.reporting.texts import gain_text
-from pamela_cli.results import norm_stats_text, score_text, task_text
+from pamela_cli.results import norm_stats_text, score_name_of, score_text, task_text
 
 
 def summary_table(summary: dict[str, Any]) -> Group:
@@ -43,7 +43,7 @@ def evaluation_table(document: dict[str, Any]) -> Group:
 
 def _by_update(record: dict[str, Any]) -> Table:
     """The result before adaptation, and after each update."""
-    name = "mse" if "mse" in record else "accuracy"
+    name = score_name_of(record)
     table = Table()
     table.add_column("updates", justify="right")
     table.add_column("result (95 % interval)")
@@ -74,11 +74,11 @@ def _compared(document: dict[str, Any]) -> Table:
         beyond = f" (trained {record['trained_steps']})" if record["steps"] != record["trained_steps"] else ""
         before = (
             f"{record['mse_per_step'][0]:.4f}"
-            if "mse" in record
+            if score_name_of(record) == "mse"
             else f"{100 * record['accuracy_per_step'][0]:.2f} %"
         )
         table.add_row(_with_origin(record), f"{record['steps']}{beyond}", score_text(record), before)
     for pair in document["pairs"]:
-        text = gain_text(pair["difference"], pair["ci95"], "mse" if "mse" in first else "accuracy")
+        text = gain_text(pair["difference"], pair["ci95"], score_name_of(first))
         table.add_row(f"{pair['a']} better than {pair['b']} by", "", text, "")
     return table

@@ -14,7 +14,7 @@ from pamela_cli.reporting.drawing import run_figures
 from pamela_cli.reporting.page import Block, Code, Note, Section, Table
 from pamela_cli.reporting.reading import Document, ReadRun
 from pamela_cli.reporting.texts import score_number
-from pamela_cli.results import norm_stats_text, score_text, task_text
+from pamela_cli.results import norm_stats_text, score_name_of, score_text, task_text
 from pamela_cli.untrusted import number, shown
 
 _MOST_ENTRIES = 12
@@ -109,7 +109,7 @@ def _training(run: ReadRun, summary: Document) -> Table:
 
 
 def _by_update(summary: Document) -> Table:
-    name = "MSE" if "mse" in summary["test"] else "accuracy"
+    name = "MSE" if score_name_of(summary["test"]) == "mse" else "accuracy"
     columns = [_curve(summary[split]) for split in ("val", "test")]
     count = min(len(column) for column in columns)
     rows = [[str(j), columns[0][j], columns[1][j]] for j in range(min(count, 51))]
@@ -118,7 +118,7 @@ def _by_update(summary: Document) -> Table:
 
 def _curve(record: Document) -> list[str]:
     """The scores after each update, the first before adaptation, for people."""
-    name = "mse" if "mse" in record else "accuracy"
+    name = score_name_of(record)
     unit = "" if name == "mse" else " %"
     values = [number(value) for value in record[f"{name}_per_step"]]
     return ["not finite" if v is None else score_number(v, name) + unit for v in values]

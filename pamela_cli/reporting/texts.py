@@ -20,8 +20,4 @@ def gain_text(gain: Any, ci95: Any, name: str) -> str:
 
 def with_interval(value: Any, ci95: Any, name: str, sign: str = "") -> str:
     """A score with the half-width of its interval where it has one; empty where there is no score."""
-    mean, width = number(value), number(ci95)
-    if mean is None:
-        return ""
-    text = score_number(mean, name, sign)
-    return text if width is None else f"{text} ± {score_number(width, name)}"
+    return results.with_interval(number(value), number(ci95), name, sign).replace("-", "−")

@@ -22,7 +22,7 @@ from pamela_cli.report.paper import ACCURACIES, OMNIGLOT_MAML, Published
 from pamela_cli.reporting.texts import score_number, with_interval
 from pamela_cli.reproducing.kept import KeptResult, kept_divergence, kept_result
 from pamela_cli.reproducing.plan import Group, PlannedCell
-from pamela_cli.results import norm_stats_text, task_text
+from pamela_cli.results import hardware_text, norm_stats_text, task_text
 
 _HEAD = """\
 # Results
@@ -163,10 +163,8 @@ def _conditions(group: Group, kept: list[KeptResult]) -> str:
 
 def _hardware(kept: list[KeptResult]) -> list[str]:
     """Processor or GPU with PyTorch's version, each once."""
-    texts = []
-    for entry in (entry for each in kept for entry in each.environment):
-        device = entry.get("gpu") or f"{entry.get('cores')} cores of {entry.get('cpu')}"
-        texts.append(f"{device}, PyTorch {entry.get('torch')}")
+    entries = [entry for each in kept for entry in each.environment]
+    texts = [f"{hardware_text(entry)}, PyTorch {entry.get('torch')}" for entry in entries]
     return list(dict.fromkeys(texts)) or ["a machine that was not recorded"]
 
 

@@ -42,12 +42,15 @@ def test_entry(world: Path) -> None:
         "cuda": torch.version.cuda,
         "cudnn": environment.current_environment(torch.device("cpu"))["cudnn"],
         "platform": platform.platform(),
+        "code": entry["code"],
         "cpu": entry["cpu"],
+        "cpu_type": entry["cpu_type"],
         "cores": entry["cores"],
         "compiler": compiler_version(),
         "gpu": None,
     }
     assert 1 <= int(str(entry["cores"])) <= (os.cpu_count() or 1)
+    assert re.fullmatch("[0-9a-f]{12}", str(entry["code"]))
 
 
 def test_nobody_is_named(world: Path) -> None:

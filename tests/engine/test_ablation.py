@@ -262,6 +262,10 @@ def test_minus_in_latex() -> None:
     assert _in_latex("Meta-SGD") == "Meta-SGD"
 
 
+def test_names_in_latex() -> None:
+    assert _in_latex(r"a$b_{c}~d\e") == r"a\$b\_\{c\}\textasciitilde{}d\textbackslash{}e"
+
+
 @pytest.mark.parametrize(("value", "name", "text"), [(-1e-9, "mse", "+0.0000"), (-1e-9, "accuracy", "+0.00")])
 def test_what_rounds_to_zero_has_no_minus(value: float, name: str, text: str) -> None:
     assert score_number(value, name, "+") == text
