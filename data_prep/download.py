@@ -13,6 +13,7 @@ import pooch
 from data_prep.asking import PATIENCE
 from data_prep.errors import DataError, WrongUsage
 from data_prep.locking import locked
+from data_prep.machine import cache_dir
 from data_prep.sources.remote import RemoteFiles
 from data_prep.store.atomic import atomic_path
 from data_prep.store.format import Progress, no_progress
@@ -41,7 +42,6 @@ class DownloadOptions:
 
         Several mirrors are separated by commas or spaces.
         """
-        cache = Path(os.environ.get("PAMELA_CACHE_DIR") or pooch.os_cache("pamela"))
         named = mirror if mirror is not None else os.environ.get("PAMELA_MIRROR", "")
         mirrors = tuple(re.split(r"[,\s]+", named.strip())) if named.strip() else ()
         for address in mirrors:
@@ -49,7 +49,7 @@ class DownloadOptions:
                 raise WrongUsage(
                     f"The mirror {address!r} is no address that begins with http:// or https://."
                 )
-        return cls(cache, tuple(address.rstrip("/") + "/" for address in mirrors), offline)
+        return cls(cache_dir(), tuple(address.rstrip("/") + "/" for address in mirrors), offline)
 
 
 def fetch(dataset: str, remote: RemoteFiles, options: DownloadOptions, progress: Progress | None) -> Path:

@@ -3,10 +3,17 @@
 import os
 from pathlib import Path
 
+import platformdirs
+
 
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use, which others' settings can limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cache_dir() -> Path:
+    """Return where this program keeps what it can get again: PAMELA_CACHE_DIR, or in the user's cache."""
+    return Path(os.environ.get("PAMELA_CACHE_DIR") or platformdirs.user_cache_dir("pamela")).absolute()
 
 
 def cpu_info() -> dict[str, str]:

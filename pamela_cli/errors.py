@@ -22,6 +22,11 @@ def reason(error: OSError) -> str:
     return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
 
 
+def cause(error: Exception) -> str:
+    """What went wrong with a file that the sentence names already."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def some_of(names: Sequence[str], most: int = 8) -> str:
     """The first few of many names."""
     return ", ".join(names[:most]) + (" …" if len(names) > most else "")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_prep.locking import locked
 from data_prep.store.atomic import atomic_path, flush, flush_folder
-from pamela_cli.errors import PamelaError
+from pamela_cli.errors import PamelaError, cause
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -79,5 +79,4 @@ def writing(path: Path) -> Iterator[None]:
 
 def cannot_write(path: Path, error: Exception) -> PamelaError:
     """The sentence for a file that could not be written."""
-    reason = getattr(error, "strerror", None) or error
-    return PamelaError(f"{path} could not be written ({reason}); make room or mend its access rights.")
+    return PamelaError(f"{path} could not be written ({cause(error)}); make room or mend its access rights.")

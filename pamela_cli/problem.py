@@ -150,12 +150,12 @@ class Problem:
         c = self.config
         return OuterSettings(c.iterations, c.meta_batch, c.meta_lr, c.phi_lr, c.clip, c.schedule)
 
-    def image_bytes(self, *splits: str) -> int:
-        """The bytes that the images of these splits take where they are loaded."""
+    def image_bytes(self, split: str) -> int:
+        """The bytes that the images of a split take where they are loaded."""
         if self.store is None:
             return 0
         image = (self.config.channels or 0) * (self.config.image_size or 0) ** 2
-        return image * sum(len(self.store.split(split).images) for split in splits)
+        return image * len(self.store.split(split).images)
 
     def task_shape(self, way: int | None = None, shot: int | None = None, query: int | None = None) -> Tasks:
         """One task, by default a training task, without content, to know its memory by."""

@@ -44,7 +44,7 @@ class Progress:
     def read(cls, checkpoint: Checkpoint, config: Config) -> Progress:
         """The progress in a checkpoint; :class:`CheckpointError` where no such run comes so far."""
         record = checkpoint.progress
-        if not isinstance(record, dict) or record.keys() != {part.name for part in fields(cls)}:
+        if record.keys() != {part.name for part in fields(cls)}:
             raise CheckpointError("it lacks the progress of a run")
         progress = cls(**record)
         for name, sound in progress._soundness(config):
@@ -61,7 +61,7 @@ class Progress:
         return f"{skipped} of the last {steps} meta-gradients before step {self.step:,} were not finite"
 
     def _soundness(self, config: Config) -> Iterator[tuple[str, bool]]:
-        """Whether each part is what a run with these settings can have; whoever asks stops at what is not."""
+        """Whether each part is what such a run can have, in order: later checks rely on earlier ones."""
         most = config.iterations
         yield "step", is_count(self.step, most)
         yield "seconds", number(self.seconds) is not None and self.seconds >= 0

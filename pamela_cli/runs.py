@@ -16,7 +16,7 @@ import tomli_w
 from data_prep.store.atomic import atomic_folder, is_draft
 from pamela_cli.config import Config, Recorded, read_layer, resolve
 from pamela_cli.console import finite
-from pamela_cli.errors import PamelaError, UsageError, some_of
+from pamela_cli.errors import PamelaError, UsageError, cause, some_of
 from pamela_cli.files import append, make_durable, replacing, write_atomically
 from pamela_cli.metrics import Record, read_metrics
 from pamela_cli.results import is_summary
@@ -258,8 +258,7 @@ def _make(path: Path, config: Config, recorded: Recorded) -> bool:
 
 
 def _cannot_make(path: Path, error: Exception) -> PamelaError:
-    reason = getattr(error, "strerror", None) or error
-    return PamelaError(f"the run folder {path} cannot be made: {reason}.")
+    return PamelaError(f"the run folder {path} cannot be made: {cause(error)}.")
 
 
 def _there(runs_dir: Path, wanted: str) -> str:

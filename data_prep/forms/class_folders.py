@@ -1,7 +1,8 @@
 """Class folders: every image a file, every class a folder, all classes below one root."""
 
 from collections.abc import Collection as Names
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
+from operator import itemgetter
 
 from data_prep.archives import Tree
 from data_prep.errors import DataError, shortened
@@ -68,10 +69,10 @@ def find_class_folders(
     return roots[best]
 
 
-def check_counts(tree: Tree, files: Files, expected: int) -> None:
+def check_counts(tree: Tree, images: Mapping[str, Sized], expected: int) -> None:
     """Check that each class has as many images as it should; DataError names the first that has not."""
-    for name in sorted(files):
-        if len(files[name]) != expected:
+    for name, own in sorted(images.items(), key=itemgetter(0)):
+        if len(own) != expected:
             raise DataError(
-                f"{tree.path}: {name} has {len(files[name])} images, not {expected}; get it again."
+                f"{tree.path}: {shortened(name)} has {len(own)} images, not {expected}; get it again."
             )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from data_prep.archives import Tree, lacking, where
 from data_prep.errors import DataError, NoRoom, shortened
 from data_prep.forms.arrays import ArrayImages, is_images, places_in, rows_by_label, whole_numbers
+from data_prep.forms.class_folders import check_counts
 from data_prep.pickles import looks_like_pickle, read_pickle
 from data_prep.stored_arrays import StoredArray
 
@@ -131,7 +132,7 @@ def join_parts(
     }
     if len(places) != sum(len(part.rows) for part in parts.values()):
         raise DataError(f"{tree.path} has a label in two splits of {what}; get its pickles again.")
-    check_class_counts(tree, {name: len(own) for name, own in places.items()}, images_per_class)
+    check_counts(tree, places, images_per_class)
     return ArrayImages(
         f"{form} ({tree.kind})",
         tree,
@@ -140,12 +141,3 @@ def join_parts(
         splits={split: sorted(part.rows) for split, part in parts.items()},
         remarks=list(remarks),
     )
-
-
-def check_class_counts(tree: Tree, counts: Mapping[str, int], expected: int) -> None:
-    """Check that each class has as many images as it should; DataError names the first that has not."""
-    for name, count in sorted(counts.items()):
-        if count != expected:
-            raise DataError(
-                f"{tree.path}: {shortened(name)} has {count} images, not {expected}; get it again."
-            )

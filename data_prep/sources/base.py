@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from data_prep.fitting import Fit
-from data_prep.forms import Collection, Form
+from data_prep.forms import Collection, Form, own_splits
 from data_prep.store import SPLITS
 
 
@@ -60,6 +60,11 @@ class Source:
 def read_list(name: str) -> list[str]:
     """Return the lines of a class list in data_prep/splits."""
     return (files("data_prep") / "splits" / name).read_text(encoding="utf-8").splitlines()
+
+
+def own_or_listed(folder: str) -> Callable[[Collection], dict[str, list[str]]]:
+    """Return the `splits` of a source: those that the form itself says, else the lists in a folder."""
+    return lambda images: own_splits(images) or read_split_lists(folder)
 
 
 def read_split_lists(folder: str) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from data_prep.forms.arrays import ArrayImages, whole_numbers
 from data_prep.forms.class_folders import check_counts, find_class_folders
 from data_prep.forms.encoded import EncodedImages
 from data_prep.forms.parquet import read_tables
-from data_prep.forms.pickled import check_class_counts, read_pickles
+from data_prep.forms.pickled import read_pickles
 from data_prep.images import Decoding
 from data_prep.pickles import names_of
 from data_prep.sources.base import read_list
@@ -79,7 +79,7 @@ def find_official_pickles(tree: Tree) -> Collection | None:
         if not 0 <= label < len(known):
             raise DataError(f"{tree.path} has the label {label}, which CIFAR-100 has not; get it again.")
         places[known[label]].append((array, row))
-    check_class_counts(tree, {name: len(own) for name, own in places.items()}, IMAGES_PER_CLASS)
+    check_counts(tree, places, IMAGES_PER_CLASS)
     form = f"official pickles of CIFAR-100 ({tree.kind})"
     sorted_places = {name: np.array(own, np.int64) for name, own in places.items()}
     return ArrayImages(form, tree, arrays, sorted_places, _channels_last)

@@ -1,10 +1,10 @@
 """CIFAR-FS: CIFAR-100 split at random by class, 64/16/20."""
 
 from data_prep.archives import Tree
-from data_prep.forms import Collection, own_splits
+from data_prep.forms import Collection
 from data_prep.forms.pickled import Part, join_parts, labelled_part, read_pickles
 from data_prep.sources import cifar100
-from data_prep.sources.base import DatasetInfo, Source, read_split_lists
+from data_prep.sources.base import DatasetInfo, Source, own_or_listed, read_split_lists
 from data_prep.sources.cifar100 import FORM_NAMES, FORMS, IMAGE_SIZE, IMAGES_CITATION, TERMS
 
 
@@ -30,10 +30,6 @@ def find_split_pickles(tree: Tree) -> Collection | None:
     return join_parts(tree, pickles, found, "CIFAR-FS", form, cifar100.IMAGES_PER_CLASS, [remark])
 
 
-def _splits(images: Collection) -> dict[str, list[str]]:
-    return own_splits(images) or _lists()
-
-
 SOURCE = Source(
     info=DatasetInfo(
         name="cifar-fs",
@@ -47,6 +43,6 @@ SOURCE = Source(
     ),
     image_size=IMAGE_SIZE,
     channels=3,
-    splits=_splits,
+    splits=own_or_listed("cifar_fs"),
     forms=(*FORMS, find_split_pickles),
 )

@@ -2,7 +2,7 @@
 
 from data_prep.archives import Tree, where
 from data_prep.errors import DataError
-from data_prep.forms import Collection, own_splits
+from data_prep.forms import Collection
 from data_prep.forms.arrays import is_images, length, whole_numbers
 from data_prep.forms.class_folders import check_counts, find_split_folders
 from data_prep.forms.encoded import EncodedImages
@@ -10,7 +10,7 @@ from data_prep.forms.listed import find_listed
 from data_prep.forms.parquet import read_tables, wnid_in
 from data_prep.forms.pickled import Part, Pickles, join_parts, labelled_part, read_pickles
 from data_prep.images import Decoding
-from data_prep.sources.base import DatasetInfo, Source, read_split_lists
+from data_prep.sources.base import DatasetInfo, Source, own_or_listed, read_split_lists
 from data_prep.stored_arrays import StoredArray
 
 IMAGE_SIZE = 84
@@ -127,10 +127,6 @@ def _joined(tree: Tree, pickles: Pickles, parts: list[Part], form: str) -> Colle
     return join_parts(tree, pickles, found, "miniImageNet", form, IMAGES_PER_CLASS)
 
 
-def _splits(images: Collection) -> dict[str, list[str]]:
-    return own_splits(images) or _lists()
-
-
 SOURCE = Source(
     info=DatasetInfo(
         name="miniimagenet",
@@ -152,7 +148,7 @@ SOURCE = Source(
     ),
     image_size=IMAGE_SIZE,
     channels=3,
-    splits=_splits,
+    splits=own_or_listed("mini_imagenet"),
     fit=_DECODING.fit,
     forms=(find_caches, find_category_splits, find_lists, find_folders, find_parquet),
 )

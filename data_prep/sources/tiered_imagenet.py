@@ -2,12 +2,12 @@
 
 from data_prep.archives import Tree
 from data_prep.errors import DataError
-from data_prep.forms import Collection, own_splits
+from data_prep.forms import Collection
 from data_prep.forms.class_folders import find_split_folders
 from data_prep.forms.encoded import EncodedImages
 from data_prep.forms.tiered import find_npz_arrays, find_png_pickles
 from data_prep.images import Decoding
-from data_prep.sources.base import DatasetInfo, Source, read_split_lists
+from data_prep.sources.base import DatasetInfo, Source, own_or_listed, read_split_lists
 
 IMAGE_SIZE = 84
 
@@ -16,6 +16,9 @@ COUNTS = {"train": (351, 448_695), "val": (97, 124_261), "test": (160, 206_209)}
 # Photographs of another size are squeezed to squares, as those who made the set have done.
 _FILES = Decoding(size=IMAGE_SIZE, channels=3, formats=("JPEG", "PNG"), native=None, fit="stretch")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+_splits = own_or_listed("tiered_imagenet")
 
 
 def _lists() -> dict[str, list[str]]:
@@ -49,10 +52,6 @@ def _checked(tree: Tree, images: Collection | None) -> Collection | None:
             if count != expected:
                 raise DataError(f"{tree.path}: {split} has {count:,} images, not {expected:,}; get it again.")
     return images
-
-
-def _splits(images: Collection) -> dict[str, list[str]]:
-    return own_splits(images) or _lists()
 
 
 SOURCE = Source(

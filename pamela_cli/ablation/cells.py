@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.config import Config
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import PamelaError
 from pamela_cli.methods import METHODS
 from pamela_cli.runs import RunFolder, default_name, numbered, runs_in
 
@@ -62,7 +62,7 @@ def all_runs(runs_dir: Path) -> list[tuple[Config, RunFolder]]:
     for folder in runs_in(runs_dir):
         try:
             found.append((folder.read_config()[0], folder))
-        except (PamelaError, UsageError):
+        except PamelaError:
             continue
     return found
 

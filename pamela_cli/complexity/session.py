@@ -7,13 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from data_prep.machine import nearest_there
 from pamela_cli.cli import Context
 from pamela_cli.company import describe, device_of
 from pamela_cli.complexity.cases import Case, make_cases
 from pamela_cli.complexity.measure import measure
 from pamela_cli.config import flag
 from pamela_cli.console import Console, finite
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import COMPARED, METHODS
 from pamela_cli.report.complexity_figure import complexity_figure
@@ -74,7 +75,7 @@ def _write(document: dict[str, Any], stem: Path, figures: bool, console: Console
             if figures:
                 complexity_figure(document, stem)
         except (PamelaError, OSError) as error:
-            console.warn(str(error))
+            console.warn(reason(error) if isinstance(error, OSError) else str(error))
             return
     written = f"{stem}.json is written" + ", and the figure as .png, .pdf and .csv" * figures
     stop.check(written)
@@ -103,7 +104,7 @@ def _check_use(given: dict[str, Any], names: list[str]) -> None:
 
 def _check_writable(folder: Path) -> None:
     """Say now, and not after minutes of measuring, that nothing can be written."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    there = nearest_there(folder)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise PamelaError(
             f"{folder} cannot be made: {there} is not a folder to write in; choose another --runs-dir."

@@ -17,9 +17,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-import platformdirs
-
-from data_prep.machine import cpu_info
+from data_prep.machine import cache_dir, cpu_info
 
 # No -ffast-math: infinities and NaN must stay what they are.
 _FLAGS = ("-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
@@ -85,8 +83,7 @@ def _compile(source: Path, flags: tuple[str, ...], library: Path) -> None:
 @cache
 def cache_folder() -> Path:
     """Where compiled code lies: in the user's cache, or elsewhere if others could write there."""
-    own = os.environ.get("PAMELA_CACHE_DIR") or platformdirs.user_cache_dir("pamela")
-    folder = Path(own).absolute() / "compiled"
+    folder = cache_dir() / "compiled"
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = folder.stat()

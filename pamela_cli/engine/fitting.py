@@ -153,17 +153,17 @@ def fit(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int
     def needed(tasks: int, kept: int) -> float:
         return tasks * (max(kept, 1) * update_bytes + 2 * query_bytes)
 
-    everything, tasks = updates, plan.tasks_at_a_time
-    while tasks > 1 and plan.workers * needed(tasks, everything) > budget:
+    tasks = plan.tasks_at_a_time
+    while tasks > 1 and plan.workers * needed(tasks, updates) > budget:
         tasks = -(-tasks // 2)
     plan = replace(plan, tasks_at_a_time=tasks)
-    kept = everything
+    kept = updates
     while kept and plan.workers * needed(tasks, kept) > budget:
         kept -= 1
     workers = plan.workers
     while workers > 1 and workers * needed(tasks, kept) > budget:
         workers -= 1
-    plan = replace(plan, kept_updates=None if kept == everything else kept, workers=workers)
+    plan = replace(plan, kept_updates=None if kept == updates else kept, workers=workers)
     return fit_to_judge(plan, query_bytes, free)
 
 

@@ -1,8 +1,9 @@
 """Random numbers that are a pure function of their address.
 
-A task is drawn by (seed, stream, step, index) alone: no generator state has to be kept, and any
+A task is drawn by (stream, seed, step, index) alone: no generator state has to be kept, and any
 worker on any device draws the same task. The bits come from the finaliser of SplitMix64 (Steele et
-al., 2014), applied once for each coordinate of the address, in PyTorch integers on the device.
+al., 2014), applied once for each coordinate of the address, in PyTorch integers, on the device of its
+tensors.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _mix_int(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def random_bits(*address: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
+def random_bits(*address: int | Tensor) -> Tensor:
     """63 random bits (int64, ≥ 0) for each address; integers and int64 tensors that broadcast.
 
     Integers before the first tensor are mixed in Python, which is a hundred times faster.
@@ -48,13 +49,13 @@ def random_bits(*address: int | Tensor, device: torch.device | str = "cpu") -> T
     while rest and isinstance(rest[0], int):
         known = _mix_int((((known ^ rest[0]) & _WORD) + _GAMMA) & _WORD)
         del rest[0]
-    state = torch.full((), _signed(known), dtype=torch.int64, device=device)
+    state = torch.full((), _signed(known), dtype=torch.int64)
     for coordinate in rest:
         word = coordinate if isinstance(coordinate, Tensor) else _signed(coordinate)
         state = _mix((state ^ word) + _signed(_GAMMA))
     return _shift_right(state, 1)
 
 
-def random_uniform(*address: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
+def random_uniform(*address: int | Tensor) -> Tensor:
     """Uniform in [0, 1), float64, for each address."""
-    return (random_bits(*address, device=device) >> 10).double() * 2.0**-53
+    return (random_bits(*address) >> 10).double() * 2.0**-53

@@ -13,11 +13,14 @@ from pamela_cli.engine.checkpoint import CheckpointError
 from pamela_cli.report.ablation_figures import convergence
 from pamela_cli.report.figures import loss_by_update, run_title, training_curves
 from pamela_cli.report.trends import Trends, draw_trends
-from pamela_cli.reporting.page import Block, Note, Picture, shortened
+from pamela_cli.reporting.page import Block, Note, Picture
 from pamela_cli.reporting.reading import Document, ReadRun
 from pamela_cli.results import loss_unit
+from pamela_cli.untrusted import on_one_line
 
 _MOST_PICTURES = 24
+_LABEL = 48
+"""Characters of a name in a figure."""
 _MOST_BYTES = 8 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -69,7 +72,7 @@ class Drawer:
 def run_figures(run: ReadRun, console: Console) -> list[Block]:
     """All figures of a run: those that its folder has the numbers for, then others that lie in it."""
     drawer = Drawer(run.folder.figures, console)
-    config = replace(run.config, dataset=shortened(run.config.dataset or ""))
+    config = replace(run.config, dataset=on_one_line(run.config.dataset or "", _LABEL))
     title, score = run_title(config), "MSE" if config.way is None else "accuracy"
     blocks: list[Block] = []
     if run.metrics:
@@ -93,7 +96,7 @@ def convergence_figure(runs: dict[str, ReadRun], name: str, drawer: Drawer) -> l
     first = next(iter(runs.values()))
     metrics: dict[str, list[Document]] = {}
     for i, (label, run) in enumerate(runs.items()):
-        short = shortened(label)
+        short = on_one_line(label, _LABEL)
         if short.startswith("_"):
             short = " " + short  # matplotlib leaves labels that begin so out of legends
         metrics[short if short not in metrics else f"{short} ({i + 1})"] = run.metrics

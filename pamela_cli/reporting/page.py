@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pamela_cli import __version__
-from pamela_cli.untrusted import on_one_line, printable
+from pamela_cli.untrusted import printable
 
 _SCALE = 0.62
 """A page's pixels for each of a figure, which has 200 to the inch."""
@@ -121,11 +121,6 @@ def to_html(page: Page) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("page.html").render(page=page, version=__version__)
-
-
-def shortened(text: str, most: int = 48) -> str:
-    """The text as a label in a figure."""
-    return on_one_line(text, most)
 
 
 def _finalize(value: Any) -> Any:

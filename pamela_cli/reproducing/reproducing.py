@@ -86,7 +86,8 @@ def check(context: Context, wanted: Wanted) -> dict[str, Any]:
     statuses: list[dict[str, Any]] = []
     with TemporaryDirectory() as elsewhere, context.console.progress("checking", len(cells)) as bar:
         there = replace(context, runs_dir=Path(elsewhere))
-        for done, planned in enumerate(cells, 1):
+        for done, planned in enumerate(cells):
+            bar.update(done, planned.name)
             found = _found(there, planned, [])
             if isinstance(found, str):
                 statuses.append({"cell": planned.name, "status": "no data", "why": found})
@@ -98,7 +99,6 @@ def check(context: Context, wanted: Wanted) -> dict[str, Any]:
             failed = train_cells(quiet, [cell], [planned.name], found.problem.store, slots, figures=False)
             why = failed.get(cell)
             statuses.append({"cell": planned.name, "status": "failed" if why else "runs", "why": why})
-            bar.update(done, planned.name)
     return {"page": None, "cells": statuses}
 
 
