@@ -27,7 +27,7 @@ class Pamela:
         self._runner = Runner(replace(plan, kept_updates=kept_updates))
 
     def meta_gradient(self, tasks: Tasks) -> Tensor:
-        """Towards θ; those towards Q and P are computed too, where the method has them."""
+        """With respect to θ; those with respect to Q and P are computed too, where the method has them."""
         return mean_meta_gradient(self._learner, self._objective, tasks, self._runner).theta
 
     def test(self, tasks: Tasks) -> float:

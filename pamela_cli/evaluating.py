@@ -24,7 +24,7 @@ from pamela_cli.judging import judge, load_learner
 from pamela_cli.planning import plan_to_judge
 from pamela_cli.problem import Problem
 from pamela_cli.report.figures import fitted_waves, loss_by_update
-from pamela_cli.results import Protocol, loss_unit, result_record, task_text
+from pamela_cli.results import EvaluationProtocol, loss_unit, result_record, task_text
 from pamela_cli.runs import RunFolder, find_run, labels_of
 from pamela_cli.signals import StopRequest
 
@@ -32,7 +32,7 @@ SHOWN_WAVES = 3
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EvaluateOptions:
     """What to evaluate on; None is as trained, or the fixed tasks."""
 
     split: str = "test"
@@ -52,9 +52,9 @@ class Wanted:
         if self.resize and self.dataset is None:
             raise UsageError("--resize is for the images of another --dataset; name it.")
 
-    def protocol(self, config: Config) -> Protocol:
-        """The protocol for a run: what is wanted, and as trained elsewhere."""
-        trained = Protocol.of(config, self.split)
+    def protocol(self, config: Config) -> EvaluationProtocol:
+        """The protocol for a run: what is asked for, and as trained elsewhere."""
+        trained = EvaluationProtocol.of(config, self.split)
         if config.dataset == SINE:
             if self.norm_stats == "support":
                 raise UsageError("--norm-stats is for images: the network of sine waves has no batch norm.")
@@ -90,21 +90,21 @@ class Judged:
     folder: RunFolder
     problem: Problem
     learner: Learner
-    protocol: Protocol
+    protocol: EvaluationProtocol
     scores: TaskScores
     record: dict[str, Any]
     waves: Tasks | None
 
 
 def evaluate_runs(
-    context: Context, names: list[str], wanted: Wanted, device_name: str, figures: bool
+    context: Context, names: list[str], options: EvaluateOptions, device_name: str, figures: bool
 ) -> dict[str, Any]:
     """Evaluate each run; several are compared in pairs, which needs the same tasks for all."""
     folders = [find_run(context.runs_dir, name) for name in names]
     judged: list[Judged] = []
     with company(context, device_name) as (device, processes):
         for label, folder in zip(labels_of(folders), folders, strict=True):
-            judged.append(_evaluate(context, label, folder, wanted, device, processes))
+            judged.append(_evaluate(context, label, folder, options, device, processes))
             _check_comparable(judged[0], judged[-1])
     if figures and processes.leads:
         try:
@@ -127,16 +127,16 @@ def _evaluate(
     context: Context,
     label: str,
     folder: RunFolder,
-    wanted: Wanted,
+    options: EvaluateOptions,
     device: torch.device,
     processes: Processes,
 ) -> Judged:
     config, recorded = folder.read_config()
-    protocol = wanted.protocol(config)
-    if wanted.dataset is None:
+    protocol = options.protocol(config)
+    if options.dataset is None:
         store = open_trained_dataset(config, None, context.data_dir, context.console)
     else:
-        store = open_same_kind(config, wanted.dataset, context.data_dir, context.console, wanted.resize)
+        store = open_same_kind(config, options.dataset, context.data_dir, context.console, options.resize)
     inputs = Inputs.read(recorded, config)
     if store is not None:
         protocol = replace(protocol, dataset=store.path.stem)
@@ -148,15 +148,15 @@ def _evaluate(
     problem = Problem(config, store, device, inputs)
     use_precision(config.precision)
     task = problem.task_shape(protocol.way, protocol.shot, protocol.query)
-    plan = plan_to_judge(problem, wanted.split, task)
+    plan = plan_to_judge(problem, options.split, task)
     learner = load_learner(folder, problem)
-    count = wanted.tasks or (1000 if store is None else 600)
+    count = options.tasks or (1000 if store is None else 600)
     tasks = problem.fixed_tasks(
-        wanted.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query, seed=wanted.seed
+        options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query, seed=options.seed
     )
     if tasks.left_out:
         context.console.warn(
-            f"{tasks.left_out} classes of {wanted.split} have too few images and are left out."
+            f"{tasks.left_out} classes of {options.split} have too few images and are left out."
         )
     check_enough("--tasks", count, processes)
     runner = Runner(plan, processes)
@@ -212,8 +212,8 @@ def fit_curves(
 ) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], Floats]:
     """Sine waves: support x, y (T, K), true x, y (T, points), fits (updates + 1, T, points)."""
     with torch.no_grad():
-        spread = learner.spread()
-    trajectory = inner_loop(learner, problem.objective(), tasks, spread, steps)
+        expanded = learner.expand()
+    trajectory = inner_loop(learner, problem.objective(), tasks, expanded, steps)
     with torch.no_grad():
         fits = torch.stack([learner.backbone(theta, tasks.query_x) for theta in trajectory])
     support_x, support_y, x, y, curves = (

@@ -73,7 +73,7 @@ def adapt(
 
 
 def meta_gradient(learner: Learner, loss: Loss, tasks: Tasks) -> MetaGradient:
-    """The gradient of the mean query loss after adaptation, towards θ (N,), Q and P (paper eq. 6).
+    """The gradient of the mean query loss after adaptation, with respect to θ (N,), Q and P (paper eq. 6).
 
     It is exact to second order, unless the method is first-order. Tasks are taken one after the other, in the
     memory of one.
@@ -124,12 +124,12 @@ def evaluate(
     """
     objective = _objective(loss)
     with torch.no_grad():
-        spread = learner.spread()
+        expanded = learner.expand()
     steps = learner.rule.steps if steps is None else steps
     parts = []
     for batch in [tasks] if isinstance(tasks, Tasks) else tasks:
         for one in batch.chunks(1):
-            found = adapt_and_judge(learner, objective, one, spread, steps, norm_stats, every_step=True)
+            found = adapt_and_judge(learner, objective, one, expanded, steps, norm_stats, every_step=True)
             parts.append(TaskScores(*(values.double().cpu().numpy() for values in found)))
     return concatenate(parts)
 

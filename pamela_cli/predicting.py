@@ -43,7 +43,7 @@ _AT_A_TIME = 256
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PredictOptions:
     """How to predict: updates (None: as trained), batch norm's statistics, labels told of each image.
 
     ``save`` is where to keep the adapted network, ``figure`` where to draw the sheet (None: by the run).
@@ -64,36 +64,38 @@ class Wanted:
             check_free(self.save)
 
 
-def predict(context: Context, given: Sequence[str], wanted: Wanted, device_name: str) -> dict[str, Any]:
+def predict(
+    context: Context, given: Sequence[str], options: PredictOptions, device_name: str
+) -> dict[str, Any]:
     """Adapt RUN to SUPPORT_DIR, or take what was adapted earlier, and label the queries."""
     device = device_of(device_name)
     with _saying_what_does_not_fit():
         if Path(given[0]).is_file():
             kept = Path(given[0])
-            known, rest = _load(given, wanted, device), given[1:]
+            known, rest = _load(given, options, device), given[1:]
             sheet = kept.with_name(f"{kept.stem}-predictions.png")
         else:
             folder = find_run(context.runs_dir, given[0])
             if len(given) == 1:
                 raise UsageError("SUPPORT_DIR is missing: a folder with a folder of images for each class.")
-            known, rest = _adapt(context, folder, Path(given[1]), wanted, device), given[2:]
+            known, rest = _adapt(context, folder, Path(given[1]), options, device), given[2:]
             sheet = folder.figures / "predictions.png"
-        if not rest and wanted.save is None:
+        if not rest and options.save is None:
             raise UsageError("QUERY is missing: images to label, or folders of them.")
         queries, notes = find_queries(rest, known.classes)
         for note in notes:
             context.console.warn(note)
-        images, probabilities = _label(context, known, queries, cast(NormSource, wanted.norm_stats))
-    if wanted.save is not None:
-        known.save(wanted.save)
-    document = _document(known, queries, probabilities, wanted)
-    if wanted.figures and queries:
-        _draw(context, document, images, wanted.figure or sheet)
+        images, probabilities = _label(context, known, queries, cast(NormSource, options.norm_stats))
+    if options.save is not None:
+        known.save(options.save)
+    document = _document(known, queries, probabilities, options)
+    if options.figures and queries:
+        _draw(context, document, images, options.figure or sheet)
     return document
 
 
-def _load(given: Sequence[str], wanted: Wanted, device: torch.device) -> AdaptedRun:
-    if wanted.steps is not None:
+def _load(given: Sequence[str], options: PredictOptions, device: torch.device) -> AdaptedRun:
+    if options.steps is not None:
         raise UsageError(f"--steps is for a RUN that is adapted now; {given[0]} has been.")
     known = AdaptedRun.load(Path(given[0]), device)
     _settle(known.config, device)
@@ -107,7 +109,7 @@ def _settle(config: Config, device: torch.device) -> None:
 
 
 def _adapt(
-    context: Context, folder: RunFolder, support_dir: Path, wanted: Wanted, device: torch.device
+    context: Context, folder: RunFolder, support_dir: Path, options: PredictOptions, device: torch.device
 ) -> AdaptedRun:
     config, recorded = folder.read_config()
     if config.dataset == SINE:
@@ -126,7 +128,7 @@ def _adapt(
     _settle(config, device)
     x = inputs.tensor(support.images, problem.dtype, device)
     labels = torch.from_numpy(support.labels).to(device)
-    steps = learner.rule.steps if wanted.steps is None else wanted.steps
+    steps = learner.rule.steps if options.steps is None else options.steps
     network = adapted(learner, Classification(len(support.classes)), x, labels, steps)
     counts = dict(zip(support.classes, np.bincount(support.labels).tolist(), strict=True))
     return AdaptedRun(folder.name, config, inputs, counts, steps, network)
@@ -173,10 +175,10 @@ def _label(
 
 
 def _document(
-    known: AdaptedRun, queries: Sequence[Query], probabilities: Floats, wanted: Wanted
+    known: AdaptedRun, queries: Sequence[Query], probabilities: Floats, options: PredictOptions
 ) -> dict[str, Any]:
     """What the command prints with ``--json`` (see docs/commands.md)."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : wanted.top]
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : options.top]
     predictions = []
     for query, own, best in zip(queries, probabilities, order, strict=True):
         labels = [{"label": known.classes[k], "probability": float(own[k])} for k in best]
@@ -192,12 +194,12 @@ def _document(
         "support": known.support,
         "steps": known.steps,
         "trained_steps": config.steps,
-        "norm_stats": wanted.norm_stats,
+        "norm_stats": options.norm_stats,
         "accuracy": hits / len(judged) if judged else None,
         "interval95": proportion_interval(hits, len(judged)) if judged else None,
         "judged": len(judged),
         "predictions": predictions,
-        "saved": None if wanted.save is None else str(wanted.save),
+        "saved": None if options.save is None else str(options.save),
     }
 
 

@@ -28,7 +28,7 @@ _RESULT: dict[str, type] = {"tasks": int, "shot": int, "query": int, "steps": in
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """How a run was judged: on which tasks, with how many updates, how batch norm got its statistics."""
 
     dataset: str
@@ -40,14 +40,14 @@ class Protocol:
     norm_stats: NormSource = "query"
 
     @classmethod
-    def of(cls, config: Config, split: str) -> Protocol:
+    def of(cls, config: Config, split: str) -> EvaluationProtocol:
         """As the run was trained."""
         query = SINE_QUERY_POINTS if config.way is None else config.query
         return cls(config.dataset or "", split, config.way, config.shot, query, config.steps or 0)
 
 
 def result_record(
-    run: str, config: Config, protocol: Protocol, tasks: TaskSet, scores: TaskScores
+    run: str, config: Config, protocol: EvaluationProtocol, tasks: TaskSet, scores: TaskScores
 ) -> dict[str, Any]:
     """One run's result on a task set. Accuracies are fractions, ``ci95`` half-widths.
 

@@ -21,7 +21,7 @@ from pamela_cli.engine.fitting import room_for
 from pamela_cli.errors import PamelaError
 from pamela_cli.files import write_atomically
 from pamela_cli.problem import TaskSet
-from pamela_cli.results import Protocol
+from pamela_cli.results import EvaluationProtocol
 from pamela_cli.untrusted import check_tensors, parse_json, shown
 
 FORMAT = "pamela scores 1"
@@ -35,7 +35,7 @@ class StoredScores:
     scores: TaskScores
 
 
-def task_set_name(config: Config, protocol: Protocol, tasks: TaskSet) -> str:
+def task_set_name(config: Config, protocol: EvaluationProtocol, tasks: TaskSet) -> str:
     """A text that is the same for two task sets if and only if their tasks are."""
     content = config.store_sha256 or config.dataset
     shape = f"{protocol.way or 0}-way {protocol.shot}-shot {protocol.query}-query"

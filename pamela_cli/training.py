@@ -26,8 +26,8 @@ from pamela_cli.judging import judge, load_learner, saying_what_to_lower
 from pamela_cli.metrics import last_validation
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.progress import DIVERGENCE_WINDOWS, WINDOW, Progress, restored, save
-from pamela_cli.reporting.texts import gain_text
-from pamela_cli.results import Protocol, result_record, run_summary, score_text
+from pamela_cli.report.texts import gain_text
+from pamela_cli.results import EvaluationProtocol, result_record, run_summary, score_text
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, task_set_name, write_scores
 from pamela_cli.signals import StopRequest, stopped_by
@@ -281,7 +281,7 @@ class Training:
         for split, tasks in (("val", validation), ("test", test)):
             with self.console.progress(f"judging on {split}", tasks.count) as bar:
                 scores = self._judge(best, tasks, bar.update)
-            protocol = Protocol.of(self.config, split)
+            protocol = EvaluationProtocol.of(self.config, split)
             self._note_lowered_plan()
             stored[split] = StoredScores(task_set_name(self.config, protocol, tasks), scores)
             records[split] = result_record(self.folder.name, self.config, protocol, tasks, scores)

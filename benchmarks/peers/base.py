@@ -21,7 +21,7 @@ class Engine(Protocol):
     """Whatever trains and tests."""
 
     def meta_gradient(self, tasks: Tasks) -> Tensor:
-        """Gradient of the mean query loss after adaptation towards θ, to second order, (N,)."""
+        """Gradient of the mean query loss after adaptation with respect to θ, to second order, (N,)."""
         ...
 
     def test(self, tasks: Tasks) -> float:

@@ -20,7 +20,7 @@ class Higher(OneByOne):
         self._optimizer = torch.optim.SGD(self.model.parameters(), lr=self.lr)
 
     def task_gradient(self, task: Task) -> Sequence[Tensor]:
-        """Gradients towards the module's own parameters."""
+        """Gradients with respect to the module's own parameters."""
         return torch.autograd.grad(self._query_loss(task, track=True), list(self.model.parameters()))
 
     def task_loss(self, task: Task) -> Tensor:

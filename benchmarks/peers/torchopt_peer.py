@@ -24,7 +24,7 @@ class TorchOpt(OneByOne):
         self._parameters = list(self.model.parameters())
 
     def task_gradient(self, task: Task) -> Sequence[Tensor]:
-        """Gradients towards the parameters that the module started with."""
+        """Gradients with respect to the parameters that the module started with."""
         return torch.autograd.grad(self._query_loss(task), self._parameters)
 
     def task_loss(self, task: Task) -> Tensor:

@@ -24,7 +24,7 @@ from pamela_cli.session import settle
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AblateOptions:
     """What to ablate. ``seeds`` None: 0, or with ``train`` off all that are there.
 
     ``table`` adds the cells that were finished earlier; ``train`` off trains nothing. ``jobs`` cells at a
@@ -62,42 +62,42 @@ class Ablation:
         return [row for row in self.rows if row.status == "failed"]
 
 
-def ablate(context: Context, wanted: Wanted, config_file: Path | None) -> Ablation:
+def ablate(context: Context, options: AblateOptions, config_file: Path | None) -> Ablation:
     """Train the cells that are missing and compare them; :class:`Stopped` after a signal, all saved."""
     layers = [_given(layer) for layer in ([read_config_file(config_file)] if config_file else [])]
     layers.append(_given(context.flags))
     given = {name: value for layer in layers for name, value in layer.values.items()}
-    slots = _slots(wanted, given.get("dataset"))
+    slots = _slots(options, given.get("dataset"))
     executor = None
-    if wanted.slurm is not None:
-        executor = open_executor(wanted.slurm, context.runs_dir / "slurm", len(slots))
+    if options.slurm is not None:
+        executor = open_executor(options.slurm, context.runs_dir / "slurm", len(slots))
     problem = _problem(context, layers)
     base, store = problem.config, problem.store
-    variants = _variants(wanted, base, context.flags, given)
-    if wanted.vary == "steps":
+    variants = _variants(options, base, context.flags, given)
+    if options.vary == "steps":
         usual, most = METHODS["maml"].default_steps, max(variant.steps for variant in variants)
         base = replace(base, steps=min(usual, most))
-    seeds = wanted.seeds or [given.get("seed", 0)]
+    seeds = options.seeds or [given.get("seed", 0)]
     failures: dict[Cell, str] = {}
-    if wanted.train:
+    if options.train:
         cells = make_cells(variants, seeds, base, all_runs(context.runs_dir))
         free = free_names([cell for cell in cells if cell.folder is None], context.runs_dir)
         names = ["" if cell.folder else next(free) for cell in cells]
-        failures = train_cells(context, cells, names, store, slots, wanted.figures, executor)
+        failures = train_cells(context, cells, names, store, slots, options.figures, executor)
     runs = all_runs(context.runs_dir)
-    cells = make_cells(variants, seeds, base, runs) if wanted.train else []
-    if wanted.table:
+    cells = make_cells(variants, seeds, base, runs) if options.train else []
+    if options.table:
         own = {(cell.variant, cell.seed, cell.config.iterations) for cell in cells}
-        earlier = earlier_cells(base, wanted.seeds if not wanted.train else seeds, runs, not wanted.train)
+        earlier = earlier_cells(base, options.seeds if not options.train else seeds, runs, not options.train)
         cells += [c for c in earlier if (c.variant, c.seed, c.config.iterations) not in own]
     if not cells:
         raise UsageError(
             f"nothing to show: {context.runs_dir} has no finished runs with these settings, and "
             "--iterations 0 trains none; leave it out."
         )
-    rows = make_rows(variants if wanted.train else [], cells, failures, base)
-    folder = context.runs_dir / _folder_name(base, wanted.vary)
-    table = document(rows, base, wanted.seeds or (seeds if wanted.train else None), wanted.vary)
+    rows = make_rows(variants if options.train else [], cells, failures, base)
+    folder = context.runs_dir / _folder_name(base, options.vary)
+    table = document(rows, base, options.seeds or (seeds if options.train else None), options.vary)
     return Ablation(base, store, rows, table, folder, _by_shot(base, rows, runs))
 
 
@@ -121,15 +121,15 @@ def _shared(layer: Layer) -> Layer:
     return Layer({name: value for name, value in layer.values.items() if name not in own}, layer.origin)
 
 
-def _variants(wanted: Wanted, base: Config, flags: Layer, given: dict[str, Any]) -> list[Variant]:
+def _variants(options: AblateOptions, base: Config, flags: Layer, given: dict[str, Any]) -> list[Variant]:
     """``given`` are the settings of the file and the flags."""
-    if wanted.vary != "steps":
+    if options.vary != "steps":
         if "skip_interval" in flags.values:
             raise UsageError(
-                f"--skip-interval is what --vary {wanted.vary} varies; it goes with --vary steps alone."
+                f"--skip-interval is what --vary {options.vary} varies; it goes with --vary steps alone."
             )
-        return grid(wanted.vary, base.steps or 0)
-    return grid(wanted.vary, given.get("steps", MOST_STEPS), given.get("skip_interval", USUAL_INTERVAL))
+        return grid(options.vary, base.steps or 0)
+    return grid(options.vary, given.get("steps", MOST_STEPS), given.get("skip_interval", USUAL_INTERVAL))
 
 
 def _by_shot(base: Config, rows: list[Row], runs: list[tuple[Config, RunFolder]]) -> dict[int, list[Row]]:
@@ -150,10 +150,10 @@ def _folder_name(base: Config, vary: str) -> str:
     return f"ablation-{base.dataset}-{way}{base.shot}s{axis}"
 
 
-def _slots(wanted: Wanted, dataset: str | None) -> list[str]:
+def _slots(options: AblateOptions, dataset: str | None) -> list[str]:
     """The device of each cell that is trained at a time."""
-    if wanted.slurm is None:
-        return slots_of(wanted.devices, wanted.jobs, dataset)
+    if options.slurm is None:
+        return slots_of(options.devices, options.jobs, dataset)
     # Which devices there are is for the nodes to say.
-    names = wanted.devices.split(",")
-    return [names[i % len(names)] for i in range(wanted.jobs or len(names))]
+    names = options.devices.split(",")
+    return [names[i % len(names)] for i in range(options.jobs or len(names))]

@@ -84,7 +84,7 @@ def ablate(
     if not train and not table:
         raise UsageError("--iterations 0 trains nothing; with --table it shows what is there.")
     flags = {k: v for k, v in context.flags.values.items() if train or k != "iterations"}
-    wanted = ablating.Wanted(
+    options = ablating.AblateOptions(
         vary,
         None if seeds is None else parse_seeds(seeds),
         table,
@@ -94,7 +94,7 @@ def ablate(
         None if slurm is None else parse_parameters(slurm),
         figures,
     )
-    found = ablating.ablate(replace(context, flags=Layer(flags)), wanted, config)
+    found = ablating.ablate(replace(context, flags=Layer(flags)), options, config)
     for path in write_ablation(found, figures):
         context.console.say(f"written: {path}")
     if output in FORMATS and not context.console.as_json:

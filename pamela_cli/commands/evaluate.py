@@ -65,6 +65,6 @@ def evaluate(
     from pamela_cli import evaluating
     from pamela_cli.report.tables import evaluation_table
 
-    wanted = evaluating.Wanted(split, *numbers, dataset, resize, norm_stats)
-    document = evaluating.evaluate_runs(context, runs, wanted, device, figures)
+    options = evaluating.EvaluateOptions(split, *numbers, dataset, resize, norm_stats)
+    document = evaluating.evaluate_runs(context, runs, options, device, figures)
     context.console.result(evaluation_table(document), document)

@@ -61,13 +61,13 @@ def predict(
     figures: Annotated[bool, typer.Option(help="Draw that figure.")] = True,
 ) -> None:
     """Label your own images: adapt a run to a few examples of each class, in a second."""
-    from pamela_cli.predicting import Wanted
+    from pamela_cli.predicting import PredictOptions
     from pamela_cli.predicting import predict as label
     from pamela_cli.report.predictions import as_csv, prediction_table
 
     if csv and context.console.as_json:
         raise UsageError("--csv and --json are two formats; leave out one.")
-    wanted = Wanted(
+    options = PredictOptions(
         whole_number("steps", steps, 0, 1000),
         norm_stats,
         whole_number("top", top, 1, 1000) or 1,
@@ -77,7 +77,7 @@ def predict(
     )
     if figure is not None and not figures:
         raise UsageError("--figure and --no-figures contradict each other; leave out one.")
-    document = label(context, given, wanted, device)
+    document = label(context, given, options, device)
     if csv:
         context.console.text(as_csv(document))
     else:

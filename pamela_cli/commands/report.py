@@ -39,7 +39,7 @@ def report(
     """
     from rich.text import Text
 
-    from pamela_cli.reporting.writing import write_report
+    from pamela_cli.pages.writing import write_report
 
     document = write_report(context, runs, out)
     context.console.result(Text(document["report"]), document)

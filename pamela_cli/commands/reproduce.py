@@ -58,13 +58,13 @@ def reproduce(
     number = whole_number("jobs", jobs, 1, 1024)
     if number is not None and collect + check + listing:
         raise UsageError("--jobs is for training; leave it out with --collect, --check and --list.")
-    wanted = reproducing.Wanted(groups or [], results, not collect, number, device)
+    options = reproducing.ReproduceOptions(groups or [], results, not collect, number, device)
     if listing:
-        document = reproducing.listing(wanted)
+        document = reproducing.listing(options)
     elif check:
-        document = reproducing.check(context, wanted)
+        document = reproducing.check(context, options)
     else:
-        document = reproducing.reproduce(context, wanted)
+        document = reproducing.reproduce(context, options)
     context.console.result(cells_table(document), document)
     wrong = {"failed", "no data"} if groups else {"failed"}
     bad = [cell for cell in document["cells"] if cell["status"] in wrong]

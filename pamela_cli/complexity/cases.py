@@ -104,7 +104,7 @@ def count_flops(case: Case, plan: Plan) -> tuple[int, int]:
     task, runner = work.tasks(1), Runner(replace(plan, device="meta", workers=1))
     with FlopCounterMode(display=False) as training:
         work.train(task, runner)
-    spread = work.learner.spread()
+    expanded = work.learner.expand()
     with FlopCounterMode(display=False) as testing:
-        adapt_and_judge(work.learner, work.objective, task, spread, work.steps, "query", every_step=False)
+        adapt_and_judge(work.learner, work.objective, task, expanded, work.steps, "query", every_step=False)
     return training.get_total_flops(), testing.get_total_flops()

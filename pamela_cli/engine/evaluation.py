@@ -51,10 +51,10 @@ def evaluate(
     transductive default of MAML) or by the statistics of the support set alone ("support").
     """
     with torch.no_grad():
-        spread = learner.spread()
+        expanded = learner.expand()
 
     def judge(tasks: Tasks, plan: Plan) -> tuple[Tensor, Tensor]:
-        return adapt_and_judge(learner, objective, tasks, spread, steps, norm_stats, every_step)
+        return adapt_and_judge(learner, objective, tasks, expanded, steps, norm_stats, every_step)
 
     for batch in batches:
         parts = runner.map(judge, batch, training=False)
@@ -66,16 +66,16 @@ def adapt_and_judge(
     learner: Learner,
     objective: Objective,
     tasks: Tasks,
-    spread: tuple[Tensor, Tensor],
+    expanded: tuple[Tensor, Tensor],
     steps: int,
     norm_stats: NormSource,
     every_step: bool,
 ) -> tuple[Tensor, Tensor]:
     """Loss and score of T tasks on their query sets, (T, updates + 1) each, or (T, 1) for the last update.
 
-    ``spread`` are Q and P over θ; the others are as in :func:`evaluate`.
+    ``expanded`` are Q and P over θ; the others are as in :func:`evaluate`.
     """
-    trajectory = inner_loop(learner, objective, tasks, spread, steps)
+    trajectory = inner_loop(learner, objective, tasks, expanded, steps)
     losses, scores = [], []
     with torch.no_grad():
         for theta in trajectory if every_step else trajectory[-1:]:

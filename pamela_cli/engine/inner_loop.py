@@ -49,21 +49,21 @@ class Learner:
         tensors = (t.to(device, dtype) for t in (self.theta, self.q, self.p))
         return Learner(self.backbone, self.rule, self.inner_lr, *tensors)
 
-    def spread(self) -> tuple[Tensor, Tensor]:
+    def expand(self) -> tuple[Tensor, Tensor]:
         """Q and P as vectors over θ, which the update rule multiplies with."""
-        q, p = self.rule.spread(self.q, self.p)
+        q, p = self.rule.expand(self.q, self.p)
         # A constant Q is one number for all parameters.
         return (q if self.q.numel() else self.theta.new_full((1, 1), self.inner_lr)), p
 
 
 def inner_loop(
-    learner: Learner, objective: Objective, tasks: Tasks, spread: tuple[Tensor, Tensor], steps: int
+    learner: Learner, objective: Objective, tasks: Tasks, expanded: tuple[Tensor, Tensor], steps: int
 ) -> list[Tensor]:
-    """The trajectory θ_0…θ_steps of T tasks, (T, N) each (paper eq. 5); ``spread`` are Q and P over θ."""
+    """The trajectory θ_0…θ_steps of T tasks, (T, N) each (paper eq. 5); ``expanded`` are Q and P over θ."""
     trajectory = [learner.theta.detach().expand(len(tasks), -1)]
     for j in range(steps):
         at = learner.backbone.loss_gradient(
             objective, trajectory[j], tasks.support_x, tasks.support_y, differentiable=False
         )
-        trajectory.append(learner.rule.apply(j, trajectory, at.gradient, *spread))
+        trajectory.append(learner.rule.apply(j, trajectory, at.gradient, *expanded))
     return trajectory

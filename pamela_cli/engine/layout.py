@@ -1,7 +1,7 @@
 """How a network's parameters lie in one vector, and how many Q and P they get.
 
 θ of one task is a vector of N numbers, so the update rule (paper eq. 5) is written on vectors and
-knows nothing of layers. The layout says which piece of the vector is which tensor, and spreads the
+knows nothing of layers. The layout says which piece of the vector is which tensor, and expands the
 few learned numbers of Q (one per kernel, or one per parameter) and P (one per layer) over it.
 """
 
@@ -89,7 +89,7 @@ class Layout:
         """Invert :meth:`named`."""
         return torch.cat([t.reshape(-1) for t in named.values()])
 
-    def spread_q(self, q: Tensor, granularity: Granularity) -> Tensor:
+    def expand_q(self, q: Tensor, granularity: Granularity) -> Tensor:
         """Spread learned Q of shape (n, q_size) over the parameters: (n, N)."""
         if granularity == "parameter" or all(layer.sharing == "parameter" for layer in self.layers):
             return q
@@ -103,7 +103,7 @@ class Layout:
         return torch.cat(pieces, dim=1)
 
     def fold_q(self, q: Tensor, granularity: Granularity) -> Tensor:
-        """The adjoint of :meth:`spread_q`: sum (n, N) over what shares a number, (n, q_size)."""
+        """The adjoint of :meth:`expand_q`: sum (n, N) over what shares a number, (n, q_size)."""
         if granularity == "parameter" or all(layer.sharing == "parameter" for layer in self.layers):
             return q
         pieces: list[Tensor] = []
@@ -120,11 +120,11 @@ class Layout:
         return torch.cat(pieces, dim=1)
 
     def fold_p(self, p: Tensor) -> Tensor:
-        """The adjoint of :meth:`spread_p`: sum (connections, N) over each layer, (connections, layers)."""
+        """The adjoint of :meth:`expand_p`: sum (connections, N) over each layer, (connections, layers)."""
         parts = p.split([layer.size for layer in self.layers], dim=1)
         return torch.stack([part.sum(1) for part in parts], dim=1)
 
-    def spread_p(self, p: Tensor) -> Tensor:
+    def expand_p(self, p: Tensor) -> Tensor:
         """Spread learned P of shape (connections, layers) over the parameters: (connections, N)."""
         columns = p.split(1, dim=1)
         sizes = [layer.size for layer in self.layers]

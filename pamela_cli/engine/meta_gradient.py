@@ -2,8 +2,8 @@
 
 The inner loop is a recurrence, so the gradient of the query loss at θ_n is taken back through one update at
 a time: through the update rule by its adjoint, and through the support gradient by a product with the
-Hessian. Each update has a graph of its own, which is kept from the way forward or built again on the way
-back; so the memory need not grow with the number of updates, but for the θ_j themselves.
+Hessian. Each update has a graph of its own, which is kept from the forward pass or built again on
+the way back; so the memory need not grow with the number of updates, but for the θ_j themselves.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pamela_cli.engine.tasks import Objective, Tasks
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """Gradients towards θ (N,), Q and P, with the loss and score (T,) on the query sets of T tasks.
+    """Gradients with respect to θ (N,), Q and P, with the loss and score (T,) on the query sets of T tasks.
 
-    The gradients are sums over the tasks. Out of :func:`summed_meta_gradient`, those towards Q and P are
-    spread over θ, (rows, N); :func:`mean_meta_gradient` has folded them into the learned numbers.
+    The gradients are sums over the tasks. Out of :func:`summed_meta_gradient`, those with respect to Q and P are
+    expanded over θ, (rows, N); :func:`mean_meta_gradient` has folded them into the learned numbers.
     """
 
     theta: Tensor
@@ -37,8 +37,8 @@ class MetaGradient:
 
 
 @dataclass(frozen=True)
-class _Way:
-    """The way forward: θ_0…θ_n, and by update the support gradient with its graph, or None."""
+class _ForwardPass:
+    """θ_0…θ_n, and by update the support gradient with its graph, or None where that is built again."""
 
     trajectory: list[Tensor]
     gradients: list[LossGradient | None]
@@ -48,10 +48,10 @@ def summed_meta_gradient(
     learner: Learner,
     objective: Objective,
     tasks: Tasks,
-    spread: tuple[Tensor, Tensor],
+    expanded: tuple[Tensor, Tensor],
     kept_updates: int | None = None,
 ) -> MetaGradient:
-    """Gradient of the query loss at θ_n, summed over the tasks, towards θ, Q and P (paper eq. 6).
+    """Gradient of the query loss at θ_n, summed over the tasks, with respect to θ, Q and P (paper eq. 6).
 
     It is the exact, second-order one, unless the method is first-order: then the support gradients
     count as constants. The graphs of the last ``kept_updates`` updates are kept (None: of all); the others
@@ -60,26 +60,26 @@ def summed_meta_gradient(
     steps = learner.rule.steps
     kept = steps if kept_updates is None else kept_updates
     with torch.no_grad():
-        way = _forward(learner, objective, tasks, spread, kept)
-        cotangent, outputs = _query_gradient(way.trajectory[-1], learner, objective, tasks)
+        forward = _forward(learner, objective, tasks, expanded, kept)
+        cotangent, outputs = _query_gradient(forward.trajectory[-1], learner, objective, tasks)
         loss, score = objective.loss(outputs, tasks.query_y), objective.score(outputs, tasks.query_y)
-        theta, q, p = _backward(learner, objective, tasks, spread, way, cotangent)
+        theta, q, p = _backward(learner, objective, tasks, expanded, forward, cotangent)
     return MetaGradient(theta.sum(0), q, p, loss, score)
 
 
 def _forward(
-    learner: Learner, objective: Objective, tasks: Tasks, spread: tuple[Tensor, Tensor], kept: int
-) -> _Way:
+    learner: Learner, objective: Objective, tasks: Tasks, expanded: tuple[Tensor, Tensor], kept: int
+) -> _ForwardPass:
     rule = learner.rule
-    way = _Way([learner.theta.detach().expand(len(tasks), -1)], [])
+    forward = _ForwardPass([learner.theta.detach().expand(len(tasks), -1)], [])
     # In one block: one by one they would lie scattered among the large tensors that come and go.
     later = learner.theta.new_empty(rule.steps, len(tasks), learner.theta.numel())
     for j in range(rule.steps):
         keep = j >= rule.steps - kept
-        at = _gradient_at(way.trajectory[j], learner, objective, tasks, keep=keep)
-        way.gradients.append(at if keep else None)
-        way.trajectory.append(later[j].copy_(rule.apply(j, way.trajectory, at.gradient, *spread)))
-    return way
+        at = _gradient_at(forward.trajectory[j], learner, objective, tasks, keep=keep)
+        forward.gradients.append(at if keep else None)
+        forward.trajectory.append(later[j].copy_(rule.apply(j, forward.trajectory, at.gradient, *expanded)))
+    return forward
 
 
 def _gradient_at(
@@ -102,18 +102,20 @@ def _backward(
     learner: Learner,
     objective: Objective,
     tasks: Tasks,
-    spread: tuple[Tensor, Tensor],
-    way: _Way,
+    expanded: tuple[Tensor, Tensor],
+    forward: _ForwardPass,
     cotangent: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cotangents of θ_0 (T, N), Q and P (rows, N) from that of θ_n."""
-    rule, (q, p) = learner.rule, spread
+    rule, (q, p) = learner.rule, expanded
     second_order = not rule.method.first_order
     to_q, to_p = torch.zeros_like(q), torch.zeros_like(p)
     skipped: dict[int, Tensor] = {}
     for j in reversed(range(rule.steps)):
-        at = way.gradients.pop() or _gradient_at(way.trajectory[j], learner, objective, tasks, keep=True)
-        back = rule.adjoint(j, way.trajectory, at.gradient, q, p, cotangent)
+        at = forward.gradients.pop() or _gradient_at(
+            forward.trajectory[j], learner, objective, tasks, keep=True
+        )
+        back = rule.adjoint(j, forward.trajectory, at.gradient, q, p, cotangent)
         if learner.q.numel():  # of a constant Q there is nothing to know
             to_q[rule.q_row(j)] += back.q
         skip = rule.skip_at(j)
@@ -134,7 +136,7 @@ def _of_chunk(
     learner: Learner,
     objective: Objective,
     tasks: Tasks,
-    spread: tuple[Tensor, Tensor],
+    expanded: tuple[Tensor, Tensor],
     kept_updates: int | None,
     graphs: Graphs,
 ) -> MetaGradient:
@@ -148,7 +150,7 @@ def _of_chunk(
         return found.theta, found.q, found.p, found.loss, found.score
 
     given = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
-    inputs = (learner.theta.detach(), *spread, *given)
+    inputs = (learner.theta.detach(), *expanded, *given)
     if not all(getattr(part, "recordable", False) for part in (backbone, objective)):
         return MetaGradient(*work(*inputs))
     # The objects themselves, which what is recorded holds on to: no later ones have their numbers.
@@ -165,10 +167,10 @@ def mean_meta_gradient(
     that of all; else they are all, however many.
     """
     with torch.no_grad():
-        spread = learner.spread()
+        expanded = learner.expand()
 
     def compute(chunk: Tasks, plan: Plan) -> MetaGradient:
-        return _of_chunk(learner, objective, chunk, spread, plan.kept_updates, runner.graphs)
+        return _of_chunk(learner, objective, chunk, expanded, plan.kept_updates, runner.graphs)
 
     parts = runner.map(compute, tasks)
     theta, q, p = (sum_in_order([getattr(part, name) for part in parts]) for name in ("theta", "q", "p"))

@@ -5,7 +5,7 @@ batch norm a second time in some forty passes over them. Here it takes a few:
 
 - With scales that are not negative, pooling before normalising gives the same numbers, so only what is
   pooled is ever normalised, and the gradient is known from the pooled pixels.
-- The gradient towards the input is, channel by channel, an affine function of the input plus what the pool
+- The gradient with respect to the input is, channel by channel, an affine function of the input plus what the pool
   lets through; the tangent of that is one with the input's tangent as a third term.
 
 Per channel, with n numbers z of mean μ and r = (variance + eps)^−½, x = (z − μ)·r, s = γ·r, and d the
@@ -178,7 +178,7 @@ class TorchNormPool:
         )
 
     def _moments(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """m0 and m1 in one pass: PyTorch's gradients towards shift and scale."""
+        """m0 and m1 in one pass: PyTorch's gradients with respect to shift and scale."""
         # The scale has no part in these two, but on CUDA they are made like it, and fail where there is none.
         _, product, total = torch.ops.aten.native_batch_norm_backward(
             z, self._z, self._scale, None, None, self._mean, self._r, True, 0.0, [False, True, True]

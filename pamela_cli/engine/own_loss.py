@@ -33,11 +33,11 @@ class OwnLoss:
         return _each(self.measure or self.function, outputs, targets)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Derivative of each task's loss towards its outputs."""
+        """Derivative of each task's loss with respect to its outputs."""
         return self._gradient(outputs, targets, again=False)[1].detach()
 
     def gradient_tangent(self, outputs: Tensor, targets: Tensor, tangent: Tensor) -> Tensor:
-        """The Hessian towards the outputs, which is symmetric, times ``tangent``."""
+        """The Hessian with respect to the outputs, which is symmetric, times ``tangent``."""
         leaf, gradient = self._gradient(outputs, targets, again=True)
         if not gradient.requires_grad:  # the loss is linear in its outputs
             return torch.zeros_like(tangent)

@@ -53,8 +53,8 @@ def adapted(
     """
     x, y = support_x[None], support_y[None]
     with torch.no_grad():
-        spread = learner.spread()
+        expanded = learner.expand()
     steps = learner.rule.steps if steps is None else steps
-    theta = inner_loop(learner, objective, Tasks(x, y, x[:, :0], y[:, :0]), spread, steps)[-1]
+    theta = inner_loop(learner, objective, Tasks(x, y, x[:, :0], y[:, :0]), expanded, steps)[-1]
     with torch.no_grad():
         return Adapted(learner.backbone, theta[0], learner.backbone.norm_stats(theta, x))

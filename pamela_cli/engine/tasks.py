@@ -54,7 +54,7 @@ class Objective(Protocol):
         ...
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Derivative of each task's loss towards its outputs, (T, B, out)."""
+        """Derivative of each task's loss with respect to its outputs, (T, B, out)."""
         ...
 
     def gradient_tangent(self, outputs: Tensor, targets: Tensor, tangent: Tensor) -> Tensor:

@@ -80,14 +80,14 @@ class UpdateRule:
         rows = self.q_shape[0] or 1
         return min(j, rows - 1)
 
-    def spread(self, q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    def expand(self, q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """Q and P, of ``q_shape`` and ``p_shape``, as vectors over θ: (rows, N) each."""
         if self.method.preconditioner != "constant":
-            q = self.layout.spread_q(q, self.method.granularity)
-        return q, self.layout.spread_p(p)
+            q = self.layout.expand_q(q, self.method.granularity)
+        return q, self.layout.expand_p(p)
 
     def fold(self, q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-        """The adjoint of :meth:`spread`: gradients (rows, N) summed into ``q_shape`` and ``p_shape``."""
+        """The adjoint of :meth:`expand`: gradients (rows, N) summed into ``q_shape`` and ``p_shape``."""
         if self.method.preconditioner == "constant":
             q = q.new_zeros(self.q_shape)
         else:
@@ -95,7 +95,7 @@ class UpdateRule:
         return q, self.layout.fold_p(p)
 
     def apply(self, j: int, trajectory: list[Tensor], gradient: Tensor, q: Tensor, p: Tensor) -> Tensor:
-        """θ_{j+1} (T, N) from the trajectory θ_0…θ_j, ∇L_support(θ_j) and the spread Q and P."""
+        """θ_{j+1} (T, N) from the trajectory θ_0…θ_j, ∇L_support(θ_j) and the expanded Q and P."""
         u = trajectory[j] - q[self.q_row(j)] * gradient
         skip = self.skip_at(j)
         if skip is None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pamela_cli.methods import METHODS
 from pamela_cli.report.stores import titled
-from pamela_cli.reporting.texts import gain_text
+from pamela_cli.report.texts import gain_text
 from pamela_cli.results import norm_stats_text, score_name_of, score_text, task_text
 
 

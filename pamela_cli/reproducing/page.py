@@ -19,7 +19,7 @@ from pamela_cli.methods import METHODS
 from pamela_cli.report.ablation_figures import by_shot
 from pamela_cli.report.ablations import markdown_table
 from pamela_cli.report.paper import ACCURACIES, OMNIGLOT_MAML, Published
-from pamela_cli.reporting.texts import score_number, with_interval
+from pamela_cli.report.texts import score_number, with_interval
 from pamela_cli.reproducing.kept import KeptResult, kept_divergence, kept_result
 from pamela_cli.reproducing.plan import Group, PlannedCell
 from pamela_cli.results import hardware_text, norm_stats_text, task_text

@@ -30,7 +30,7 @@ from pamela_cli.session import settle
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReproduceOptions:
     """Which groups (none: all), where results are, and how cells are trained; ``train`` off trains none."""
 
     groups: Sequence[str]
@@ -52,10 +52,10 @@ class _Found:
         return replace(self, cell=replace(self.cell, folder=find_cell(self.cell.config, runs)))
 
 
-def reproduce(context: Context, wanted: Wanted) -> dict[str, Any]:
+def reproduce(context: Context, options: ReproduceOptions) -> dict[str, Any]:
     """Train the cells that are neither kept nor finished, keep what is, and write the page of all."""
-    planned = in_order(read_plan(wanted.groups))
-    missing = [cell for cell in planned if not _is_kept(cell, wanted.results)]
+    planned = in_order(read_plan(options.groups))
+    missing = [cell for cell in planned if not _is_kept(cell, options.results)]
     failures: dict[str, str] = {}
     absent: dict[str, str] = {}
     there: list[_Found] = []
@@ -74,15 +74,15 @@ def reproduce(context: Context, wanted: Wanted) -> dict[str, Any]:
         )
     try:
         for _, cells in groupby(there, key=lambda found: found.planned.dataset):
-            failures |= _have(context, wanted, list(cells))
+            failures |= _have(context, options, list(cells))
     finally:  # also after a request to stop: what is finished is not lost
-        page = write_page(wanted.results, read_plan())
-    return {"page": str(page), "cells": [_status(c, wanted.results, failures, absent) for c in planned]}
+        page = write_page(options.results, read_plan())
+    return {"page": str(page), "cells": [_status(c, options.results, failures, absent) for c in planned]}
 
 
-def check(context: Context, wanted: Wanted) -> dict[str, Any]:
+def check(context: Context, options: ReproduceOptions) -> dict[str, Any]:
     """Train every cell for two outer steps, and keep nothing: does all of it run here?"""
-    cells = in_order(read_plan(wanted.groups))
+    cells = in_order(read_plan(options.groups))
     statuses: list[dict[str, Any]] = []
     with TemporaryDirectory() as elsewhere, context.console.progress("checking", len(cells)) as bar:
         there = replace(context, runs_dir=Path(elsewhere))
@@ -94,7 +94,7 @@ def check(context: Context, wanted: Wanted) -> dict[str, Any]:
                 continue
             config = replace(found.cell.config, iterations=2, val_every=2, val_tasks=2, test_tasks=2)
             cell = replace(found.cell, config=config)
-            slots = slots_of(wanted.devices, 1, planned.dataset)
+            slots = slots_of(options.devices, 1, planned.dataset)
             quiet = replace(there, console=Console(quiet=True))
             failed = train_cells(quiet, [cell], [planned.name], found.problem.store, slots, figures=False)
             why = failed.get(cell)
@@ -102,13 +102,13 @@ def check(context: Context, wanted: Wanted) -> dict[str, Any]:
     return {"page": None, "cells": statuses}
 
 
-def _have(context: Context, wanted: Wanted, cells: list[_Found]) -> dict[str, str]:
+def _have(context: Context, options: ReproduceOptions, cells: list[_Found]) -> dict[str, str]:
     """Train and keep cells of one dataset; returns why some failed."""
     failed: dict[Cell, str] = {}
     lost: dict[str, str] = {}
     try:
-        if wanted.train:
-            slots = slots_of(wanted.devices, wanted.jobs, cells[0].planned.dataset)
+        if options.train:
+            slots = slots_of(options.devices, options.jobs, cells[0].planned.dataset)
             names = _free_names(context.runs_dir, [found.planned for found in cells])
             own = [found.cell for found in cells]
             failed = train_cells(context, own, names, cells[0].problem.store, slots, figures=False)
@@ -117,7 +117,7 @@ def _have(context: Context, wanted: Wanted, cells: list[_Found]) -> dict[str, st
         for found in (each.refreshed(runs) for each in cells):
             if found.cell.folder is not None:
                 try:
-                    _keep(found, wanted.results / found.planned.name)
+                    _keep(found, options.results / found.planned.name)
                 except (PamelaError, OSError) as error:  # of one run; the others are kept
                     lost[found.planned.name] = str(error)
                     context.console.warn(f"{found.planned.name} is not kept: {error}")
@@ -170,7 +170,7 @@ def _status(
     return {"cell": planned.name, "status": "done", "why": None, **score}
 
 
-def listing(wanted: Wanted) -> dict[str, Any]:
+def listing(options: ReproduceOptions) -> dict[str, Any]:
     """What is kept, and what is not, without training or writing anything."""
-    cells = in_order(read_plan(wanted.groups))
-    return {"page": None, "cells": [_status(cell, wanted.results, {}, {}) for cell in cells]}
+    cells = in_order(read_plan(options.groups))
+    return {"page": None, "cells": [_status(cell, options.results, {}, {}) for cell in cells]}

@@ -13,8 +13,8 @@ from cli_support import snapshot
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pamela_cli.reporting.page import Note, Section, Table, shortened, to_html
-from pamela_cli.reporting.page import Page as Content
+from pamela_cli.pages.page import Note, Section, Table, shortened, to_html
+from pamela_cli.pages.page import Page as Content
 from pamela_cli.untrusted import printable
 
 pytestmark = pytest.mark.usefixtures("undrawn")

@@ -131,7 +131,7 @@ def plain_adapt(
 ) -> list[Tensor]:
     """θ_0…θ_n by equation 5; ``qs`` are the Q_j over θ, ``ps`` the P of the connections in their order.
 
-    ``recorded``: so that it can be differentiated towards θ, Q and P.
+    ``recorded``: so that it can be differentiated with respect to θ, Q and P.
     """
     ps = list(ps)
     thetas = [theta if recorded else theta.detach()]

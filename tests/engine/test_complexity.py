@@ -54,7 +54,7 @@ def test_learned_numbers_of_the_papers_setting(method, counts):
 class HandCount:
     """Operations by formula: 2 for a multiply-add, each padded place counted, no bias.
 
-    A layer's forward pass, its gradient towards the weight and its gradient towards its input cost the
+    A layer's forward pass, its gradient with respect to the weight and its gradient with respect to its input cost the
     same number of operations F. The images want no gradient, so the first layer has no third one.
     """
 

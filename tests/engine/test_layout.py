@@ -40,7 +40,7 @@ def test_fold_is_the_adjoint_of_spread(layers, method, steps, seed):
     w = 1 + seed % (steps - 1) if method == "pamela" else None
     rule = UpdateRule(METHODS[method], layout, steps, w)
     q, p = random(rule.q_shape, seed), random(rule.p_shape, seed + 1)
-    wide_q, wide_p = rule.spread(q, p)
+    wide_q, wide_p = rule.expand(q, p)
     assert wide_q.shape == (rule.q_shape[0], layout.size)
     assert wide_p.shape == (rule.p_shape[0], layout.size)
     v, u = random(wide_q.shape, seed + 2), random(wide_p.shape, seed + 3)
@@ -54,7 +54,7 @@ def test_fold_is_the_adjoint_of_spread(layers, method, steps, seed):
 def test_a_kernel_shares_one_q_and_no_two_kernels_do(layers, seed):
     layout = Layout(layers)
     q = torch.arange(layout.q_size("kernel"), dtype=torch.float64)[None]
-    wide = layout.named(layout.spread_q(q, "kernel")[0])
+    wide = layout.named(layout.expand_q(q, "kernel")[0])
     seen = 0
     for layer in layers:
         if layer.sharing == "parameter":

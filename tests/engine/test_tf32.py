@@ -37,7 +37,7 @@ def gradient(dtype: torch.dtype) -> Tensor:
     learner = Learner.initial(net, rule, 0.01, 0).to(torch.device("cpu"), dtype)
     task = image_tasks(1, 5, 1, 5, 3, 32)
     task = Tasks(task.support_x.to(dtype), task.support_y, task.query_x.to(dtype), task.query_y)
-    return summed_meta_gradient(learner, Classification(5), task, learner.spread()).theta.double()
+    return summed_meta_gradient(learner, Classification(5), task, learner.expand()).theta.double()
 
 
 def distance(found: Tensor, exact: Tensor) -> float:

@@ -26,7 +26,7 @@ def point_learner(method: str, steps: int, w: int | None, q=(), p=(), lr: float 
 def trajectory(learner: Learner, tasks=None, objective=None, steps: int | None = None) -> list[torch.Tensor]:
     tasks = parabola(0.0, 0.0) if tasks is None else tasks
     count = steps or learner.rule.steps
-    thetas = inner_loop(learner, objective or Regression(), tasks, learner.spread(), count)
+    thetas = inner_loop(learner, objective or Regression(), tasks, learner.expand(), count)
     return [theta.detach() for theta in thetas]
 
 

@@ -29,7 +29,7 @@ def test_the_adjoint_is_that_of_autograd(method: str, steps: int, w: int, place:
     learner = make_learner(method, MLP((1, 3, 1)), steps, interval)
     rule, j = learner.rule, min(place, steps - 1)
     g = generator(j)
-    q, p = (t.detach().requires_grad_() for t in learner.spread())
+    q, p = (t.detach().requires_grad_() for t in learner.expand())
     trajectory, cotangent = (
         torch.randn(count, tasks, rule.layout.size, generator=g, dtype=torch.float64) for count in (j + 2, 1)
     )
@@ -60,8 +60,8 @@ def test_what_is_kept_leaves_the_bits_alone(method: str, w: int | None, kept: in
     learner = make_learner(method, Conv4(3, 1, 16, 4), 5, w)
     tasks = image_tasks(2, 3, 1, 2)
     with torch.no_grad():
-        spread = learner.spread()
-    one, other = (summed_meta_gradient(learner, Classification(3), tasks, spread, k) for k in (None, kept))
+        expanded = learner.expand()
+    one, other = (summed_meta_gradient(learner, Classification(3), tasks, expanded, k) for k in (None, kept))
     for name in ("theta", "q", "p", "loss", "score"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
 
@@ -89,5 +89,5 @@ def test_so_many_graphs_are_alive_at_once(
     gradient_at = walk._gradient_at
     monkeypatch.setattr(walk, "_gradient_at", counted)
     learner = make_learner("pamela", Conv4(3, 1, 16, 4), 9, 2)
-    summed_meta_gradient(learner, Classification(3), image_tasks(1, 3, 1, 2), learner.spread(), kept)
+    summed_meta_gradient(learner, Classification(3), image_tasks(1, 3, 1, 2), learner.expand(), kept)
     assert peak == most

@@ -113,6 +113,6 @@ class _Gradient:
 
 
 def _joined(pieces: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """(T, N) from the gradients towards weights (T, out, in) and what biases sum up, (T, B, out)."""
+    """(T, N) from the gradients with respect to weights (T, out, in) and what biases sum up, (T, B, out)."""
     flat = [part for weight, delta in pieces for part in (weight.flatten(1), delta.sum(1))]
     return torch.cat(flat, dim=1)

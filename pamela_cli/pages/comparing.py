@@ -8,10 +8,10 @@ from itertools import combinations
 from pamela_cli.engine.evaluation import paired_advantage
 from pamela_cli.errors import some_of
 from pamela_cli.methods import METHODS
-from pamela_cli.reporting.drawing import Drawer, convergence_figure
-from pamela_cli.reporting.page import Block, Note, Section, Table
-from pamela_cli.reporting.reading import ReadRun
-from pamela_cli.reporting.texts import gain_text
+from pamela_cli.pages.drawing import Drawer, convergence_figure
+from pamela_cli.pages.page import Block, Note, Section, Table
+from pamela_cli.pages.reading import ReadRun
+from pamela_cli.report.texts import gain_text
 from pamela_cli.results import score_text, task_text
 from pamela_cli.runs import labels_of
 

@@ -8,12 +8,12 @@ from pamela_cli.cli import Context
 from pamela_cli.config import SETTINGS
 from pamela_cli.errors import PamelaError
 from pamela_cli.methods import METHODS
+from pamela_cli.pages import again
+from pamela_cli.pages.drawing import run_figures
+from pamela_cli.pages.page import Block, Code, Note, Section, Table
+from pamela_cli.pages.reading import Document, ReadRun
 from pamela_cli.problem import network, update_rule
-from pamela_cli.reporting import again
-from pamela_cli.reporting.drawing import run_figures
-from pamela_cli.reporting.page import Block, Code, Note, Section, Table
-from pamela_cli.reporting.reading import Document, ReadRun
-from pamela_cli.reporting.texts import score_number
+from pamela_cli.report.texts import score_number
 from pamela_cli.results import norm_stats_text, score_name_of, score_text, task_text
 from pamela_cli.untrusted import number, shown
 

@@ -12,12 +12,12 @@ from pamela_cli.ablation.grid import AXES
 from pamela_cli.cli import Context
 from pamela_cli.config import SETTINGS, Config
 from pamela_cli.errors import PamelaError
-from pamela_cli.reporting import again
-from pamela_cli.reporting.drawing import figures_there
-from pamela_cli.reporting.page import Block, Code, Note, Section, Table
-from pamela_cli.reporting.reading import Document, ReadRun, read_run
-from pamela_cli.reporting.run_sections import result_text
-from pamela_cli.reporting.texts import with_interval
+from pamela_cli.pages import again
+from pamela_cli.pages.drawing import figures_there
+from pamela_cli.pages.page import Block, Code, Note, Section, Table
+from pamela_cli.pages.reading import Document, ReadRun, read_run
+from pamela_cli.pages.run_sections import result_text
+from pamela_cli.report.texts import with_interval
 from pamela_cli.results import task_text
 from pamela_cli.runs import ABLATION, RunFolder, labels_of
 from pamela_cli.untrusted import OddFileError, is_plain_name, read_json, shown

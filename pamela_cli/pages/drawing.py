@@ -10,11 +10,11 @@ from pathlib import Path
 
 from pamela_cli.console import Console
 from pamela_cli.engine.checkpoint import CheckpointError
+from pamela_cli.pages.page import Block, Note, Picture
+from pamela_cli.pages.reading import Document, ReadRun
 from pamela_cli.report.ablation_figures import convergence
 from pamela_cli.report.figures import loss_by_update, run_title, training_curves
 from pamela_cli.report.trends import Trends, draw_trends
-from pamela_cli.reporting.page import Block, Note, Picture
-from pamela_cli.reporting.reading import Document, ReadRun
 from pamela_cli.results import loss_unit
 from pamela_cli.untrusted import on_one_line
 
