@@ -64,8 +64,8 @@ class Ablation:
 
 def ablate(context: Context, options: AblateOptions, config_file: Path | None) -> Ablation:
     """Train the cells that are missing and compare them; :class:`Stopped` after a signal, all saved."""
-    layers = [_given(layer) for layer in ([read_config_file(config_file)] if config_file else [])]
-    layers.append(_given(context.flags))
+    files = [read_config_file(config_file)] if config_file else []
+    layers = [_given(layer) for layer in (*files, context.flags)]
     given = {name: value for layer in layers for name, value in layer.values.items()}
     slots = _slots(options, given.get("dataset"))
     executor = None

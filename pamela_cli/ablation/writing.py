@@ -109,4 +109,5 @@ def _sine_fits(found: Ablation, cells: dict[str, Cell], folder: Path) -> Iterato
         )
         curves[label] = fits[-1]
     yield draw.method_fits(support, truth, curves, folder / "fits-of-methods")
+    label, cell = list(cells.items())[-1]
     yield fitted_waves(f"{label}, seed {cell.seed}", support, truth, fits, folder / "fits-by-update")

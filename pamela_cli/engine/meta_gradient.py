@@ -25,8 +25,8 @@ from pamela_cli.engine.tasks import Objective, Tasks
 class MetaGradient:
     """Gradients with respect to θ (N,), Q and P, with the loss and score (T,) on the query sets of T tasks.
 
-    The gradients are sums over the tasks. Out of :func:`summed_meta_gradient`, those with respect to Q and P are
-    expanded over θ, (rows, N); :func:`mean_meta_gradient` has folded them into the learned numbers.
+    The gradients are sums over the tasks. Out of :func:`summed_meta_gradient`, those of Q and P are expanded
+    over θ, (rows, N); :func:`mean_meta_gradient` has folded them into the learned numbers.
     """
 
     theta: Tensor
@@ -112,9 +112,8 @@ def _backward(
     to_q, to_p = torch.zeros_like(q), torch.zeros_like(p)
     skipped: dict[int, Tensor] = {}
     for j in reversed(range(rule.steps)):
-        at = forward.gradients.pop() or _gradient_at(
-            forward.trajectory[j], learner, objective, tasks, keep=True
-        )
+        theta = forward.trajectory[j]
+        at = forward.gradients.pop() or _gradient_at(theta, learner, objective, tasks, keep=True)
         back = rule.adjoint(j, forward.trajectory, at.gradient, q, p, cotangent)
         if learner.q.numel():  # of a constant Q there is nothing to know
             to_q[rule.q_row(j)] += back.q

@@ -54,8 +54,8 @@ def test_learned_numbers_of_the_papers_setting(method, counts):
 class HandCount:
     """Operations by formula: 2 for a multiply-add, each padded place counted, no bias.
 
-    A layer's forward pass, its gradient with respect to the weight and its gradient with respect to its input cost the
-    same number of operations F. The images want no gradient, so the first layer has no third one.
+    A layer's forward pass, and its gradients with respect to the weight and to the input cost the same number
+    of operations F. The images want no gradient, so the first layer has no third one.
     """
 
     way: int

@@ -143,7 +143,7 @@ def test_the_number_of_threads_leaves_the_bits_alone(shape) -> None:
 
 
 def test_what_is_asked_of_cuda_is_what_its_kernels_can_make() -> None:
-    """Without a weight PyTorch's kernel on CUDA cannot make the gradient with respect to it; that on the CPU can."""
+    """Without a weight PyTorch's kernel on CUDA cannot make its gradient; that on the CPU can."""
     asked: list[bool] = []
 
     class Watched(TorchDispatchMode):
