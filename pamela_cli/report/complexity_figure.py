@@ -118,5 +118,5 @@ def _explain(figure: Figure, papers: bool) -> None:
     keys: list[Artist] = [Patch(**style) for style in (*NUMBERS.values(), *STYLES.values())]
     keys += [Line2D([], [], **SAMPLE, label="repetition"), Line2D([], [], **WARMUP, label="warm-up")]
     if papers:
-        keys.append(Line2D([], [], **PAPER, label="the paper, on a GPU it does not name"))
+        keys.append(Line2D([], [], **PAPER, label="the paper, on hardware it does not name"))
     figure.legend(handles=keys, loc="outside lower center", ncols=4, fontsize=7)

@@ -26,7 +26,7 @@ The parameter counts are those of 5-way tasks of 84×84×3 images; the paper say
 """
 
 TABLE_1_UNSAID = (
-    "the GPU, the shot, the precision, and whether a time includes loading the images and the outer step"
+    "the hardware, the shot, the precision, and whether a time includes loading the images and the outer step"
 )
 """What the paper does not tell of the times in its Table 1."""
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pamela_cli import __version__
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.outcome import Row, gain
+from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import mean_ci95
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import METHODS
@@ -33,20 +33,28 @@ every test task, what it was computed on, and a summary of its checkpoint.
 
 Scores are means over test tasks that are the same for all methods, with 95 % intervals (1.96·s/√tasks). A
 task counts once, with its mean over the seeds; the spread is the standard deviation of the seeds' means.
-Gains are differences task by task. The checkpoint was chosen on validation tasks. On the same CPU the same
-settings give the same bits; elsewhere results differ as those of other seeds do.
+Gains are differences task by task, over the seeds that both methods have. The checkpoint was chosen on
+validation tasks. On the same CPU the same settings give the same bits; elsewhere results differ as those of
+other seeds do.
 """
 
 _COMPARED_WITH = ("maml", "meta-sgd", "q")
 
-Lines = dict[tuple[str, str], tuple[str, dict[str, Any], dict[str, dict[int, tuple[float, float]]]]]
-"""By dataset and settings: the figure's name, what it is of, and mean and interval by method and shot."""
+
+@dataclass
+class _ByShot:
+    """A figure's content: mean and interval by method and shot, and the cells that it has no score of."""
+
+    title: str
+    config: Config
+    scores: dict[str, dict[int, tuple[float, float]]] = field(default_factory=dict)
+    diverged: list[str] = field(default_factory=list)
 
 
 def write_page(results: Path, groups: Sequence[Group]) -> Path:
     """Write README.md into the folder of results, and its figures; returns its path."""
     parts = [_HEAD.format(version=__version__)]
-    lines: Lines = {}
+    figures: dict[str, _ByShot] = {}
     missing: list[str] = []
     for group in groups:
         kept = {cell.name: found for cell in group.cells if (found := kept_result(cell, results))}
@@ -59,10 +67,15 @@ def write_page(results: Path, groups: Sequence[Group]) -> Path:
         if kept:
             rows = _rows(group, kept)
             parts.append(_section(group, rows, list(kept.values()), others))
-            _note_for_figure(group, rows, list(kept.values()), lines)
+            config = next(iter(kept.values())).config
+            figure = figures.setdefault(group.figure, _ByShot(group.figure_title, config))
+            figure.diverged += [cell.name for cell in diverged]
+            for row in rows:
+                line = figure.scores.setdefault(METHODS[row.variant.method].title, {})
+                line[config.shot] = mean_ci95(row.final)
         if diverged:
             parts.append(_without_result(diverged))
-    parts += _figures(results, lines)
+    parts += _figures(results, figures)
     if missing:
         parts.append("## Not run\n\n" + _missing(missing))
     page = results / "README.md"
@@ -168,31 +181,17 @@ def _hardware(kept: list[KeptResult]) -> list[str]:
     return list(dict.fromkeys(texts)) or ["a machine that was not recorded"]
 
 
-def _note_for_figure(
-    group: Group,
-    rows: list[Row],
-    kept: list[KeptResult],
-    lines: Lines,
-) -> None:
-    """Sort the scores of groups that differ in the shot alone into one figure."""
-    config = kept[0].config
-    rest = {k: v for k, v in dict(group.cells[0].settings).items() if k not in ("shot", "dataset")}
-    key = (config.dataset or "", str(sorted(rest.items())))
-    title = re.sub(r", \d+ points| \d+-shot", "", group.title)
-    about = {"way": config.way, "dataset": title, "tasks": config.test_tasks}
-    *_, figure = lines.setdefault(key, (re.sub(r"-\d+-shot|\d+s$", "", group.name), about, {}))
-    for row in rows:
-        line = figure.setdefault(METHODS[row.variant.method].title, {})
-        line[config.shot] = mean_ci95(row.final)
-
-
-def _figures(results: Path, lines: Lines) -> list[str]:
+def _figures(results: Path, figures: dict[str, _ByShot]) -> list[str]:
     parts = []
-    for stem, about, scores in lines.values():
-        if len({shot for line in scores.values() for shot in line}) < 2:
+    for stem, figure in figures.items():
+        if len({shot for line in figure.scores.values() for shot in line}) < 2:
             continue
-        by_shot(scores, results / "figures" / stem, about)
-        parts.append(f"![{about['dataset']}: scores by the number of support examples](figures/{stem}.png)\n")
+        config = figure.config
+        about = {"way": config.way, "dataset": figure.title, "tasks": config.test_tasks}
+        by_shot(figure.scores, results / "figures" / stem, about)
+        parts.append(f"![{figure.title}: scores by the number of support examples](figures/{stem}.png)\n")
+        if figure.diverged:
+            parts.append(f"It leaves out what diverged: {', '.join(figure.diverged)}.\n")
     return ["## By the number of examples\n", *parts] if parts else []
 
 

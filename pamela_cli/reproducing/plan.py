@@ -39,10 +39,15 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that are compared with each other, in the order in which they are trained."""
+    """Cells that are compared with each other, in the order in which they are trained.
+
+    Groups of other shots share its ``figure``, the name of a file, and what stands above it.
+    """
 
     name: str
     title: str
+    figure: str
+    figure_title: str
     cells: tuple[PlannedCell, ...]
 
     @property
@@ -53,7 +58,8 @@ class Group:
 
 def read_plan(names: Sequence[str] = ()) -> list[Group]:
     """The groups of those names, or all; UsageError for a name that is none."""
-    groups = [_group(entry) for entry in tomllib.loads(plan_text())["group"]]
+    plan = tomllib.loads(plan_text())
+    groups = [_group(entry, plan["figures"]) for entry in plan["group"]]
     known = [group.name for group in groups]
     for name in names:
         if name not in known:
@@ -66,14 +72,15 @@ def plan_text() -> str:
     return (files("pamela_cli") / "reproducing" / "results.toml").read_text(encoding="utf-8")
 
 
-def _group(entry: dict[str, Any]) -> Group:
+def _group(entry: dict[str, Any], figures: dict[str, str]) -> Group:
     settings = tuple(entry["settings"].items())
     cells = [
         PlannedCell(entry["name"], method, seed, settings)
         for method, seeds in entry["cells"].items()
         for seed in seeds
     ]
-    return Group(entry["name"], entry["title"], tuple(cells))
+    figure = entry["figure"]
+    return Group(entry["name"], entry["title"], figure, figures[figure], tuple(cells))
 
 
 def in_order(groups: Sequence[Group]) -> list[PlannedCell]:
