@@ -41,7 +41,7 @@ class Bar(Protocol):
 
 
 class _Err(RichConsole):
-    """Standard error; who closes it hears no more, and the work goes on."""
+    """Standard error; if it is closed, messages are dropped and the work goes on."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 
+from data_prep.store import Store
 from pamela_cli.cli import Context
 from pamela_cli.company import check_enough, company
 from pamela_cli.config import SINE, Config, check_choice
@@ -58,11 +59,10 @@ class EvaluateOptions:
         if config.dataset == SINE:
             if self.norm_stats == "support":
                 raise UsageError("--norm-stats is for images: the network of sine waves has no batch norm.")
-            for name in ("way", "query"):
-                if getattr(self, name) is not None:
-                    raise UsageError(
-                        f"--{name} is for images: sine waves are judged on evenly spaced points."
-                    )
+            if self.way is not None:
+                raise UsageError("--way is for images: sine waves have no classes.")
+            if self.query is not None:
+                raise UsageError("--query is for images: sine waves are judged on evenly spaced points.")
         elif self.way is not None and trained.way is not None and self.way > trained.way:
             raise UsageError(
                 f"--way {self.way} is more than the {trained.way} classes the run was trained with; "
@@ -133,10 +133,7 @@ def _evaluate(
 ) -> Judged:
     config, recorded = folder.read_config()
     protocol = options.protocol(config)
-    if options.dataset is None:
-        store = open_trained_dataset(config, None, context.data_dir, context.console)
-    else:
-        store = open_same_kind(config, options.dataset, context.data_dir, context.console, options.resize)
+    store = _open_store(context, config, options)
     inputs = Inputs.read(recorded, config)
     if store is not None:
         protocol = replace(protocol, dataset=store.path.stem)
@@ -173,6 +170,13 @@ def _evaluate(
     record = result_record(label, config, protocol, tasks, scores)
     waves = next(tasks.batches(SHOWN_WAVES)) if store is None else None
     return Judged(label, folder, problem, learner, protocol, scores, record, waves)
+
+
+def _open_store(context: Context, config: Config, options: EvaluateOptions) -> Store | None:
+    """What the run is to be judged on: what it was trained on, or --dataset; None for sine waves."""
+    if options.dataset is None:
+        return open_trained_dataset(config, None, context.data_dir, context.console)
+    return open_same_kind(config, options.dataset, context.data_dir, context.console, options.resize)
 
 
 def _check_comparable(first: Judged, other: Judged) -> None:

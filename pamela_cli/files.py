@@ -26,7 +26,10 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write in place of ``path``, which it becomes at the end of the block; as above."""
+    """A file to write in place of ``path``, which it becomes at the end of the block.
+
+    :class:`PamelaError` where that cannot be written; then ``path`` is as it was.
+    """
     with atomic_path(path, failed=cannot_write) as temporary, writing(path):
         yield temporary
 

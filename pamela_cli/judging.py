@@ -28,7 +28,7 @@ def judge(
     norm_stats: NormSource = "query",
     every_step: bool = True,
 ) -> TaskScores:
-    """Scores of all tasks, in order; several processes judge a share each, and all get all.
+    """Scores of all tasks, in order; each process scores its share, and all processes receive all scores.
 
     ``on_batch`` hears the number judged so far, and may raise to stop where there is one process.
     """

@@ -59,7 +59,8 @@ def same_plan(
 ) -> Plan:
     """The plan that a run has recorded, to go on to the same bits.
 
-    On another kind of device, or with another number of processes, a new one; as above where none can.
+    On another kind of device, or with another number of processes, a new one. :class:`PamelaError` where none
+    fits into memory.
     """
     plan = Plan.recorded(recorded.get("plan", {}))
     if plan is None:
@@ -76,7 +77,10 @@ def same_plan(
 
 
 def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
-    """The fastest plan that fits for such tasks, to be judged without a gradient; as above where none can."""
+    """The fastest plan that fits for such tasks, to be judged without a gradient.
+
+    :class:`PamelaError` where none fits into memory.
+    """
     images = _placed(problem, 1, split)
     _, query_bytes = _graphs(problem, task, tasks=1, images=images, copies=1)
     plan = Plan.choose(problem.device, problem.config.meta_batch, convolutional=problem.store is not None)

@@ -89,18 +89,16 @@ def prepare(
     ] = None,
 ) -> None:
     """Pack an image dataset into an HDF5 episode store."""
-    from data_prep import canonical_name, stored_name, verify_store
-    from data_prep.listing import listed_datasets, prepared_stores
+    from data_prep import canonical_name, stored_name
     from data_prep.prepare import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
     from pamela_cli.datasets import prepare_with_progress
-    from pamela_cli.report.stores import listing_record, listing_tables, store_record, store_table
+    from pamela_cli.report.stores import store_record, store_table
 
     console = context.console
     if listing:
         if name is not None:
             raise UsageError(f"--list shows all datasets and takes no NAME; leave out {name}.")
-        datasets, stores = listed_datasets(), prepared_stores(context.data_dir)
-        console.result(listing_tables(datasets, stores), listing_record(datasets, stores))
+        _list(context)
         return
     if name is None:
         raise UsageError("NAME is missing: which dataset? `pamela prepare --list` shows them.")
@@ -120,9 +118,7 @@ def prepare(
             raise UsageError(f"--verify checks the store {store} and takes no SOURCE; leave out {source}.")
         if force or offline or grayscale or any((image_size, class_split, split_seed, fit, other_split)):
             raise UsageError(f"--verify checks {store} as it is; it goes with --name, --out and --data-dir.")
-        with console.progress(f"verifying {store}", 1) as bar:
-            summary = verify_store(store, lambda part, done, total: bar.update(done, part, total))
-        console.result(store_table(summary, "verified"), store_record(summary))
+        _verify(context, store)
         return
     made = prepare_with_progress(
         dataset,
@@ -146,3 +142,20 @@ def prepare(
     console.result(store_table(made, "prepared"), store_record(made))
     if made.contact_sheet:
         console.say(f"contact sheet: {made.contact_sheet}")
+
+
+def _list(context: Context) -> None:
+    from data_prep.listing import listed_datasets, prepared_stores
+    from pamela_cli.report.stores import listing_record, listing_tables
+
+    datasets, stores = listed_datasets(), prepared_stores(context.data_dir)
+    context.console.result(listing_tables(datasets, stores), listing_record(datasets, stores))
+
+
+def _verify(context: Context, store: Path) -> None:
+    from data_prep import verify_store
+    from pamela_cli.report.stores import store_record, store_table
+
+    with context.console.progress(f"verifying {store}", 1) as bar:
+        summary = verify_store(store, lambda part, done, total: bar.update(done, part, total))
+    context.console.result(store_table(summary, "verified"), store_record(summary))

@@ -91,7 +91,7 @@ class Checkpoint:
     def read(cls, path: Path, rule: UpdateRule | None = None) -> Checkpoint:
         """Read a file that :meth:`write` made; :class:`CheckpointError` if it is none.
 
-        One that is larger than that of a learner by ``rule``, or than free memory, is none.
+        A file larger than a checkpoint of ``rule`` can be, or than free memory, is refused.
         """
         try:
             check_tensors(path, room_for(_LARGEST if rule is None else largest(rule)))

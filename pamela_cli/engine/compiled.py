@@ -28,13 +28,14 @@ _PATIENCE = 60.0
 def compile_and_load(source: Path, definition: str) -> ctypes.CDLL | None:
     """The shared library of ``source``, compiled with ``-D definition``; None where that is impossible.
 
-    ``PAMELA_COMPILE=0`` forbids it.
+    It may include what lies beside it with the ending ``.h``. ``PAMELA_COMPILE=0`` forbids it.
     """
     compiler = compiler_version()
     if compiler is None:
         return None
+    texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]
     for flags in _choices(compiler):
-        key = "\0".join([source.read_text(encoding="utf-8"), definition, *flags, compiler, _processor()])
+        key = "\0".join([*texts, definition, *flags, compiler, _processor()])
         name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
         library = cache_folder() / name
         with suppress(OSError):  # it is not there, or is no library

@@ -96,7 +96,7 @@ def mean_ci95(values: Floats) -> tuple[float, float]:
     """Mean and the half-width 1.96·s/√n of its 95 % interval; s has n − 1 degrees of freedom."""
     if len(values) < 2:
         return float(values.mean()), float("nan")
-    # Of scores that are not finite there is no interval; who diverges hears of it in another way.
+    # Scores that are not finite have no interval; divergence is reported elsewhere.
     with np.errstate(invalid="ignore", over="ignore"):
         return float(values.mean()), float(1.96 * values.std(ddof=1) / sqrt(len(values)))
 

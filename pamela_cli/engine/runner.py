@@ -26,7 +26,7 @@ _MOST_TASKS, _MOST_UPDATES, _MOST_CORES = 4096, 1000, 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """Where and how tasks are computed. It is recorded with a run: other plans round otherwise.
+    """Where and how tasks are computed. It is recorded with a run: another plan rounds otherwise.
 
     ``workers`` threads each take ``tasks_at_a_time`` tasks (``judged_at_a_time`` where there is no
     meta-gradient) and compute them with ``threads`` threads inside PyTorch's operators. Sums over tasks

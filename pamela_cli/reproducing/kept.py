@@ -73,7 +73,7 @@ def keep(run: RunFolder, out: Path) -> None:
 
 
 def keep_divergence(run: RunFolder, why: str, out: Path) -> None:
-    """Write that a run has diverged, and its course, into the folder ``out``; as above."""
+    """Write that a run has diverged, and its course, into the folder ``out``, all or nothing."""
     config, _ = run.read_config()
     _replace(out, {"diverged.json": _json({"why": why})} | _course(run, config))
 
@@ -104,7 +104,7 @@ def kept_result(planned: PlannedCell, results: Path) -> KeptResult | None:
 
 
 def kept_divergence(planned: PlannedCell, results: Path) -> str | None:
-    """Why a cell has no result, where it is kept that it diverged; None otherwise, as above."""
+    """Why a cell has no result, where it is kept that it diverged, by the settings of the plan."""
     folder = RunFolder(results / planned.name)
     try:
         config, _ = folder.read_config()

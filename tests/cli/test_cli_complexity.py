@@ -114,7 +114,7 @@ def test_table_is_readable(measured, width: int) -> None:
     assert any(line.startswith("meta-sgd") and "242,186  242.18×10³" in line for line in lines)
     assert "…" not in capture.get()
     said = " ".join(capture.get().split())
-    assert "does not tell the GPU, the shot" in said
+    assert "does not tell the hardware, the shot" in said
     assert "2 repetitions after a warm-up" in said
 
 
