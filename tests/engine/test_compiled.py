@@ -120,6 +120,14 @@ def test_a_broken_library_is_made_again(tmp_path: Path) -> None:
     assert path.stat().st_size > 1000
 
 
+@needs_compiler
+def test_what_a_source_includes_belongs_to_it(tmp_path: Path) -> None:
+    (tmp_path / "source.c").write_text(f'#include "part.h"\n{SOURCE.replace("ANSWER", "PART")}')
+    for number in ("1", "2"):
+        (tmp_path / "part.h").write_text(f"#define PART {number}")
+        assert answer(tmp_path)[0] == number
+
+
 @pytest.mark.parametrize("environment", [{"PAMELA_COMPILE": "0"}, {"PATH": "/nowhere"}])
 def test_without_a_compiler_it_does_without(tmp_path: Path, environment: dict[str, str]) -> None:
     assert run(tmp_path, **environment)[:2] == ["False", "TorchNormPool"]
