@@ -44,7 +44,7 @@ def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_mem
     """
     config, device = problem.config, problem.device
     tasks, images = _tasks(problem, processes), _images_in_training(problem, share.cells)
-    held = _graphs(problem, problem.task_shape(), tasks, images)
+    held = _graphs_with_room(problem, problem.task_shape(), tasks, images)
     plan = Plan.choose(device, tasks, convolutional=problem.store is not None, cores=share.cores)
     free = free_bytes(device)
     if free is not None:
@@ -72,7 +72,7 @@ def same_plan(
     if plan.device.partition(":")[0] != problem.device.type or plan.processes != processes.size:
         return new_plan(problem, processes, share)
     images = _images_in_training(problem, share.cells)
-    _graphs(problem, problem.task_shape(), _tasks(problem, processes), images)
+    _graphs_with_room(problem, problem.task_shape(), _tasks(problem, processes), images)
     return replace(plan, device=str(problem.device))
 
 
@@ -82,7 +82,7 @@ def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
     :class:`PamelaError` where none fits into memory.
     """
     images = _placed(problem, 1, split)
-    _, query_bytes = _graphs(problem, task, tasks=1, images=images, copies=1)
+    _, query_bytes = _graphs_with_room(problem, task, tasks=1, images=images, copies=1)
     plan = Plan.choose(problem.device, problem.config.meta_batch, convolutional=problem.store is not None)
     free = free_bytes(problem.device)
     return plan if free is None else fit_to_judge(plan, query_bytes, max(free - images, 0))
@@ -106,8 +106,10 @@ def _placed(problem: Problem, cells: int, *splits: str) -> int:
     return taken
 
 
-def _graphs(problem: Problem, task: Tasks, tasks: int, images: int, copies: int = _ADAM) -> tuple[int, int]:
-    """The bytes of one task's graphs, once it is clear that so many tasks, and the images, have room."""
+def _graphs_with_room(
+    problem: Problem, task: Tasks, tasks: int, images: int, copies: int = _ADAM
+) -> tuple[int, int]:
+    """The bytes of one task's graphs; :class:`PamelaError` unless so many tasks, and the images, have room."""
     config, backbone = problem.config, problem.backbone
     learner = Learner.of_shapes(backbone, update_rule(config, backbone), config.inner_lr, problem.dtype)
     held = graph_bytes(learner, problem.objective(), task)

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from data_prep.archives import MountedTree, Tree, without_ending
 from data_prep.errors import DataError, shortened
 
-Path = tuple[str, ...]
+FolderParts = tuple[str, ...]
 
 
 def composed(name: str) -> str:
@@ -15,18 +15,18 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def by_folder(tree: Tree, names: Iterable[str]) -> dict[Path, list[str]]:
+def by_folder(tree: Tree, names: Iterable[str]) -> dict[FolderParts, list[str]]:
     """Return files by the folder that they are in.
 
     In a folder of archives, an archive is a folder that is called like it, without its ending, and folders
     around all that it holds do not matter. DataError where two folders are called alike, or an archive cannot
     be read.
     """
-    found: dict[Path, list[str]] = {}
+    found: dict[FolderParts, list[str]] = {}
     for name in names:
         found.setdefault(PurePosixPath(name).parent.parts, []).append(name)
     depths = _depths(tree, found) if isinstance(tree, MountedTree) else {}
-    result: dict[Path, list[str]] = {}
+    result: dict[FolderParts, list[str]] = {}
     for folder, files in found.items():
         called = folder
         if folder and folder[0] in depths:
@@ -40,12 +40,12 @@ def by_folder(tree: Tree, names: Iterable[str]) -> dict[Path, list[str]]:
     return result
 
 
-def _depths(tree: MountedTree, folders: Iterable[Path]) -> dict[str, int]:
+def _depths(tree: MountedTree, folders: Iterable[FolderParts]) -> dict[str, int]:
     """Return for each archive how many folders there are around all that it holds."""
     for name, fault in tree.faults.items():
         if without_ending(name) != name:  # it was meant to be one, and its images would be missing
             raise fault
-    inside: dict[str, list[Path]] = {}
+    inside: dict[str, list[FolderParts]] = {}
     for folder in folders:
         if folder and folder[0] in tree.archives:
             inside.setdefault(folder[0], []).append(folder[1:])
@@ -54,7 +54,7 @@ def _depths(tree: MountedTree, folders: Iterable[Path]) -> dict[str, int]:
     return {name: 1 if alone[name] else len(common_root(own)) for name, own in inside.items()}
 
 
-def common_root(folders: Iterable[Path]) -> Path:
+def common_root(folders: Iterable[FolderParts]) -> FolderParts:
     """Return the folder below which all others lie; of a single one, its parent."""
     paths = list(folders)
     if len(paths) < 2:

@@ -9,7 +9,7 @@ from data_prep.archives import Tree
 from data_prep.errors import DataError, shortened
 from data_prep.fitting import FORMATS, SUFFIXES, Fit
 from data_prep.forms.class_folders import Files
-from data_prep.forms.own_folders import Path, by_folder, common_root, composed
+from data_prep.forms.own_folders import FolderParts, by_folder, common_root, composed
 from data_prep.images import Decoding, decode_files
 from data_prep.store.format import Images
 
@@ -142,20 +142,22 @@ def image_files(tree: Tree) -> tuple[list[str], list[str]]:
     return images, [f"{what} passed over ({kinds})."]
 
 
-def _is_split(folders: Iterable[Path], root: Path) -> bool:
+def _is_split(folders: Iterable[FolderParts], root: FolderParts) -> bool:
     """Whether two or more of train, val and test have class folders; one alone may be a class of trains."""
     tops = {folder[len(root)] for folder in folders if len(folder) > len(root) + 1}
     return len({_SPLIT_OF[top.lower()] for top in tops if top.lower() in _SPLIT_OF}) > 1
 
 
-def _take_strays(folders: dict[Path, list[str]], root: Path) -> list[str]:
+def _take_strays(folders: dict[FolderParts, list[str]], root: FolderParts) -> list[str]:
     """Remove the folders that are in no split, or are a split themselves, and return their images."""
     depth = len(root)
     outside = [f for f in folders if len(f) == depth + 1 or f[depth].lower() not in _SPLIT_OF]
     return [name for folder in outside for name in folders.pop(folder)]
 
 
-def _divided(tree: Tree, folders: Mapping[Path, list[str]], root: Path) -> tuple[dict[str, list[str]], Files]:
+def _divided(
+    tree: Tree, folders: Mapping[FolderParts, list[str]], root: FolderParts
+) -> tuple[dict[str, list[str]], Files]:
     """Return the classes of each split, and the files of each class."""
     parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     files: Files = {}
@@ -177,7 +179,7 @@ def _divided(tree: Tree, folders: Mapping[Path, list[str]], root: Path) -> tuple
     return parts, files
 
 
-def _class_name(tree: Tree, folder: Path) -> str:
+def _class_name(tree: Tree, folder: FolderParts) -> str:
     name = "/".join(folder)
     try:
         name.encode()

@@ -13,15 +13,15 @@ from data_prep.forms.own_images import OwnImages, find_own_images
 from data_prep.sources.base import DatasetInfo, OwnOptions, Source
 
 IMAGE_SIZE = 84
-FITS = ("crop", "pad")
+_OFFERED_FITS = ("crop", "pad")
 CLASS_SPLIT = "64%,16%,20%"
 
 
 def _configured(name: str, options: OwnOptions) -> Source:
     """Return the source of a folder of images that is called `name`."""
     fit = "crop" if options.fit is None else options.fit
-    if fit not in FITS:
-        raise WrongUsage(f"--fit {fit!r} is not known; it is {' or '.join(FITS)}.")
+    if fit not in _OFFERED_FITS:
+        raise WrongUsage(f"--fit {fit!r} is not known; it is {' or '.join(_OFFERED_FITS)}.")
     channels = 1 if options.grayscale else 3
     class_split = ClassSplit.parse(CLASS_SPLIT if options.class_split is None else options.class_split)
 

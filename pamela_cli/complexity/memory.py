@@ -58,10 +58,10 @@ def _in_processes(cases: list[Case], plan: Plan) -> Iterator[int | None]:
 
 
 def _start(case: Case, plan: Plan) -> subprocess.Popen[str]:
-    order = json.dumps({"config": asdict(case.config), "order": case.order, "plan": asdict(plan)})
+    job = json.dumps({"config": asdict(case.config), "order": case.order, "plan": asdict(plan)})
     # In a session of its own the process gets no Ctrl-C of the terminal: it is ended here, silently.
     return subprocess.Popen(
-        python(_CHILD, order),
+        python(_CHILD, job),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -81,9 +81,9 @@ def _on_cuda(work: Work, runner: Runner) -> int:
     return torch.cuda.max_memory_allocated(work.device) - before
 
 
-def child(order: str) -> None:
+def child(job: str) -> None:
     """In the process of its own: print the bytes by which the task makes its memory grow, or null."""
-    given = json.loads(order)
+    given = json.loads(job)
     case, plan = Case(Config(**given["config"]), given["order"]), Plan(**given["plan"])
     runner = Runner(replace(plan, workers=1))
     # A tiny task first, so that the code which is loaded on first use is not counted.
