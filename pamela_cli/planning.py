@@ -109,7 +109,7 @@ def _placed(problem: Problem, cells: int, *splits: str) -> int:
 def _graphs_with_room(
     problem: Problem, task: Tasks, tasks: int, images: int, copies: int = _ADAM
 ) -> tuple[int, int]:
-    """The bytes of one task's graphs; :class:`PamelaError` unless so many tasks, and the images, have room."""
+    """The bytes of a task's graphs; :class:`PamelaError` unless so many tasks, and the images, have room."""
     config, backbone = problem.config, problem.backbone
     learner = Learner.of_shapes(backbone, update_rule(config, backbone), config.inner_lr, problem.dtype)
     held = graph_bytes(learner, problem.objective(), task)
