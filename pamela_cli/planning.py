@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pamela_cli.config import Recorded
@@ -14,6 +15,7 @@ from pamela_cli.engine.fitting import (
     graph_bytes,
     images_fit,
     least_bytes,
+    most_graph_bytes,
 )
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.processes import Processes, neighbours
@@ -44,13 +46,16 @@ def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_mem
     """
     config, device = problem.config, problem.device
     tasks, images = _tasks(problem, processes), _images_in_training(problem, share.cells)
-    held = _graphs_with_room(problem, problem.task_shape(), tasks, images)
-    plan = Plan.choose(device, tasks, convolutional=problem.store is not None, cores=share.cores)
+    fastest = Plan.choose(device, tasks, convolutional=problem.store is not None, cores=share.cores)
     free = free_bytes(device)
     if free is not None:
         free //= max(neighbours() if device.type == "cpu" else 1, share.cells)
         free = max(free - images, 0)
-    plan = fit(plan, config.steps or 0, *held, free)
+
+    def fitted(update_bytes: int, query_bytes: int) -> Plan:
+        return fit(fastest, config.steps or 0, update_bytes, query_bytes, free)
+
+    plan = _fitted(problem, problem.task_shape(), tasks, images, fastest, fitted)
     return replace(plan, processes=processes.size, kept_updates=0 if low_memory else plan.kept_updates)
 
 
@@ -72,8 +77,8 @@ def same_plan(
     if plan.device.partition(":")[0] != problem.device.type or plan.processes != processes.size:
         return new_plan(problem, processes, share)
     images = _images_in_training(problem, share.cells)
-    _graphs_with_room(problem, problem.task_shape(), _tasks(problem, processes), images)
-    return replace(plan, device=str(problem.device))
+    same = replace(plan, device=str(problem.device))
+    return _fitted(problem, problem.task_shape(), _tasks(problem, processes), images, same, lambda *_: same)
 
 
 def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
@@ -82,10 +87,13 @@ def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
     :class:`PamelaError` where none fits into memory.
     """
     images = _placed(problem, 1, split)
-    _, query_bytes = _graphs_with_room(problem, task, tasks=1, images=images, copies=1)
-    plan = Plan.choose(problem.device, problem.config.meta_batch, convolutional=problem.store is not None)
+    fastest = Plan.choose(problem.device, problem.config.meta_batch, convolutional=problem.store is not None)
     free = free_bytes(problem.device)
-    return plan if free is None else fit_to_judge(plan, query_bytes, max(free - images, 0))
+
+    def fitted(_: int, query_bytes: int) -> Plan:
+        return fastest if free is None else fit_to_judge(fastest, query_bytes, max(free - images, 0))
+
+    return _fitted(problem, task, 1, images, fastest, fitted, copies=1)
 
 
 def _images_in_training(problem: Problem, cells: int) -> int:
@@ -106,18 +114,33 @@ def _placed(problem: Problem, cells: int, *splits: str) -> int:
     return taken
 
 
-def _graphs_with_room(
-    problem: Problem, task: Tasks, tasks: int, images: int, copies: int = _ADAM
-) -> tuple[int, int]:
-    """The bytes of a task's graphs; :class:`PamelaError` unless so many tasks, and the images, have room."""
-    config, backbone = problem.config, problem.backbone
+def _fitted(
+    problem: Problem,
+    task: Tasks,
+    tasks: int,
+    images: int,
+    fastest: Plan,
+    fitted: Callable[[int, int], Plan],
+    copies: int = _ADAM,
+) -> Plan:
+    """The plan that ``fitted`` makes of the bytes of an update's graph and of that of the query loss.
+
+    A bound on them is known at once; they are found out only where the ``fastest`` plan might not fit by it.
+    :class:`PamelaError` unless one of so many ``tasks`` at a time, and the images, have room.
+    """
+    config, backbone, device = problem.config, problem.backbone, problem.device
     learner = Learner.of_shapes(backbone, update_rule(config, backbone), config.inner_lr, problem.dtype)
-    held = graph_bytes(learner, problem.objective(), task)
+    held = most_graph_bytes(learner, backbone.layer_outputs, task)
+    free = free_bytes(device)
+    needed = least_bytes(learner, task, tasks, held[1], copies) + images
+    if fitted(*held) == fastest and (free is None or needed <= free):
+        return fastest
     with saying_what_to_lower():
-        needed = least_bytes(learner, task, tasks, held[1], copies)
+        held = graph_bytes(learner, problem.objective(), task)
+        needed = least_bytes(learner, task, tasks, held[1], copies) + images
         what = "a task, what is learned, and the images" if images else "a task and what is learned"
-        check_room(what, needed + images, problem.device)
-    return held
+        check_room(what, needed, device)
+    return fitted(*held)
 
 
 def _tasks(problem: Problem, processes: Processes) -> int:

@@ -67,7 +67,7 @@ class TaskSet:
                 yield self.source.draw(address, 0, range(start, stop))
 
 
-def network(config: Config, images: str = "the run's images") -> Backbone:
+def network(config: Config, images: str = "the run's images") -> Conv4 | MLP:
     """The network that the settings of a run describe, for sine waves or its ``images``."""
     if config.dataset == SINE:
         return MLP((1, config.width, config.width, 1))

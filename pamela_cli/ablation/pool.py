@@ -24,7 +24,6 @@ _POLL_SECONDS = 0.2
 _PRELOAD = [
     "pamela_cli.session",
     "pamela_cli.report.trends",
-    "torch._dynamo",  # the optimizer imports the compiler at its first step: longer than everything else
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_pdf",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,14 +20,29 @@ USED_SHARE = 0.8
 
 _OWN_GROUP = Path("/proc/self/cgroup")
 
+KEPT_NUMBERS = 3
+"""At most so many numbers does a graph hold on to for each input, output of a layer, and parameter (2.87)."""
+
 AT_ONCE = 0.25
 """Share of a query loss's graph that is in memory at least; measured: 0.45 in a test, 0.85 in training."""
+
+
+def most_graph_bytes(learner: Learner, layer_outputs: Callable[[int], int], task: Tasks) -> tuple[int, int]:
+    """At least what :func:`graph_bytes` finds, and little more; known at once.
+
+    ``layer_outputs`` is that of the network, Conv4 or MLP: what is kept follows from what its layers put out.
+    """
+    inputs = (task.support_x, task.query_x)
+    numbers = [x.numel() + layer_outputs(x.shape[1]) + learner.theta.numel() for x in inputs]
+    update, query = (KEPT_NUMBERS * count * learner.theta.element_size() for count in numbers)
+    return update, query
 
 
 def graph_bytes(learner: Learner, objective: Objective, task: Tasks) -> tuple[int, int]:
     """Bytes that the graph of one update of one task holds on to, and at most that of its query loss.
 
-    Found from shapes alone, on tensors without content; ``task`` is one task (T = 1).
+    Found from shapes alone, on tensors without content; ``task`` is one task (T = 1). PyTorch imports its
+    compiler for that, which takes seconds.
     """
     shapes = learner.to(torch.device("meta"), learner.theta.dtype)
     one = Tasks(*(t.to("meta") for t in (task.support_x, task.support_y, task.query_x, task.query_y)))

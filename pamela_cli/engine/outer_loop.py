@@ -14,7 +14,7 @@ from math import cos, pi
 import torch
 from torch import Tensor
 
-from pamela_cli.engine.checkpoint import CheckpointError, check_tensor
+from pamela_cli.engine.adam import Adam
 from pamela_cli.engine.episodes import EpisodeSource
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
@@ -65,12 +65,7 @@ class OuterLoop:
         self.settings, self.seed = settings, seed
         self.step = 0
         self._rates = {"theta": settings.meta_lr, "q": settings.phi_lr, "p": settings.phi_lr}
-        groups = [
-            {"params": [tensor], "lr": self._rates[name], "name": name}
-            for name, tensor in self.parameters().items()
-        ]
-        # Fused Adam skips a step on the device's own word (`found_inf`): the host need not look.
-        self.optimizer = torch.optim.Adam(groups, fused=True)
+        self._adam = Adam(self.parameters())
         self._share = runner.processes.share(settings.meta_batch)
 
     def parameters(self) -> dict[str, Tensor]:
@@ -87,48 +82,26 @@ class OuterLoop:
         tasks = source.draw(self.seed, self.step, self._share)
         meta_batch = self.settings.meta_batch
         mean = mean_meta_gradient(self.learner, self.objective, tasks, self.runner, meta_batch)
-        gradients = [getattr(mean, name) for name in self.parameters()]
-        norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))
+        gradients = {name: getattr(mean, name) for name in self.parameters()}
+        norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients.values()]))
         clip = self.settings.clip
         factor = (clip / norm).clamp(max=1.0) if clip else torch.ones_like(norm)
         skipped = ~norm.isfinite()
         rate = self.settings.rate(self.step)
-        for group, gradient in zip(self.optimizer.param_groups, gradients, strict=True):
-            group["params"][0].grad = gradient * factor
-            group["lr"] = self._rates[group["name"]] * rate
-        self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
-        self.optimizer.step()
+        self._adam.step(
+            {name: gradient * factor for name, gradient in gradients.items()},
+            {name: base * rate for name, base in self._rates.items()},
+            skipped.float(),
+        )
         self.step += 1
         return StepMetrics(mean.loss.mean(), mean.score.mean(), norm, skipped.to(norm.dtype))
 
     def state(self) -> dict[str, Tensor]:
         """Adam's state by name: ``adam.<tensor>.<moment>``. With the learner and ``step`` it is all."""
-        return {
-            f"adam.{name}.{key}": value
-            for name, tensor in self.parameters().items()
-            for key, value in self.optimizer.state[tensor].items()
-        }
+        return self._adam.state()
 
     def load_state(self, state: dict[str, Tensor], step: int) -> None:
-        """Go on from ``step`` with what :meth:`state` gave; :class:`CheckpointError` if it does not fit.
-
-        Fused Adam reads as far as the parameter goes: a moment of another size must not reach it.
-        """
-        # Adam counts in float32 whatever the parameters' type.
-        count = torch.zeros((), dtype=torch.float32)
-        wanted = {
-            f"adam.{name}.{key}": like
-            for name, tensor in self.parameters().items()
-            for key, like in (("step", count), ("exp_avg", tensor), ("exp_avg_sq", tensor))
-        }
-        # Before its first step Adam has no state, and a checkpoint of that moment has none either.
-        if state.keys() != (wanted.keys() if step or state else set()):
-            raise CheckpointError("it does not have the optimizer's state")
-        for key, value in state.items():
-            check_tensor(key, value, wanted[key])
-        for name, tensor in self.parameters().items() if state else ():
-            self.optimizer.state[tensor] = {
-                key: state[f"adam.{name}.{key}"].to(tensor.device).clone()
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+        """Go on from ``step`` with what :meth:`state` gave; :class:`CheckpointError` if it does not fit."""
+        if step or state:  # earlier versions have kept none before the first step
+            self._adam.load(state)
         self.step = step

@@ -19,7 +19,6 @@ from typing import Any
 
 import matplotlib.backends.backend_agg
 import matplotlib.backends.backend_pdf  # noqa: F401
-import torch._dynamo  # noqa: F401
 
 import pamela_cli.ablation.writing
 import pamela_cli.commands.evaluate

@@ -14,6 +14,7 @@ import torch
 from cli_hostile import AGAIN, EVALUATE, NO_FILES, REPORT, RESUME, Attacks, replaced
 from cli_support import lines_in
 
+from pamela_cli import planning
 from pamela_cli.engine import fitting
 from pamela_cli.engine.checkpoint import Checkpoint
 
@@ -190,7 +191,8 @@ BOMBS = [
 def test_settings_that_ask_for_more_memory_than_there_is(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, which: str, values: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(fitting, "free_bytes", lambda device: 2 << 30)
+    for module in (fitting, planning):
+        monkeypatch.setattr(module, "free_bytes", lambda device: 2 << 30)
     attacks: Attacks = request.getfixturevalue(which)
     file = attacks.fresh(*UNFINISHED) / "config.toml"
     text = file.read_text()

@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 from engine_support import image_tasks, make_learner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pamela_cli.engine import fitting
 from pamela_cli.engine.backbones import MLP, Conv4
 from pamela_cli.engine.evaluation import concatenate, evaluate
-from pamela_cli.engine.fitting import check_room, fit, free_bytes, graph_bytes, least_bytes
+from pamela_cli.engine.fitting import check_room, fit, free_bytes, graph_bytes, least_bytes, most_graph_bytes
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.runner import DoesNotFitError, Plan, Runner
 from pamela_cli.engine.tasks import Classification, Regression, Tasks
+from pamela_cli.engine.update_rule import UpdateRule
+from pamela_cli.methods import METHODS, complete_steps
 
 MIB = 1 << 20
 
@@ -104,6 +106,40 @@ def test_graphs_are_counted_from_shapes_alone() -> None:
     assert 1.8 < twice[1] / first[1] < 2.1
     waves = graph_bytes(make_learner("q", MLP((1, 4, 1)), 3), Regression(), sine_task())
     assert 0 < waves[0] == waves[1] < 1000, "support and query are alike here"
+
+
+@given(
+    size=st.integers(16, 40),
+    width=st.integers(1, 64),
+    way=st.integers(2, 6),
+    shot=st.integers(1, 3),
+    query=st.integers(1, 4),
+    method=st.sampled_from(["maml", "fomaml", "meta-sgd", "pamela"]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+@settings(max_examples=20, deadline=None)
+def test_graphs_of_images_stay_within_their_bound(size, width, way, shot, query, method, dtype) -> None:
+    backbone = Conv4(way, 3, size, width)
+    rule = UpdateRule(METHODS[method], backbone.layout, *complete_steps(method, None, None))
+    learner = Learner.of_shapes(backbone, rule, 0.01, dtype)
+    images = [torch.empty(1, way * each, 3, size, size, dtype=dtype, device="meta") for each in (shot, query)]
+    labels = [torch.empty(1, way * each, dtype=torch.int64, device="meta") for each in (shot, query)]
+    task = Tasks(images[0], labels[0], images[1], labels[1])
+    found = graph_bytes(learner, Classification(way), task)
+    bound = most_graph_bytes(learner, backbone.layer_outputs, task)
+    assert found[0] <= bound[0] and found[1] <= bound[1] < 3 * found[1]
+
+
+@given(width=st.integers(1, 100), points=st.integers(1, 100))
+@settings(max_examples=20, deadline=None)
+def test_graphs_of_waves_stay_within_their_bound(width: int, points: int) -> None:
+    backbone = MLP((1, width, width, 1))
+    learner = make_learner("q", backbone, 3)
+    x = torch.empty(1, points, 1, dtype=learner.theta.dtype, device="meta")
+    task = Tasks(x, x, x, x)
+    found = graph_bytes(learner, Regression(), task)
+    bound = most_graph_bytes(learner, backbone.layer_outputs, task)
+    assert all(one <= most < 3 * one for one, most in zip(found, bound, strict=True))
 
 
 def sine_task() -> Tasks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -33,7 +35,7 @@ class Conv4:
     recordable = True
 
     def __init__(self, way: int, channels: int, image_size: int, width: int = 64) -> None:
-        self.width = width
+        self.width, self.image_size = width, image_size
         # Each pool halves the side, rounding down.
         self.features = width * (image_size >> self.BLOCKS) ** 2
         layers = []
@@ -59,6 +61,13 @@ class Conv4:
         head = self.layout.layers[-1].shapes
         pieces += [uniform(generator, shape, self.features).flatten() for shape in head.values()]
         return torch.cat(pieces)
+
+    def layer_outputs(self, images: int) -> int:
+        """How many numbers the layers put out for so many images: convolutions, pools, and the classifier."""
+        head = self.layout.layers[-1].shapes["weight"]
+        sides = [self.image_size >> block for block in range(self.BLOCKS + 1)]
+        pixels = sum(before**2 + after**2 for before, after in pairwise(sides))
+        return images * (self.width * pixels + head[0])
 
     def __call__(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:
         """Logits (T, B, way) for images (T, B, C, H, W)."""

@@ -39,6 +39,10 @@ class MLP:
             pieces += [uniform(generator, shape, fan_in).flatten() for shape in layer.shapes.values()]
         return torch.cat(pieces)
 
+    def layer_outputs(self, points: int) -> int:
+        """How many numbers the layers put out for so many points."""
+        return points * sum(layer.shapes["bias"][0] for layer in self.layout.layers)
+
     def __call__(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:
         """Predictions (T, B, 1) for x (T, B, 1)."""
         weights, biases = self.layers(theta)
