@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
 from data_prep.errors import DataError
 from data_prep.store import SPLITS, Split, Store
@@ -17,6 +16,8 @@ from data_prep.thumbnails import (
     PAPER,
     evenly,
     fitting,
+    is_marked,
+    marked,
     shown_side,
     thumbnail,
     wrapped,
@@ -27,8 +28,7 @@ _CLASSES, _IMAGES = 12, 12  # of a split, and of a class, at most
 _NAMES = 200  # width of the names' column
 _HEADING = 34
 
-# Says of a PNG that it is a contact sheet, which may be replaced without a question.
-_MARK = ("Software", "pamela contact sheet")
+_WHAT = "contact sheet"
 
 
 def write_contact_sheet(store: Path, out: Path | None = None) -> Path:
@@ -38,26 +38,16 @@ def write_contact_sheet(store: Path, out: Path | None = None) -> Path:
     in that place, or none can be written.
     """
     out = out or store.parent / f"{store.name.removesuffix('.h5')}.png"
-    if out.exists() and not _is_sheet(out):
+    if out.exists() and not is_marked(out, _WHAT):
         raise DataError(f"{out} exists and is no contact sheet; it is left unchanged, and no sheet is made.")
     with Store.open(store) as opened:
         sheet = _draw(opened)
-    mark = PngInfo()
-    mark.add_text(*_MARK)
     with atomic_path(out) as temporary:
         try:
-            sheet.save(temporary, "PNG", pnginfo=mark)
+            sheet.save(temporary, "PNG", pnginfo=marked(_WHAT))
         except OSError as error:
             raise cannot_write(out, error) from error
     return out
-
-
-def _is_sheet(path: Path) -> bool:
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            return image.info.get(_MARK[0]) == _MARK[1]
-    except Exception:  # whatever it is, it is no sheet
-        return False
 
 
 def _draw(store: Store) -> Image.Image:

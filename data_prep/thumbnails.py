@@ -1,7 +1,10 @@
 """Small pictures of what is in a store, and texts beside them, for sheets that people look at."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from data_prep.resizing import picture
 from data_prep.store.format import Images
@@ -11,8 +14,27 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 MARGIN, GAP = 12, 2
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (235, 235, 235)
 
+# What a PNG says of itself that is ours: it may be replaced without a question.
+_MADE_BY = "Software"
+
 _SIDES = (48, 96)  # smaller images are enlarged, larger ones reduced
 _LETTERS = 200  # that are measured one by one; two lines have fewer
+
+
+def marked(what: str) -> PngInfo:
+    """Return what to save a sheet with, for :func:`is_marked` to know it again."""
+    mark = PngInfo()
+    mark.add_text(_MADE_BY, f"pamela {what}")
+    return mark
+
+
+def is_marked(path: Path, what: str) -> bool:
+    """Return whether a file is such a sheet."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return bool(image.info.get(_MADE_BY) == f"pamela {what}")
+    except Exception:  # whatever it is, it is no sheet
+        return False
 
 
 def shown_side(size: int) -> int:

@@ -17,7 +17,7 @@ from pamela_cli.engine.backbones import Backbone
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError, check_tensor
 from pamela_cli.engine.device import number_type
 from pamela_cli.engine.prediction import Adapted
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import PamelaError, holds_something_else
 from pamela_cli.inputs import Inputs
 from pamela_cli.problem import network
 
@@ -97,7 +97,7 @@ def check_free(path: Path) -> None:
             return
     except CheckpointError:
         pass
-    raise UsageError(f"--save {path} is there, and holds something else; choose another file, or remove it.")
+    raise holds_something_else("--save", path)
 
 
 def _named(adapted: Adapted) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ setting stands in one line below: the command line, the files and the checks are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from math import isfinite
@@ -195,7 +195,8 @@ def read_layer(text: str, origin: str) -> tuple[Layer, Recorded]:
 def read_config_file(path: Path) -> Layer:
     """The settings in a file given with ``--config``."""
     try:
-        return read_layer(read_text(path, LARGEST_SETTINGS, follow=True), str(path))[0]
+        # Editors of Windows may begin it with a mark of its encoding.
+        return read_layer(read_text(path, LARGEST_SETTINGS, follow=True).removeprefix("\ufeff"), str(path))[0]
     except OddFileError as error:
         raise UsageError(f"--config {path} cannot be read: {error}.") from error
 
@@ -221,26 +222,35 @@ def checked(layer: Layer) -> dict[str, Any]:
     return {name: _checked(name, value, layer.origin) for name, value in layer.values.items()}
 
 
-def _checked(name: str, value: Any, origin: str) -> Any:
+def check_arguments(**values: Any) -> None:
+    """ValueError for an argument of the library that a setting of its name cannot be."""
+    for name, value in values.items():
+        try:
+            _checked(name, value.item() if hasattr(value, "item") else value, "", str)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+
+def _checked(name: str, value: Any, origin: str, called: Callable[[str], str] = flag) -> Any:
     wanted = setting_type(name)
     where = f" (in {origin})" if origin else ""
     if wanted is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     found = f"not '{shown(value)}'{where}" if isinstance(value, str) else f"not {shown(value)}{where}"
     if type(value) is not wanted:
-        raise UsageError(f"{flag(name)} must be {_KINDS[wanted]}, {found}.")
+        raise UsageError(f"{called(name)} must be {_KINDS[wanted]}, {found}.")
     bounds = SETTINGS[name].metadata
     low, high, above, choices = (bounds.get(key) for key in ("low", "high", "above", "choices"))
     if isinstance(value, float) and not isfinite(value):
-        raise UsageError(f"{flag(name)} must be a finite number, {found}.")
+        raise UsageError(f"{called(name)} must be a finite number, {found}.")
     if low is not None and value < low:
-        raise UsageError(f"{flag(name)} must be at least {low:,}, {found}.")
+        raise UsageError(f"{called(name)} must be at least {low:,}, {found}.")
     if above is not None and value <= above:
-        raise UsageError(f"{flag(name)} must be above {above}, {found}.")
+        raise UsageError(f"{called(name)} must be above {above}, {found}.")
     if high is not None and value > high:
-        raise UsageError(f"{flag(name)} must be at most {high:,}, {found}.")
+        raise UsageError(f"{called(name)} must be at most {high:,}, {found}.")
     if choices is not None and value not in choices:
-        raise UsageError(f"{flag(name)} must be one of {', '.join(choices)}, {found}.")
+        raise UsageError(f"{called(name)} must be one of {', '.join(choices)}, {found}.")
     return value
 
 

@@ -24,6 +24,9 @@ from pamela_cli.untrusted import on_one_line, printable
 
 _LONGEST_SENTENCE = 3_000
 
+_FILE_WIDTH = 160
+"""Columns of a table that goes into a file or to another program, unless COLUMNS says otherwise."""
+
 PLAIN_INTERVAL = 30.0
 """Seconds between progress lines where there is no terminal to draw a bar on."""
 
@@ -58,6 +61,8 @@ class Console:
         # Names may come from anybody: nothing in a text is markup.
         self._err = _Err(stderr=True, highlight=False, markup=False, emoji=False)
         self._out = RichConsole(highlight=False, markup=False, emoji=False)
+        if not self._out.is_terminal and "COLUMNS" not in os.environ:
+            self._out.width = _FILE_WIDTH
 
     def mute(self) -> None:
         """From now on say nothing but errors: another process speaks for all."""

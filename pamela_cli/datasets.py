@@ -59,6 +59,8 @@ def open_dataset(dataset: str, data_dir: Path, console: Console) -> tuple[str, s
 
 def store_path(dataset: str, data_dir: Path) -> Path:
     """The file that a dataset's name or path means."""
+    if not dataset:
+        raise UsageError("--dataset is empty; name one, or leave it out.")
     as_path = Path(dataset)
     if as_path.is_file() or "/" in dataset or as_path.suffix == ".h5":
         if not as_path.is_file():

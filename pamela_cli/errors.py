@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class PamelaError(Exception):
@@ -25,6 +26,11 @@ def reason(error: OSError) -> str:
 def cause(error: Exception) -> str:
     """What went wrong with a file that the sentence names already."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def holds_something_else(flag: str, path: Path) -> UsageError:
+    """The sentence for a file that would be written over, and is none of those that may be."""
+    return UsageError(f"{flag} {path} is there, and holds something else; choose another file, or remove it.")
 
 
 def some_of(names: Sequence[str], most: int = 8) -> str:

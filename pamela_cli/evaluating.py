@@ -25,7 +25,7 @@ from pamela_cli.judging import judge, load_learner
 from pamela_cli.planning import plan_to_judge
 from pamela_cli.problem import Problem
 from pamela_cli.report.figures import fitted_waves, loss_by_update
-from pamela_cli.results import EvaluationProtocol, loss_unit, result_record, task_text
+from pamela_cli.results import EvaluationProtocol, loss_unit, norm_stats_text, result_record, task_text
 from pamela_cli.runs import RunFolder, find_run, labels_of
 from pamela_cli.signals import StopRequest
 
@@ -195,6 +195,8 @@ def _draw(judged: list[Judged]) -> list[str]:
     first = judged[0]
     p = first.protocol
     title = f"{p.dataset} {p.split}, {task_text(p.way, p.shot)}, {len(first.scores.final)} tasks"
+    title += "" if first.record["seed"] is None else f" of seed {first.record['seed']}"
+    title += f"\n{norm_stats_text(first.record)}"
     unit = loss_unit(p.way)
     labelled = [(each.label, each.scores) for each in judged]
     trained = [each.problem.config.steps or 0 for each in judged]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.store import Store
-from pamela_cli.config import Config
+from pamela_cli.config import Config, check_arguments
 from pamela_cli.engine.backbones.module import ModuleBackbone
 from pamela_cli.engine.backbones.module_layers import ModuleLayer
 from pamela_cli.engine.device import choose_device
@@ -55,6 +55,7 @@ def make_learner(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    check_arguments(inner_lr=inner_lr, seed=seed)
     n, w = complete_steps(method, steps, skip_interval)
     backbone = ModuleBackbone(module, layers)
     learner = Learner.initial(backbone, UpdateRule(METHODS[method], backbone.layout, n, w), inner_lr, seed)
@@ -103,8 +104,10 @@ def meta_train(
     ValueError for what cannot be, at once.
     """
     source = _Drawn(draw) if callable(draw) else draw
-    if iterations < 1 or schedule not in ("cosine", "constant"):
-        raise ValueError("iterations must be at least 1, and schedule 'cosine' or 'constant'")
+    check_arguments(
+        iterations=iterations, meta_batch=meta_batch, meta_lr=meta_lr, phi_lr=phi_lr, clip=clip,
+        schedule=schedule, seed=seed,
+    )  # fmt: skip
     settings = OuterSettings(iterations, meta_batch, meta_lr, phi_lr, clip, schedule)
     kernels = any(layer.sharing == "kernel" for layer in learner.rule.layout.layers)
     runner = Runner(Plan.choose(learner.theta.device, meta_batch, convolutional=kernels))
@@ -122,6 +125,8 @@ def evaluate(
 
     ``norm_stats`` says whether batch norm normalises queries among themselves, or by the support set alone.
     """
+    if norm_stats not in ("query", "support"):
+        raise ValueError(f"norm_stats must be 'query' or 'support', not {norm_stats!r}")
     objective = _objective(loss)
     with torch.no_grad():
         expanded = learner.expand()

@@ -27,11 +27,11 @@ from pamela_cli.engine.evaluation import Floats, NormSource, proportion_interval
 from pamela_cli.engine.prediction import adapted
 from pamela_cli.engine.runner import Plan, is_out_of_memory, settle_process
 from pamela_cli.engine.tasks import Classification
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import PamelaError, UsageError, holds_something_else
 from pamela_cli.inputs import Inputs
 from pamela_cli.judging import load_learner
 from pamela_cli.problem import Problem
-from pamela_cli.report.prediction_sheet import write_sheet
+from pamela_cli.report.prediction_sheet import is_sheet, write_sheet
 from pamela_cli.runs import RunFolder, find_run
 from pamela_cli.signals import StopRequest
 
@@ -60,6 +60,8 @@ class PredictOptions:
         check_choice("norm_stats", self.norm_stats, ("query", "support"))
         if self.figure is not None and self.figure.suffix.lower() != ".png":
             raise UsageError(f"--figure {self.figure} must end in .png: that is what is drawn.")
+        if self.figure is not None and self.figure.is_file() and not is_sheet(self.figure):
+            raise holds_something_else("--figure", self.figure)
         if self.save is not None:
             check_free(self.save)
 

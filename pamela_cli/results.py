@@ -173,8 +173,11 @@ def with_interval(value: float | None, ci95: float | None, name: str, sign: str 
     """As :func:`score_number`, with the half-width of the interval where there is one; empty for None."""
     if value is None:
         return ""
-    text = score_number(value, name, sign)
-    return text if ci95 is None or not isfinite(value) else f"{text} ± {score_number(ci95, name)}"
+    if ci95 is None or not isfinite(value):
+        return score_number(value, name, sign)
+    if name == "mse" and 0 < ci95 < 5e-5 and abs(value) < 1:  # four decimals would show neither
+        return f"{value:{sign}.2g} ± {ci95:.2g}"
+    return f"{score_number(value, name, sign)} ± {score_number(ci95, name)}"
 
 
 def hardware_text(environment: dict[str, Any]) -> str:

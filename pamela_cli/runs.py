@@ -188,12 +188,20 @@ def free_path(runs_dir: Path, name: str) -> Path:
     path = run_path(runs_dir, name)
     if path.name == ".." or Path(name) == Path():
         raise UsageError(f"--run {name or '(nothing)'} names no folder that could be made; choose another.")
+    if not _is_text(str(path)):
+        raise UsageError(f"--run {path} is no Unicode text, which files in it need; choose another name.")
     if path.exists():
         raise _taken(path)
     return path
 
 
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def _taken(path: Path) -> UsageError:
+    if not is_run(path):
+        return UsageError(f"--run {path} is already there, and is no run; choose another, or remove it.")
     return UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
 
 

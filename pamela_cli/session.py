@@ -113,7 +113,9 @@ def settle(context: Context, layers: list[Layer], device: torch.device, purpose:
     one is taken.
     """
     # Wrong settings are told before a dataset is opened, or made.
-    dataset = resolve(layers).dataset or default_dataset(context.data_dir, context.console)
+    dataset = resolve(layers).dataset
+    if dataset is None:
+        dataset = default_dataset(context.data_dir, context.console)
     name, kind, store = open_dataset(dataset, context.data_dir, context.console)
     found = Layer({"dataset": name} | _facts(store))
     _check_store(layers, found, store)

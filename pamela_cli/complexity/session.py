@@ -48,7 +48,7 @@ def compare_costs(
     console.say(f"{', '.join(names)}: second and first order, on {describe(device)}")
     document = measure(cases, device, repetitions, console)
     _warn_of_spread(document, console)
-    _write(document, folder / _name(cases[0], given, channels, document["device"]), figures, console)
+    _write(document, folder / _name(cases[0], names, given, channels, document["device"]), figures, console)
     return document
 
 
@@ -111,12 +111,14 @@ def _check_writable(folder: Path) -> None:
         )
 
 
-def _name(case: Case, given: dict[str, Any], channels: int, device: str) -> str:
-    """The name of the files: setting and device; settings that are seldom changed, where they are given."""
+def _name(case: Case, names: list[str], given: dict[str, Any], channels: int, device: str) -> str:
+    """The name of the files: setting and device; what is seldom changed, where it is."""
     c = case.config
     seldom = {name: value for name, value in given.items() if name not in ("way", "shot")}
     if channels != 3:
         seldom["channels"] = channels
+    if names != list(COMPARED):
+        seldom["of"] = "-" + "-".join(names)
     extra = "".join(f"-{name.replace('_', '-')}{value}" for name, value in seldom.items())
     size = f"{c.image_size}x{c.image_size}"
     return f"complexity-{size}-{c.way}w{c.shot}s{extra}-{device.replace(':', '')}"

@@ -123,6 +123,12 @@ def to_html(page: Page) -> str:
     return environment.get_template("page.html").render(page=page, version=__version__)
 
 
+def is_page(path: Path) -> bool:
+    """Whether a file is such a page, by what it says first."""
+    with path.open("rb") as file:
+        return b'<meta name="generator" content="pamela ' in file.read(2048)
+
+
 def _finalize(value: Any) -> Any:
     return printable(value) if type(value) is str else value
 

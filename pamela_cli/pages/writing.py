@@ -9,12 +9,12 @@ from typing import Any
 
 from data_prep.machine import nearest_there
 from pamela_cli.cli import Context
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import PamelaError, UsageError, holds_something_else
 from pamela_cli.files import write_atomically
 from pamela_cli.pages.ablations import ablation_sections, ablation_title, is_ablation, read_ablation
 from pamela_cli.pages.comparing import comparison
 from pamela_cli.pages.drawing import Drawer
-from pamela_cli.pages.page import Page, Section, to_html
+from pamela_cli.pages.page import Page, Section, is_page, to_html
 from pamela_cli.pages.reading import Document, ReadRun, read_run
 from pamela_cli.pages.run_sections import headline, result_text, run_sections
 from pamela_cli.runs import RunFolder, find_run, is_run, labels_of
@@ -33,6 +33,8 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
     """
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {out} must end in .html: the report is a page.")
+    if out is not None and out.is_file() and not is_page(out):
+        raise holds_something_else("--out", out)
     if out is not None and not nearest_there(out.parent).is_dir():
         raise PamelaError(f"--out {out} cannot be made: {out.parent} is no folder; name another file.")
     folders = _folders(context, list(dict.fromkeys(names)))

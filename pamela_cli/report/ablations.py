@@ -22,9 +22,9 @@ def ablation_table(document: Document) -> Group:
     headings, lines = _cells(document)
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for i, heading in enumerate(headings):
-        # Long headings break, numbers do not: the widest table fits into 80 columns.
+        # Long headings break: the widest table fits into 80 columns. On less its numbers break, too.
         name = heading.replace(" over ", "\nover ").replace(" of ", "\nof ").replace("'s ", "'s\n")
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for line in lines:
         table.add_row(*line)
     return titled(title(document), table, notes(document))

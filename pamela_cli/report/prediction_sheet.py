@@ -10,10 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data_prep.errors import one_line
 from data_prep.store.format import Images
-from data_prep.thumbnails import FAINT, INK, MARGIN, PAPER, fitting, shown_side, thumbnail
+from data_prep.thumbnails import FAINT, INK, MARGIN, PAPER, fitting, is_marked, marked, shown_side, thumbnail
 from pamela_cli.files import replacing
 
 _COLUMNS = 10
+_WHAT = "predictions"
 _SPACE = 10
 _LINE = 16
 _HEADING = 30
@@ -40,7 +41,12 @@ def write_sheet(document: Mapping[str, Any], images: Mapping[int, Images], out: 
         left, top = MARGIN + place % columns * cell, MARGIN + _HEADING + place // columns * row
         _draw_image(sheet, draw, (left, top), thumbnail(pixels, side), document["predictions"][index], cell)
     with replacing(out) as temporary:
-        sheet.save(temporary, "PNG")
+        sheet.save(temporary, "PNG", pnginfo=marked(_WHAT))
+
+
+def is_sheet(path: Path) -> bool:
+    """Whether :func:`write_sheet` has made a file."""
+    return is_marked(path, _WHAT)
 
 
 def _draw_heading(draw: ImageDraw.ImageDraw, document: Mapping[str, Any], shown: int, width: int) -> None:

@@ -71,6 +71,8 @@ def test_unknown_choice(pamela, here: Path, name: str) -> None:
         (["train"], 2, ["train"]),
         (["meta-train", "--dataset", "omniglott"], 2, ["omniglott", "did you mean omniglot?"]),
         (["meta-train", "--dataset", "zzz"], 2, ["zzz", "data has tiny"]),
+        (["meta-train", "--dataset", ""], 2, ["--dataset is empty"]),
+        (["ablate", "--dataset", ""], 2, ["--dataset is empty"]),
         (["meta-train", "--dataset", "tinny"], 2, ["data has no such one; did you mean tiny?"]),
         (["meta-train", "--dataset", "folder"], 1, ["make it with `pamela prepare folder SOURCE`."]),
         (["prepare", "sine"], 2, ["sine needs no preparation"]),

@@ -74,7 +74,7 @@ def test_document_keeps_the_contract(measured) -> None:
 
 def test_files_are_beside_each_other(measured) -> None:
     folder, result = measured
-    stem = folder / "runs/complexity/complexity-16x16-5w1s-query2-steps3-width4-cpu"
+    stem = folder / "runs/complexity/complexity-16x16-5w1s-query2-steps3-width4-of-meta-sgd-pamela-cpu"
     assert {path.name for path in stem.parent.iterdir()} == {
         stem.name + suffix for suffix in (".json", ".png", ".pdf", ".csv")
     }

@@ -78,6 +78,8 @@ def test_nothing_else_is_overwritten(predict: Predict, world: Path, tmp_path: Pa
         predict("tiny-a", "support", "query", "--save", path).error(2, "holds something else")
     assert (best.read_bytes(), notes.read_text()) == (before, "mine")
     predict("tiny-a", "support", "query", "--figure", "a.jpg").error(2, "--figure a.jpg must end in .png")
+    photo = next(Path("query").rglob("*.png"))
+    predict("tiny-a", "support", "query", "--figure", photo).error(2, "--figure", "holds something else")
     kept, link = tmp_path / "mine.safetensors", tmp_path / "link.safetensors"
     for _ in range(2):
         predict("tiny-a", "support", "--save", kept, "-q").ok()

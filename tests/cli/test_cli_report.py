@@ -243,7 +243,9 @@ def test_report_is_the_same_again(pamela, own_world: Path) -> None:
 
 
 def test_wrong_usage(pamela, undrawn: None, own_world: Path) -> None:
+    Path("mine.html").write_text("<html>my own page")
     before = snapshot(own_world)
+    pamela("report", "sine-a", "--out", "mine.html").error(2, "--out mine.html", "holds something else")
     pamela("report").error(2, "RUN")
     pamela("report", "none").error(2, "there is no run runs/none", "sine-a")
     pamela("report", "sine-a", "--out", "config.toml").error(2, "--out config.toml", ".html")

@@ -74,5 +74,5 @@ def test_classes_left_out_are_said(pamela, here: Path) -> None:
 
 def test_a_name_that_is_taken_is_told_before_a_dataset_is_made(pamela, here: Path) -> None:
     (here / "runs" / "taken").mkdir(parents=True)
-    pamela("meta-train", "--run", "taken").error(2, "--run runs/taken is already there")
+    pamela("meta-train", "--run", "taken").error(2, "--run runs/taken is already there, and is no run")
     assert not (here / "data").exists()

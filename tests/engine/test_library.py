@@ -32,6 +32,7 @@ from pamela_cli import (
 )
 from pamela_cli.cli import run as command
 from pamela_cli.config import Layer, resolve
+from pamela_cli.engine.device import choose_device
 from pamela_cli.problem import Problem
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
@@ -218,12 +219,40 @@ def test_methods_and_their_settings() -> None:
         ({"steps": 3, "skip_interval": 3}, "skip_interval must be below steps"),
         ({"skip_interval": 0}, "skip_interval must be"),
         ({"steps": 1}, "steps must be at least 2"),
+        ({"method": "maml", "steps": 0}, "steps must be at least 1, not 0"),
+        ({"method": "q", "steps": -3}, "steps must be at least 1, not -3"),
+        ({"inner_lr": -1.0}, "inner_lr must be above 0"),
+        ({"seed": -1}, "seed must be at least 0"),
     ):
         with pytest.raises(ValueError, match=message):
             make_learner(linear(), **arguments)
-    for wrong in ({"iterations": 0}, {"iterations": 1, "schedule": "step"}):
-        with pytest.raises(ValueError, match="iterations must be"):
-            list(meta_train(make_learner(linear()), F.cross_entropy, points, **wrong))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("iterations", 0),
+        ("schedule", "step"),
+        ("meta_lr", -1.0),
+        ("meta_lr", float("nan")),
+        ("phi_lr", 0.0),
+        ("clip", -1.0),
+        ("meta_batch", 0),
+    ],
+)
+def test_what_cannot_be_is_told_before_training(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        meta_train(make_learner(linear()), F.cross_entropy, points, **({"iterations": 1} | {name: value}))
+
+
+def test_a_typo_is_no_other_way_to_judge() -> None:
+    with pytest.raises(ValueError, match="norm_stats must be 'query' or 'support', not 'Support'"):
+        evaluate(make_learner(linear()), Classification(3), points(0, 1), norm_stats="Support")
+
+
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match=r"^device must be auto, cpu, cuda or cuda:N, not 'gpu'$"):
+        choose_device("gpu")
 
 
 def test_adapted_is_what_evaluate_judges() -> None:

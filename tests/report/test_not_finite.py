@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pamela_cli.report.ablations import FORMATS, as_markdown
-from pamela_cli.results import score_number
+from pamela_cli.results import score_number, with_interval
 
 ROW: dict[str, Any] = {
     "variant": "q", "label": "+Q", "skip_interval": None, "steps": 5, "iterations": 20, "status": "done",
@@ -24,6 +24,12 @@ def document(*rows: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("value", [nan, inf, -inf])
 def test_numbers(value: float) -> None:
     assert score_number(value, "mse") == score_number(value, "accuracy", "+") == "not finite"
+
+
+def test_an_interval_that_four_decimals_would_hide() -> None:
+    assert with_interval(4.97e-5, 4.94e-5, "mse", "+") == "+5e-05 ± 4.9e-05"
+    assert with_interval(0.25, 0.03, "mse") == "0.2500 ± 0.0300"
+    assert with_interval(0.25, None, "mse") == "0.2500" and with_interval(None, None, "mse") == ""
 
 
 def test_tables_of_ablations() -> None:
