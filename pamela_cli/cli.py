@@ -224,7 +224,8 @@ def _failed(error: BaseException) -> int:
         return UsageError.exit_code if isinstance(error, WrongUsage) else PamelaError.exit_code
     if hasattr(error, "format_message"):  # what typer raises for wrong usage
         if message := error.format_message():
-            _console.error(f"{message.rstrip('.')}. See `{_help_of(error)} --help`.")
+            end = "" if message.endswith("?") else "."
+            _console.error(f"{message.removesuffix('.')}{end} See `{_help_of(error)} --help`.")
         return int(getattr(error, "exit_code", 2))
     if isinstance(error, OSError) and error.strerror:
         _console.error(f"{error.filename or 'a file'}: {error.strerror}.")

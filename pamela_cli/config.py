@@ -46,7 +46,11 @@ class Config:
     )
     steps: int | None = setting(None, "inner", "Inner updates n (default: 5; meta-sgd: 1).", low=1, high=1000)
     skip_interval: int | None = setting(
-        None, "inner", "Interval w of pamela's gradient-skip connections (default: 2).", low=1, high=999
+        None,
+        "inner",
+        "Interval w of pamela's gradient-skip connections (default: 2, with 2 updates 1).",
+        low=1,
+        high=999,
     )
     inner_lr: float = setting(0.01, "inner", "Inner learning rate, where Q starts.", above=0, high=100)
     width: int = setting(64, "inner", "Filters of a convolution (sine: hidden units).", low=1, high=4096)
@@ -181,12 +185,12 @@ def read_layer(text: str, origin: str) -> tuple[Layer, Recorded]:
         if not known or not isinstance(entries, dict):
             sections = sorted({item.metadata["section"] for item in SETTINGS.values()})
             raise UsageError(
-                f"{origin} has an unknown section or key '{shown(section)}'{_closest(section, sections)}."
+                f"{origin} has an unknown section or key '{shown(section)}'{_closest(section, sections)}"
             )
         for key, value in entries.items():
             if key not in known:
                 raise UsageError(
-                    f"{origin} has an unknown key '{shown(key)}' in [{section}]{_closest(key, known)}."
+                    f"{origin} has an unknown key '{shown(key)}' in [{section}]{_closest(key, known)}"
                 )
             values[key] = value
     return Layer(values, origin), recorded
@@ -270,4 +274,4 @@ def _completed(config: Config) -> Config:
 
 def _closest(word: str, known: list[str]) -> str:
     match = get_close_matches(word, known, n=1)
-    return f"; did you mean '{match[0]}'?" if match else f"; known are {', '.join(known)}"
+    return f"; did you mean '{match[0]}'?" if match else f"; known are {', '.join(known)}."

@@ -20,6 +20,7 @@ from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
+from pamela_cli.errors import PamelaError
 from pamela_cli.untrusted import on_one_line, printable
 
 _LONGEST_SENTENCE = 3_000
@@ -93,7 +94,8 @@ class Console:
             return
         if self.as_json:
             self.document(document)
-        else:
+            return
+        with _printing():
             # A path alone, say, is one line however long: it may be for another command.
             self._out.print(_Harmless(renderable), soft_wrap=isinstance(renderable, Text))
 
@@ -105,16 +107,18 @@ class Console:
         # Names of files may be no Unicode, or commands to a terminal; and a terminal may know ASCII alone.
         if not text.isprintable() or not _can_be_written(text, sys.stdout.encoding):
             text = json.dumps(finite(document))
-        print(text)
+        with _printing():
+            print(text, flush=True)
 
     def text(self, text: str) -> None:
         """A table as text on stdout, for files and other programs: in UTF-8 whatever the locale."""
         if self._muted or sys.stdout is None:
             return
-        sys.stdout.flush()
-        # Names of files may be no Unicode: they come out as they are on the disk.
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-        sys.stdout.buffer.flush()
+        with _printing():
+            sys.stdout.flush()
+            # Names of files may be no Unicode: they come out as they are on the disk.
+            sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+            sys.stdout.buffer.flush()
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Bar]:
@@ -138,6 +142,19 @@ class Console:
         with Progress(*columns, console=self._err, transient=True, expand=True) as progress:
             task = progress.add_task(what, total=total, note="")
             yield _Live(self, progress, task)
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """:class:`PamelaError` where stdout cannot be written to; that its reader has gone is no fault."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Python would fail at its end, over what it could not write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise PamelaError(f"the result could not be printed: {error.strerror}.") from error
 
 
 def mute_library_warnings() -> None:

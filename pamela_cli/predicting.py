@@ -74,19 +74,25 @@ def predict(
     with _saying_what_does_not_fit():
         if Path(given[0]).is_file():
             kept = Path(given[0])
-            known, rest = _load(given, options, device), given[1:]
+            known, rest, support = _load(given, options, device), given[1:], None
             sheet = kept.with_name(f"{kept.stem}-predictions.png")
         else:
             folder = find_run(context.runs_dir, given[0])
             if len(given) == 1:
                 raise UsageError("SUPPORT_DIR is missing: a folder with a folder of images for each class.")
-            known, rest = _adapt(context, folder, Path(given[1]), options, device), given[2:]
+            support = Path(given[1])
+            known, rest = _adapt(context, folder, support, options, device), given[2:]
             sheet = folder.figures / "predictions.png"
         if not rest and options.save is None:
             raise UsageError("QUERY is missing: images to label, or folders of them.")
         queries, notes = find_queries(rest, known.classes)
         for note in notes:
             context.console.warn(note)
+        if known_already := [query for query in queries if _is_below(query.path, support)]:
+            context.console.warn(
+                f"{len(known_already)} of {len(queries)} images to label are examples of {support}, to which "
+                "the network was adapted; of others it may be less sure."
+            )
         images, probabilities = _label(context, known, queries, cast(NormSource, options.norm_stats))
     if options.save is not None:
         known.save(options.save)
@@ -94,6 +100,10 @@ def predict(
     if options.figures and queries:
         _draw(context, document, images, options.figure or sheet)
     return document
+
+
+def _is_below(path: str, folder: Path | None) -> bool:
+    return folder is not None and Path(path).resolve().is_relative_to(folder.resolve())
 
 
 def _load(given: Sequence[str], options: PredictOptions, device: torch.device) -> AdaptedRun:

@@ -68,7 +68,8 @@ def ablate(
 ) -> None:
     """Train the variants of the method alike, and compare them task by task.
 
-    Cells are runs like any other; those that are there are not trained again.
+    Cells are runs like any other; those that are there are not trained again. Defaults shown are the general
+    ones; a dataset's recipe, and its recipe for ablations, may replace them.
     """
     from pamela_cli.ablation import ablating
     from pamela_cli.ablation.grid import AXES, parse_seeds

@@ -60,6 +60,8 @@ def reproduce(
         raise UsageError("--jobs is for training; leave it out with --collect, --check and --list.")
     options = reproducing.ReproduceOptions(groups or [], results, not collect, number, device)
     if listing:
+        if not results.is_dir():
+            context.console.say(f"there is no folder {results} here; --results names another")
         document = reproducing.listing(options)
     elif check:
         document = reproducing.check(context, options)

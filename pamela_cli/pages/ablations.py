@@ -180,7 +180,7 @@ def _again(context: Context, document: Document, cells: list[ReadRun]) -> list[B
     config, vary = _base(document, cells), _varied(document)
     w = _interval(document) if vary == "steps" else None
     seeds = [seed for seed in document.get("seeds") or [] if isinstance(seed, int)]
-    prepare = again.prepare_command(config)
+    prepare = again.prepare_command(config, cells[0].fit)
     start = [prepare] if prepare else []
     command = again.ablate_command(config, vary, w, seeds, context.data_dir)
     each = [again.config_command(run.folder) for run in cells]

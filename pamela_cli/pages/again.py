@@ -42,8 +42,8 @@ def evaluate_command(folder: RunFolder) -> str:
     return shlex.join(["pamela", "evaluate", shown_path(folder.path)])
 
 
-def prepare_command(config: Config) -> str | None:
-    """Make the run's dataset; None where there is nothing to do."""
+def prepare_command(config: Config, fit: str = "crop") -> str | None:
+    """Make the run's dataset; None where there is nothing to do. Own images were made square by ``fit``."""
     dataset = config.dataset or ""
     if dataset in (SINE, EMBEDDED):
         return None
@@ -51,12 +51,23 @@ def prepare_command(config: Config) -> str | None:
         name = canonical_name(dataset)
     except DataError:
         words = ["pamela", "prepare", "folder", "SOURCE", "--name", dataset]
-        return shlex.join([*words, "--image-size", str(config.image_size)])
+        words += ["--image-size", str(config.image_size)]
+        words += ["--fit", "pad"] * (fit == "pad") + ["--grayscale"] * (config.channels == 1)
+        return shlex.join(words)
     words = ["pamela", "prepare", name, "SOURCE"]
     usual = next((entry.image_size for entry in listed_datasets() if entry.info.name == name), None)
     if config.image_size not in (None, usual):
         words += ["--image-size", str(config.image_size)]
     return shlex.join(words)
+
+
+def is_own(config: Config) -> bool:
+    """Whether the run's dataset is none that is known."""
+    try:
+        canonical_name(config.dataset or "")
+    except DataError:
+        return config.dataset != SINE
+    return False
 
 
 def flags_command(config: Config, data_dir: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from pamela_cli.config import Config
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.errors import PamelaError
+from pamela_cli.inputs import Inputs
 from pamela_cli.metrics import drawable
 from pamela_cli.problem import network, update_rule
 from pamela_cli.progress import Progress
@@ -25,7 +26,8 @@ class ReadRun:
     """A run: settings, how it was computed, and what there is of results.
 
     ``summary`` is None for a run that is not finished; ``metrics`` are the sound lines; ``step`` is the
-    outer step of the last checkpoint; ``faults`` are sentences on what is damaged.
+    outer step of the last checkpoint; ``fit`` is how own images were made square; ``faults`` are sentences on
+    what is damaged.
     """
 
     folder: RunFolder
@@ -35,6 +37,7 @@ class ReadRun:
     metrics: list[Document]
     scores: dict[str, StoredScores]
     step: int
+    fit: str
     faults: list[str]
 
     @property
@@ -67,8 +70,10 @@ def read_run(folder: RunFolder) -> ReadRun:
                 "Its scores.safetensors is damaged: what needs the score of every task is left out."
             )
     metrics = _metrics(folder, config.score_name, faults)
-    plan = recorded.get("plan", {})
-    return ReadRun(folder, config, plan, summary, metrics, scores, _step(folder, config, faults), faults)
+    inputs = Inputs.read(recorded, config)
+    fit = "crop" if inputs is None else inputs.preparation.fit
+    plan, step = recorded.get("plan", {}), _step(folder, config, faults)
+    return ReadRun(folder, config, plan, summary, metrics, scores, step, fit, faults)
 
 
 def _summary(folder: RunFolder, faults: list[str]) -> Document | None:

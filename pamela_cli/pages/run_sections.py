@@ -186,7 +186,7 @@ def _joined(group: list[Document], key: str) -> str:
 
 def _again(context: Context, run: ReadRun) -> list[Block]:
     config = run.config
-    prepare = again.prepare_command(config)
+    prepare = again.prepare_command(config, run.fit)
     start = [prepare] if prepare else []
     blocks: list[Block] = [
         Code("From this run folder:", [*start, again.config_command(run.folder)]),
@@ -194,7 +194,10 @@ def _again(context: Context, run: ReadRun) -> list[Block]:
         Code("The test again, and figures:", [again.evaluate_command(run.folder)]),
     ]
     if config.store_sha256 is not None:
-        blocks.append(Note(f"The store, {config.dataset}.h5, has the checksum {config.store_sha256}."))
+        text = f"The store, {config.dataset}.h5, has the checksum {config.store_sha256}."
+        if again.is_own(config):
+            text += " If --class-split or --split-seed divided its classes, these belong to the command."
+        blocks.append(Note(text))
     blocks.append(
         Note(
             "The same settings give the same bits on the same machine and versions; others round otherwise, "

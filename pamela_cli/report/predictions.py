@@ -20,11 +20,13 @@ Document = Mapping[str, Any]
 def prediction_table(document: Document) -> Group:
     """An image a line, and how many are right where that is known."""
     predictions = document["predictions"]
+    if not predictions:  # the network was only to be saved
+        return Group(Text(_title(document)), Text(_note(document)))
     table = Table()
     table.add_column("image", overflow="fold")  # names often differ in their last letters alone
     table.add_column("label")
     table.add_column("probability", justify="right")
-    further, judged = len(predictions[0]["top"]) > 1 if predictions else False, document["judged"]
+    further, judged = len(predictions[0]["top"]) > 1, document["judged"]
     if further:
         table.add_column("next")
     if judged:

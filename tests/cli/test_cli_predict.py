@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,12 @@ def test_table(predict: Predict) -> None:
     assert "is" in out and "next" in out
     lone = predict("tiny-a", "support", "query/class00/000.png").ok().out
     assert "right" not in lone and "next" not in lone
+
+
+def test_examples_that_are_labelled_are_said(predict: Predict) -> None:
+    result = predict("tiny-a", "support", "support", "query/class00").ok()
+    assert re.search(r"warning: 5 of 20 images to label are examples of support", result.err)
+    assert "examples of" not in predict("tiny-a", "support", "query").ok().err
 
 
 def test_figure(predict: Predict, tmp_path: Path) -> None:

@@ -206,9 +206,13 @@ def test_settings_are_all_told_where_the_recipe_is_unknown(report: Report, own_w
 def test_prepare_command_and_checksum(report: Report, own_world: Path) -> None:
     config = tomllib.loads((own_world / "runs/tiny-a/config.toml").read_text())
     page = report("tiny-a")
-    assert "pamela prepare folder SOURCE --name tiny --image-size 16" in page.commands
+    assert "pamela prepare folder SOURCE --name tiny --image-size 16 --grayscale" in page.commands
     assert f"The store, tiny.h5, has the checksum {config['task']['store_sha256']}." in page.text
+    assert "If --class-split or --split-seed divided its classes" in page.text
     assert not [line for line in report("sine-a").commands if "prepare" in line]
+    file = own_world / "runs/tiny-a/config.toml"
+    file.write_text(file.read_text().replace('fit = "crop"', 'fit = "pad"'))
+    assert any("--image-size 16 --fit pad --grayscale" in line for line in report("tiny-a").commands)
 
 
 def test_no_path_from_the_root_is_told(pamela, undrawn: None, own_world: Path) -> None:

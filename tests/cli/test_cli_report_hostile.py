@@ -13,9 +13,9 @@ from cli_support import snapshot
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pamela_cli.pages.page import Note, Section, Table, shortened, to_html
+from pamela_cli.pages.page import Note, Section, Table, to_html
 from pamela_cli.pages.page import Page as Content
-from pamela_cli.untrusted import printable
+from pamela_cli.untrusted import on_one_line, printable
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -236,5 +236,5 @@ def test_everything_of_a_page_is_escaped(tmp_path: Path) -> None:
 
 def test_texts_that_cannot_be_shown() -> None:
     assert printable("a\x00b\x1bc\udcffd\u202ee\tθ\n") == "a\ufffdb\ufffdc\ufffdd\ufffde\tθ\n"
-    assert shortened("one\ntwo") == "one two"
-    assert shortened("x" * 60) == "x" * 47 + "…"
+    assert on_one_line("one\ntwo", 48) == "one two"
+    assert on_one_line("x" * 60, 48) == "x" * 47 + "…"

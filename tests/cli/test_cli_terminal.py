@@ -111,6 +111,14 @@ def test_nobody_to_print_to_is_no_error(here: Path) -> None:
     assert subprocess.run(closed, cwd=here, env=environment(), capture_output=True, check=True).stderr == b""
 
 
+def test_a_full_disk_behind_the_output_is_an_error(here: Path) -> None:
+    command = [sys.executable, "-m", "pamela_cli", "prepare", "--list", "--json"]
+    full = ["sh", "-c", 'exec "$@" >/dev/full', "sh", *command]
+    done = subprocess.run(full, cwd=here, env=environment(), text=True, check=False, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == "error: the result could not be printed: No space left on device.\n"
+
+
 def test_names_in_tables_for_programs_are_those_on_the_disk(capfdbinary) -> None:
     Console().text("photo,k\udcffä ± 1\n")
     assert capfdbinary.readouterr().out == b"photo,k\xff\xc3\xa4 \xc2\xb1 1\n"
