@@ -44,7 +44,7 @@ class Progress:
     def read(cls, checkpoint: Checkpoint, config: Config) -> Progress:
         """The progress in a checkpoint; :class:`CheckpointError` where no such run comes so far."""
         record = checkpoint.progress
-        if record.keys() != {part.name for part in fields(cls)}:
+        if not isinstance(record, dict) or record.keys() != {part.name for part in fields(cls)}:
             raise CheckpointError("it lacks the progress of a run")
         progress = cls(**record)
         for name, sound in progress._soundness(config):
