@@ -84,13 +84,14 @@ def store_path(dataset: str, data_dir: Path) -> Path:
 
 
 def _unknown(dataset: str, prepared: list[Path], error: DataError) -> str:
+    unknown = str(error).replace("There is", "there is", 1)
     if not prepared:
-        return f"--dataset: {error}"
+        return f"--dataset: {unknown}"
     names = [path.stem for path in prepared]
     folder = prepared[0].parent
     if close := get_close_matches(dataset, names, n=1):
         return f"--dataset {shown(dataset)}: {folder} has no such one; did you mean {close[0]}?"
-    return f"--dataset: {folder} has {some_of(names)}; and otherwise: {error}"
+    return f"--dataset: {folder} has {some_of(names)}, and {unknown}"
 
 
 def open_trained_dataset(
