@@ -25,7 +25,9 @@ class NoRoom(DataError):
 
 def first_line(error: BaseException) -> str:
     """What an error of a library says, without its further lines and its full stop; or what it is called."""
-    lines = str(error).strip("\"' \n").splitlines()
+    # Of a KeyError the text is the repr of what it says.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    lines = text.strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 

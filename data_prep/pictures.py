@@ -23,12 +23,13 @@ class Support:
     """The pictures to learn from.
 
     `classes`, sorted; `images` uint8 (N, H, W, C), class by class; `labels` int64 (N,), places in `classes`;
-    `notes` are sentences that the user should be told.
+    `files` are their names below the folder; `notes` are sentences that the user should be told.
     """
 
     classes: list[str]
     images: Images
     labels: NDArray[np.int64]
+    files: list[str]
     notes: list[str]
 
 
@@ -61,7 +62,8 @@ def read_support(folder: Path, how: Preparation) -> Support:
         for label, block in decode_files(tree, [found.files[name] for name in classes], how.decoding, None):
             images.append(block)
             labels.append(np.full(len(block), label, np.int64))
-    return Support(classes, np.concatenate(images), np.concatenate(labels), found.passed_over)
+    files = [file for name in classes for file in found.files[name]]
+    return Support(classes, np.concatenate(images), np.concatenate(labels), files, found.passed_over)
 
 
 def find_queries(given: Sequence[str], classes: Sequence[str]) -> tuple[list[Query], list[str]]:

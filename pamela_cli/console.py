@@ -117,7 +117,11 @@ class Console:
         with _printing():
             sys.stdout.flush()
             # Names of files may be no Unicode: they come out as they are on the disk.
-            sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+            try:
+                data = text.encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError:  # other halves of characters, out of somebody's document
+                data = printable(text).encode()
+            sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
 
     @contextmanager

@@ -57,15 +57,20 @@ def current_environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+_OWN_FILES = (".py", ".c", ".h")
+
+
 def _code() -> str | None:
     """The first digits of a checksum of the program's own files: versions in between have no other name."""
     digest, found = hashlib.sha256(), False
-    for package in (Path(pamela_cli.__file__).parent, Path(data_prep.__file__).parent):
-        for path in sorted(each for each in package.rglob("*") if each.suffix in (".py", ".c", ".h")):
-            digest.update(f"{package.name}/{path.relative_to(package).as_posix()}\0".encode())
-            digest.update(path.read_bytes())
-            found = True
-    return digest.hexdigest()[:12] if found else None
+    with suppress(OSError):
+        for package in (Path(pamela_cli.__file__).parent, Path(data_prep.__file__).parent):
+            for path in sorted(each for each in package.rglob("[!.]*") if each.suffix in _OWN_FILES):
+                digest.update(f"{package.name}/{path.relative_to(package).as_posix()}\0".encode())
+                digest.update(path.read_bytes())
+                found = True
+        return digest.hexdigest()[:12] if found else None
+    return None
 
 
 def _gpu_name(device: torch.device) -> str | None:

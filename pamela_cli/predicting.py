@@ -74,24 +74,25 @@ def predict(
     with _saying_what_does_not_fit():
         if Path(given[0]).is_file():
             kept = Path(given[0])
-            known, rest, support = _load(given, options, device), given[1:], None
+            known, rest = _load(given, options, device), given[1:]
+            examples: set[Path] = set()
             sheet = kept.with_name(f"{kept.stem}-predictions.png")
         else:
             folder = find_run(context.runs_dir, given[0])
             if len(given) == 1:
                 raise UsageError("SUPPORT_DIR is missing: a folder with a folder of images for each class.")
-            support = Path(given[1])
-            known, rest = _adapt(context, folder, support, options, device), given[2:]
+            known, examples = _adapt(context, folder, Path(given[1]), options, device)
+            rest = given[2:]
             sheet = folder.figures / "predictions.png"
         if not rest and options.save is None:
             raise UsageError("QUERY is missing: images to label, or folders of them.")
         queries, notes = find_queries(rest, known.classes)
         for note in notes:
             context.console.warn(note)
-        if known_already := [query for query in queries if _is_below(query.path, support)]:
+        if again := sum(Path(query.path).resolve() in examples for query in queries):
             context.console.warn(
-                f"{len(known_already)} of {len(queries)} images to label are examples of {support}, to which "
-                "the network was adapted; of others it may be less sure."
+                f"examples of {given[1]} are among the images to label ({again} of {len(queries)}): the "
+                "network was adapted to them, and may be less sure of others."
             )
         images, probabilities = _label(context, known, queries, cast(NormSource, options.norm_stats))
     if options.save is not None:
@@ -100,10 +101,6 @@ def predict(
     if options.figures and queries:
         _draw(context, document, images, options.figure or sheet)
     return document
-
-
-def _is_below(path: str, folder: Path | None) -> bool:
-    return folder is not None and Path(path).resolve().is_relative_to(folder.resolve())
 
 
 def _load(given: Sequence[str], options: PredictOptions, device: torch.device) -> AdaptedRun:
@@ -122,7 +119,8 @@ def _settle(config: Config, device: torch.device) -> None:
 
 def _adapt(
     context: Context, folder: RunFolder, support_dir: Path, options: PredictOptions, device: torch.device
-) -> AdaptedRun:
+) -> tuple[AdaptedRun, set[Path]]:
+    """The network adapted to a folder's examples, and where these are."""
     config, recorded = folder.read_config()
     if config.dataset == SINE:
         raise UsageError(f"{folder.path} was trained on sine waves; to label images, pass a run of images.")
@@ -143,7 +141,8 @@ def _adapt(
     steps = learner.rule.steps if options.steps is None else options.steps
     network = adapted(learner, Classification(len(support.classes)), x, labels, steps)
     counts = dict(zip(support.classes, np.bincount(support.labels).tolist(), strict=True))
-    return AdaptedRun(folder.name, config, inputs, counts, steps, network)
+    examples = {(support_dir / file).resolve() for file in support.files}
+    return AdaptedRun(folder.name, config, inputs, counts, steps, network), examples
 
 
 def _inputs_of_store(context: Context, config: Config) -> Inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import floor, isfinite, log10
 from typing import Any
 
 import numpy as np
@@ -175,8 +175,9 @@ def with_interval(value: float | None, ci95: float | None, name: str, sign: str 
         return ""
     if ci95 is None or not isfinite(value):
         return score_number(value, name, sign)
-    if name == "mse" and 0 < ci95 < 5e-5 and abs(value) < 1:  # four decimals would show neither
-        return f"{value:{sign}.2g} ± {ci95:.2g}"
+    if name == "mse" and 0 < ci95 < 5e-5 and abs(value) < 1:  # four decimals would not show it
+        digits = 1 - floor(log10(ci95))
+        return f"{value:{sign}.{digits}f} ± {ci95:.{digits}f}"
     return f"{score_number(value, name, sign)} ± {score_number(ci95, name)}"
 
 

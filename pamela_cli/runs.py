@@ -200,7 +200,7 @@ def _is_text(name: str) -> bool:
 
 
 def _taken(path: Path) -> UsageError:
-    if not is_run(path):
+    if not (path / "config.toml").exists():
         return UsageError(f"--run {path} is already there, and is no run; choose another, or remove it.")
     return UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
 

@@ -117,7 +117,7 @@ def _name(case: Case, names: list[str], given: dict[str, Any], channels: int, de
     seldom = {name: value for name, value in given.items() if name not in ("way", "shot")}
     if channels != 3:
         seldom["channels"] = channels
-    if names != list(COMPARED):
+    if set(names) != set(COMPARED):
         seldom["of"] = "-" + "-".join(names)
     extra = "".join(f"-{name.replace('_', '-')}{value}" for name, value in seldom.items())
     size = f"{c.image_size}x{c.image_size}"

@@ -90,7 +90,7 @@ class Layout:
         return torch.cat([t.reshape(-1) for t in named.values()])
 
     def expand_q(self, q: Tensor, granularity: Granularity) -> Tensor:
-        """Spread learned Q of shape (n, q_size) over the parameters: (n, N)."""
+        """Expand learned Q of shape (n, q_size) over the parameters: (n, N)."""
         if granularity == "parameter" or all(layer.sharing == "parameter" for layer in self.layers):
             return q
         pieces: list[Tensor] = []
@@ -125,7 +125,7 @@ class Layout:
         return torch.stack([part.sum(1) for part in parts], dim=1)
 
     def expand_p(self, p: Tensor) -> Tensor:
-        """Spread learned P of shape (connections, layers) over the parameters: (connections, N)."""
+        """Expand learned P of shape (connections, layers) over the parameters: (connections, N)."""
         columns = p.split(1, dim=1)
         sizes = [layer.size for layer in self.layers]
         return torch.cat([c.expand(-1, size) for c, size in zip(columns, sizes, strict=True)], dim=1)

@@ -43,18 +43,18 @@ _COMPARED_WITH = ("maml", "meta-sgd", "q")
 
 @dataclass
 class _ByShot:
-    """A figure's content: mean and interval by method and shot, and the cells that it has no score of."""
+    """A figure's content: mean and interval by method and shot."""
 
     title: str
     config: Config
     scores: dict[str, dict[int, tuple[float, float]]] = field(default_factory=dict)
-    diverged: list[str] = field(default_factory=list)
 
 
 def write_page(results: Path, groups: Sequence[Group]) -> Path:
     """Write README.md into the folder of results, and its figures; returns its path."""
     parts = [_HEAD.format(version=__version__)]
     figures: dict[str, _ByShot] = {}
+    left_out: dict[str, list[str]] = {}
     missing: list[str] = []
     for group in groups:
         kept = {cell.name: found for cell in group.cells if (found := kept_result(cell, results))}
@@ -69,13 +69,13 @@ def write_page(results: Path, groups: Sequence[Group]) -> Path:
             parts.append(_section(group, rows, list(kept.values()), others))
             config = next(iter(kept.values())).config
             figure = figures.setdefault(group.figure, _ByShot(group.figure_title, config))
-            figure.diverged += [cell.name for cell in diverged]
             for row in rows:
                 line = figure.scores.setdefault(METHODS[row.variant.method].title, {})
                 line[config.shot] = mean_ci95(row.final)
         if diverged:
             parts.append(_without_result(diverged))
-    parts += _figures(results, figures)
+        left_out.setdefault(group.figure, []).extend(cell.name for cell in diverged)
+    parts += _figures(results, figures, left_out)
     if missing:
         parts.append("## Not run\n\n" + _missing(missing))
     page = results / "README.md"
@@ -181,7 +181,7 @@ def _hardware(kept: list[KeptResult]) -> list[str]:
     return list(dict.fromkeys(texts)) or ["a machine that was not recorded"]
 
 
-def _figures(results: Path, figures: dict[str, _ByShot]) -> list[str]:
+def _figures(results: Path, figures: dict[str, _ByShot], diverged: dict[str, list[str]]) -> list[str]:
     parts = []
     for stem, figure in figures.items():
         if len({shot for line in figure.scores.values() for shot in line}) < 2:
@@ -190,8 +190,8 @@ def _figures(results: Path, figures: dict[str, _ByShot]) -> list[str]:
         about = {"way": config.way, "dataset": figure.title, "tasks": config.test_tasks}
         by_shot(figure.scores, results / "figures" / stem, about)
         parts.append(f"![{figure.title}: scores by the number of support examples](figures/{stem}.png)\n")
-        if figure.diverged:
-            parts.append(f"It leaves out what diverged: {', '.join(figure.diverged)}.\n")
+        if diverged[stem]:
+            parts.append(f"It leaves out what diverged: {', '.join(diverged[stem])}.\n")
     return ["## By the number of examples\n", *parts] if parts else []
 
 

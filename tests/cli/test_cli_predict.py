@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,12 @@ def test_table(predict: Predict) -> None:
 
 def test_examples_that_are_labelled_are_said(predict: Predict) -> None:
     result = predict("tiny-a", "support", "support", "query/class00").ok()
-    assert re.search(r"warning: 5 of 20 images to label are examples of support", result.err)
+    assert "warning: examples of support are among the images to label (5 of 20)" in result.err
     assert "examples of" not in predict("tiny-a", "support", "query").ok().err
+    # What lies beside the folders of the classes is no example.
+    shutil.copytree("support", "both")
+    shutil.copy("query/class00/000.png", "both/new.png")
+    assert "examples of" not in predict("tiny-a", "both", "both/new.png").ok().err
 
 
 def test_figure(predict: Predict, tmp_path: Path) -> None:

@@ -75,4 +75,8 @@ def test_classes_left_out_are_said(pamela, here: Path) -> None:
 def test_a_name_that_is_taken_is_told_before_a_dataset_is_made(pamela, here: Path) -> None:
     (here / "runs" / "taken").mkdir(parents=True)
     pamela("meta-train", "--run", "taken").error(2, "--run runs/taken is already there, and is no run")
+    (here / "runs" / "taken" / "ablation.json").write_text("{}")
+    pamela("meta-train", "--run", "taken").error(2, "is already there, and is no run")
+    (here / "runs" / "taken" / "config.toml").write_text("")
+    pamela("meta-train", "--run", "taken").error(2, "go on with it by --resume")
     assert not (here / "data").exists()

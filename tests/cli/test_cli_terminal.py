@@ -122,3 +122,5 @@ def test_a_full_disk_behind_the_output_is_an_error(here: Path) -> None:
 def test_names_in_tables_for_programs_are_those_on_the_disk(capfdbinary) -> None:
     Console().text("photo,k\udcffä ± 1\n")
     assert capfdbinary.readouterr().out == b"photo,k\xff\xc3\xa4 \xc2\xb1 1\n"
+    Console().text("half a letter: \ud800\n")
+    assert capfdbinary.readouterr().out == "half a letter: \ufffd\n".encode()

@@ -13,13 +13,23 @@ from pickle_support import read
 from data_prep import DataError, prepare
 from data_prep.archives import where
 from data_prep.archives.base import readable
-from data_prep.errors import shortened
+from data_prep.errors import first_line, shortened
 
 
 def test_a_sentence_is_one_printable_line() -> None:
     sentence = str(DataError("a\nb\x1b[31m\u202e \udcff is × wrong; do … it again."))
     assert sentence == r"a\nb\x1b[31m\u202e \udcff is × wrong; do … it again."
     assert str(DataError(sentence)) == sentence
+
+
+def test_what_an_error_of_a_library_says() -> None:
+    assert first_line(RuntimeError("CUDA out of memory.\nTried to allocate")) == "CUDA out of memory"
+    assert first_line(TypeError("got an unexpected keyword argument 'foo'")).endswith("'foo'")
+    assert first_line(KeyError("no such object")) == "no such object"
+    assert first_line(EOFError()) == "EOFError"
+    with pytest.raises(UnicodeDecodeError) as caught:
+        b"\xe4".decode()
+    assert first_line(caught.value).startswith("'utf-8' codec can't decode")
 
 
 def test_a_sentence_has_an_end() -> None:

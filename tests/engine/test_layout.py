@@ -35,7 +35,7 @@ def random(shape, seed: int) -> torch.Tensor:
     layers(), st.sampled_from(["meta-sgd", "q-shared", "q", "pamela"]), st.integers(2, 5), st.integers(0, 999)
 )
 @settings(max_examples=60, deadline=None)
-def test_fold_is_the_adjoint_of_spread(layers, method, steps, seed):
+def test_fold_is_the_adjoint_of_expand(layers, method, steps, seed):
     layout = Layout(layers)
     w = 1 + seed % (steps - 1) if method == "pamela" else None
     rule = UpdateRule(METHODS[method], layout, steps, w)

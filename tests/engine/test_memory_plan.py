@@ -110,7 +110,7 @@ def test_graphs_are_counted_from_shapes_alone() -> None:
 
 @given(
     size=st.integers(16, 40),
-    width=st.integers(1, 64),
+    width=st.one_of(st.integers(1, 64), st.sampled_from([256, 1024])),
     way=st.integers(2, 6),
     shot=st.integers(1, 3),
     query=st.integers(1, 4),

@@ -27,7 +27,8 @@ def test_numbers(value: float) -> None:
 
 
 def test_an_interval_that_four_decimals_would_hide() -> None:
-    assert with_interval(4.97e-5, 4.94e-5, "mse", "+") == "+5e-05 ± 4.9e-05"
+    assert with_interval(4.97e-5, 4.94e-5, "mse", "+") == "+0.000050 ± 0.000049"
+    assert with_interval(0.4771, 4e-5, "mse") == "0.477100 ± 0.000040"
     assert with_interval(0.25, 0.03, "mse") == "0.2500 ± 0.0300"
     assert with_interval(0.25, None, "mse") == "0.2500" and with_interval(None, None, "mse") == ""
 
