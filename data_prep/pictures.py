@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data_prep.archives import FileTree, FolderTree, open_tree
 from data_prep.archives.base import check_size, readable
-from data_prep.errors import DataError, shortened
+from data_prep.errors import DataError, WrongUsage, shortened
 from data_prep.forms.own_folders import composed
 from data_prep.forms.own_images import find_own_images, image_files
 from data_prep.images import decode_files, strict_pillow
@@ -111,7 +111,7 @@ def _matching(text: str) -> list[Path]:
     there = [path for path in matching if path.is_file() or path.is_dir()]
     if not there:
         what = "what matches it is neither (a broken link?)" if matching else "nor does anything match it"
-        raise DataError(f"There is no file or folder {text}, {what}; check the path.")
+        raise WrongUsage(f"There is no file or folder {text}, {what}; check the path.")
     return there
 
 

@@ -8,7 +8,7 @@ from data_prep.archives.folder import FolderTree
 from data_prep.archives.single import FileTree
 from data_prep.archives.tars import TarTree, is_tar
 from data_prep.archives.zips import ZipTree
-from data_prep.errors import DataError, NoRoom
+from data_prep.errors import DataError, NoRoom, WrongUsage
 
 
 class MountedTree(Tree):
@@ -93,7 +93,7 @@ def open_tree(path: Path) -> Tree:
     DataError where there is nothing, or nothing that can be read twice.
     """
     if not path.exists():
-        raise DataError(f"There is no file or folder {path}; check the path.")
+        raise WrongUsage(f"There is no file or folder {path}; check the path.")
     if path.is_dir():
         return FolderTree(path)
     if not path.is_file():

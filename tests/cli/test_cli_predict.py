@@ -204,7 +204,7 @@ def test_wrong_support_sets(predict: Predict, tmp_path: Path) -> None:
     predict("tiny-a", tmp_path / "one", "query").error(1, "images of one class, 'a'")
     predict("tiny-a", tmp_path / "six", "query").error(2, "has 6 classes", "trained with 5", "--way")
     predict("tiny-a", tmp_path / "broken", "query").error(1, "1.png is broken")
-    predict("tiny-a", "nowhere", "query").error(1, "nowhere")
+    predict("tiny-a", "nowhere", "query").error(2, "nowhere")
 
 
 def test_wrong_queries(predict: Predict, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_wrong_queries(predict: Predict, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     predict("tiny-a", "support", tmp_path / "notes.txt").error(1, "notes.txt is broken")
     predict("tiny-a", "support", tmp_path / "empty").error(1, "has no images")
-    predict("tiny-a", "support", "nowhere/*.png").error(1, "nowhere/*.png")
+    predict("tiny-a", "support", "nowhere/*.png").error(2, "nowhere/*.png")
     predict("tiny-a", "support").error(2, "QUERY is missing")
     predict("tiny-a").error(2, "SUPPORT_DIR is missing")
 
