@@ -174,7 +174,7 @@ def test_wrong_usage_in_a_fresh_process(here: Path, arguments: list[str], code: 
         (["evaluate", "none"], 2),
         (["evaluate", "data"], 1),
         (["evaluate", "tiny-a", "--way", "6"], 2),
-        (["prepare", "cifar-fs", "none.zip"], 1),
+        (["prepare", "cifar-fs", "none.zip"], 2),
         (["prepare", "glyphs", "--verify", "--out", "sine-a.json"], 1),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
