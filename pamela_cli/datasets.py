@@ -11,7 +11,7 @@ from data_prep import DataError, Prepared, Store, canonical_name, plain_name, pr
 from pamela_cli.config import SINE, Config, Layer, read_layer
 from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError, UsageError, some_of
-from pamela_cli.untrusted import is_plain_name, shown
+from pamela_cli.untrusted import is_plain_name, is_unicode, shown
 
 PREFERRED, EMBEDDED = "miniimagenet", "glyphs"
 
@@ -51,7 +51,7 @@ def open_dataset(dataset: str, data_dir: Path, console: Console) -> tuple[str, s
     # Runs record their dataset by this name, and look for it by that.
     if path.stem == SINE:
         raise PamelaError(f"{path}: --dataset {SINE} means the sine waves; give the file another name.")
-    if any("\ud800" <= letter <= "\udfff" for letter in path.stem):
+    if not is_unicode(path.stem):
         raise PamelaError(f"{path}: its name is no Unicode text; give the file another name.")
     store = Store.open(path)
     return path.stem, store.dataset, store

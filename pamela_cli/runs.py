@@ -20,7 +20,7 @@ from pamela_cli.errors import PamelaError, UsageError, cause, some_of
 from pamela_cli.files import append, make_durable, replacing, write_atomically
 from pamela_cli.metrics import Record, read_metrics
 from pamela_cli.results import is_summary
-from pamela_cli.untrusted import LARGEST_SETTINGS, OddFileError, read_json, read_text
+from pamela_cli.untrusted import LARGEST_SETTINGS, OddFileError, is_unicode, read_json, read_text
 
 ABLATION = "ablation.json"
 """The file that makes a folder one of an ablation."""
@@ -188,19 +188,15 @@ def free_path(runs_dir: Path, name: str) -> Path:
     path = run_path(runs_dir, name)
     if path.name == ".." or Path(name) == Path():
         raise UsageError(f"--run {name or '(nothing)'} names no folder that could be made; choose another.")
-    if not _is_text(str(path)):
+    if not is_unicode(str(path)):
         raise UsageError(f"--run {path} is no Unicode text, which files in it need; choose another name.")
     if path.exists():
         raise _taken(path)
     return path
 
 
-def _is_text(name: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
 def _taken(path: Path) -> UsageError:
-    if not (path / "config.toml").exists():
+    if not RunFolder(path).config_file.exists():
         return UsageError(f"--run {path} is already there, and is no run; choose another, or remove it.")
     return UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
 

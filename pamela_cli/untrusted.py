@@ -111,6 +111,11 @@ def is_plain_name(text: str) -> bool:
     return Path(text).name == text and text != ".." and "\0" not in text and 0 < length <= _LONGEST_NAME
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it has no halves of characters, as stand in names of files for bytes that are no UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def number(value: Any) -> float | None:
     """A number that can be drawn and written out, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -47,9 +47,8 @@ def prepare_command(config: Config, fit: str = "crop") -> str | None:
     dataset = config.dataset or ""
     if dataset in (SINE, EMBEDDED):
         return None
-    try:
-        name = canonical_name(dataset)
-    except DataError:
+    name = _known_name(dataset)
+    if name is None:
         words = ["pamela", "prepare", "folder", "SOURCE", "--name", dataset]
         words += ["--image-size", str(config.image_size)]
         words += ["--fit", "pad"] * (fit == "pad") + ["--grayscale"] * (config.channels == 1)
@@ -63,11 +62,14 @@ def prepare_command(config: Config, fit: str = "crop") -> str | None:
 
 def is_own(config: Config) -> bool:
     """Whether the run's dataset is none that is known."""
+    return config.dataset != SINE and _known_name(config.dataset or "") is None
+
+
+def _known_name(dataset: str) -> str | None:
     try:
-        canonical_name(config.dataset or "")
+        return canonical_name(dataset)
     except DataError:
-        return config.dataset != SINE
-    return False
+        return None
 
 
 def flags_command(config: Config, data_dir: Path) -> str:

@@ -72,6 +72,17 @@ def test_classes_left_out_are_said(pamela, here: Path) -> None:
     assert re.search(r"1 class\S* of .* left out", result.err)
 
 
+def test_a_name_that_is_no_unicode_is_told_before_training(pamela, here: Path) -> None:
+    """What is written into the run must be found again by libraries that take nothing else."""
+    pamela("meta-train", "--dataset", "sine", "--run", "x\udcff").error(2, "--run", "no Unicode text")
+    assert not (here / "runs").exists()
+
+
+def test_a_file_of_settings_may_begin_with_the_mark_of_its_encoding(pamela, here: Path) -> None:
+    (here / "mine.toml").write_text('\ufeff[task]\ndataset = "sine"\nodd = 1\n', encoding="utf-8")
+    pamela("meta-train", "--config", "mine.toml").error(2, "unknown key 'odd' in [task]")
+
+
 def test_a_name_that_is_taken_is_told_before_a_dataset_is_made(pamela, here: Path) -> None:
     (here / "runs" / "taken").mkdir(parents=True)
     pamela("meta-train", "--run", "taken").error(2, "--run runs/taken is already there, and is no run")
