@@ -43,7 +43,7 @@ class Setting:
     steps: int = 5
     meta_batch: int = 4
     device: str = "cpu"
-    precision: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "float64"] = "float32"
     inner_lr: float = 0.01
     seed: int = 0
     peer_threads: int | None = None

@@ -15,7 +15,7 @@ from data_prep.errors import DataError, first_line
 from data_prep.listing import FoundStore, prepared_stores
 from data_prep.machine import nearest_there
 from pamela_cli.engine.fitting import free_bytes
-from pamela_cli.engine.norm_pool import can_be_compiled
+from pamela_cli.engine.compiling import can_be_compiled
 from pamela_cli.engine.selftest import SelfTest, self_tests
 from pamela_cli.environment import current_environment
 
@@ -60,6 +60,11 @@ def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
         free = free_bytes(device)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         tests = self_tests(device)
+        if device.type == "cuda" and not can_be_compiled(device) and os.environ.get("PAMELA_COMPILE") != "0":
+            problems.append(
+                f"This project's kernels cannot be used on {device}: images train several times slower there; "
+                "they take Triton, a C compiler and a GPU from the year 2020 or later."
+            )
     except Exception as error:  # drivers, devices, and compilers of kernels fail in many ways
         problems.append(f"The engine cannot compute on {device}: {first_line(error)}.")
     if free is not None and free < LITTLE_MEMORY:

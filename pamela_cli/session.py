@@ -20,7 +20,7 @@ from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
 from pamela_cli.engine.checkpoint import CheckpointError
 from pamela_cli.engine.device import use_precision
-from pamela_cli.engine.norm_pool import can_be_compiled
+from pamela_cli.engine.compiling import can_be_compiled
 from pamela_cli.engine.processes import Processes, ProcessLostError
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError, reason
@@ -151,7 +151,7 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
     _check_enough(config, processes)
     problem = Problem(config, store, device)
     plan = same_plan(recorded, problem, processes, context.console, share)
-    if plan.compiled and not can_be_compiled():
+    if plan.compiled and not can_be_compiled(device):
         context.console.warn(
             "this run was computed with compiled functions, which cannot be had here (is there a C "
             "compiler?); it goes on without, and rounds otherwise."

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pamela_cli.engine.backbones.base import LossGradient
-from pamela_cli.engine.graphs import Graphs
+from pamela_cli.engine.graphs import Graphs, recordable
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.layout import sum_in_order
 from pamela_cli.engine.runner import Plan, Runner
@@ -150,7 +150,7 @@ def _of_chunk(
 
     given = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
     inputs = (learner.theta.detach(), *expanded, *given)
-    if not all(getattr(part, "recordable", False) for part in (backbone, objective)):
+    if not recordable(backbone, objective):
         return MetaGradient(*work(*inputs))
     # The objects themselves, which what is recorded holds on to: no later ones have their numbers.
     same = (id(backbone), id(rule), id(objective), kept_updates)

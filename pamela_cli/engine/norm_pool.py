@@ -17,7 +17,6 @@ cotangent of the scaled x, which is zero but at the pixels that the pool took (t
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Protocol
 
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pamela_cli.engine.norm_pool_compiled import CompiledNormPool, norm_pool_functions
+from pamela_cli.engine.own_code import in_use
 
 
 def norm_relu_pool(z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
@@ -61,36 +61,11 @@ class NormPool(Protocol):
 
 def norm_pool(z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> NormPool:
     """The layer at ``z``: by compiled functions where they are in use, else by PyTorch's operations."""
-    wanted = CompiledNormPool.in_use and z.device.type == "cpu"
+    wanted = in_use["cpu"] and z.device.type == "cpu"
     functions = norm_pool_functions(z.dtype) if wanted else None
     if functions is None:
         return TorchNormPool(z, scale, shift, eps)
     return CompiledNormPool(functions, z, scale, shift, eps)
-
-
-def use_compiled(wanted: bool) -> None:
-    """Whether this process is to use the compiled functions, where they can be had and agree."""
-    CompiledNormPool.in_use = wanted and can_be_compiled()
-
-
-@cache
-def can_be_compiled() -> bool:
-    """Whether there are compiled functions here, and they give what PyTorch's operations give."""
-    functions = norm_pool_functions(torch.float32)
-    if functions is None:
-        return False
-    g = torch.Generator().manual_seed(0)
-    z, z_tangent = (torch.randn(2, 17, 5, 7, generator=g) for _ in range(2))
-    v, v_tangent = (torch.randn(2, 17, 2, 3, generator=g) for _ in range(2))
-    scale, shift, scale_tangent, shift_tangent = (torch.rand(17, generator=g) for _ in range(4))
-
-    def everything(layer: NormPool) -> list[Tensor]:
-        first, moved = layer.gradient(v), layer.tangent(z_tangent, scale_tangent, shift_tangent)
-        return [layer.out, *first, moved, *layer.gradient_tangent(v_tangent)]
-
-    found = everything(CompiledNormPool(functions, z, scale, shift, 1e-5))
-    expected = everything(TorchNormPool(z, scale, shift, 1e-5))
-    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(found, expected, strict=True))
 
 
 def channel_stats(z: Tensor) -> tuple[Tensor, Tensor]:

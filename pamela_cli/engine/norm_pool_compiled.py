@@ -6,7 +6,6 @@ from collections.abc import Callable
 from ctypes import CDLL, c_double, c_long, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,10 +30,8 @@ class CompiledNormPool:
     """The layer by the functions of ``norm_pool.c``, which has what they take; a ``NormPool``.
 
     Tensors are on the CPU, with their channels last in memory. It works on as many threads as PyTorch's
-    operators do, to the same bits. ``in_use`` is a property of the process, as is their number.
+    operators do, to the same bits.
     """
-
-    in_use: ClassVar[bool] = False
 
     def __init__(self, functions: CDLL, z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> None:
         self._functions, self._z, self._scale = functions, _last(z), scale.contiguous()

@@ -13,7 +13,7 @@ from data_prep.errors import first_line
 from data_prep.machine import available_cores
 from pamela_cli.engine.graphs import Graphs
 from pamela_cli.engine.memory import keep_freed_memory
-from pamela_cli.engine.norm_pool import can_be_compiled, use_compiled
+from pamela_cli.engine.compiling import can_be_compiled, use_compiled
 from pamela_cli.engine.processes import Processes, neighbours
 from pamela_cli.engine.tasks import Tasks
 from pamela_cli.untrusted import is_count
@@ -31,8 +31,8 @@ class Plan:
     ``workers`` threads each take ``tasks_at_a_time`` tasks (``judged_at_a_time`` where there is no
     meta-gradient) and compute them with ``threads`` threads inside PyTorch's operators. Sums over tasks
     are in order, so the number of workers leaves the bits alone. ``kept_updates`` is the number of updates
-    whose graph is kept for the way back (None: all); ``compiled`` whether batch norm, ReLU and pool are
-    computed by compiled functions; ``processes`` how many computed so, each its share.
+    whose graph is kept for the way back (None: all); ``compiled`` whether this project's own code for the
+    device computes the layers (``compiling.py``); ``processes`` how many computed so, each its share.
     """
 
     device: str
@@ -75,7 +75,8 @@ class Plan:
         """
         if device.type != "cpu" or not convolutional:
             judged = 16 if convolutional else 250
-            return cls(str(device), meta_batch, judged, workers=1, threads=1)
+            own = convolutional and can_be_compiled(device)
+            return cls(str(device), meta_batch, judged, workers=1, threads=1, compiled=own)
         cores = cores or max(1, available_cores() // neighbours())
         workers = min(cores, meta_batch)
         return cls(str(device), 1, 1, workers, threads=cores // workers, compiled=can_be_compiled())
@@ -103,7 +104,7 @@ class DoesNotFitError(Exception):
 def settle_process(plan: Plan) -> None:
     """Set for the whole process what the plan says of threads and compiled functions, and the allocator."""
     torch.set_num_threads(plan.threads)
-    use_compiled(plan.compiled)
+    use_compiled(plan.compiled, torch.device(plan.device))
     if torch.device(plan.device).type == "cpu":
         keep_freed_memory()
 

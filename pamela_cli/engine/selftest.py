@@ -14,7 +14,7 @@ from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.graphs import times_until_recorded
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
-from pamela_cli.engine.norm_pool import can_be_compiled
+from pamela_cli.engine.compiling import can_be_compiled
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
@@ -49,16 +49,16 @@ def self_tests(device: torch.device) -> list[SelfTest]:
     """Compute each problem on ``device`` in every way that it offers."""
     use_precision("float32")
     ways = {network: ["", "recorded"] if device.type == "cuda" else [""] for network in STORED}
-    if device.type == "cpu" and can_be_compiled():
-        ways["Conv4"].append("compiled")
+    if can_be_compiled(device):
+        ways["Conv4"] += [f"{way}, compiled".removeprefix(", ") for way in ways["Conv4"]]
     each = ((network, way) for network in STORED for way in ways[network])
     return [_tested(*case, device, dtype) for case in each for dtype in (torch.float64, torch.float32)]
 
 
 def _tested(network: str, way: str, device: torch.device, dtype: torch.dtype) -> SelfTest:
     start = time.perf_counter()
-    runner = Runner(Plan(str(device), 2, 2, workers=1, threads=1, compiled=way == "compiled"))
-    times = times_until_recorded(device) if way == "recorded" else 1
+    runner = Runner(Plan(str(device), 2, 2, workers=1, threads=1, compiled="compiled" in way))
+    times = times_until_recorded(device) if "recorded" in way else 1
     found = measured(network, runner, dtype, times)
     error = _error(found, STORED[network])
     right = error <= (SAME if dtype == torch.float64 else ROUNDED)

@@ -8,7 +8,7 @@ import torch
 from checkpoint_support import PROGRESS, conv_learner
 
 from pamela_cli.engine.checkpoint import Checkpoint
-from pamela_cli.engine.norm_pool import can_be_compiled, use_compiled
+from pamela_cli.engine.compiling import can_be_compiled, use_compiled
 
 
 @pytest.fixture(autouse=True)

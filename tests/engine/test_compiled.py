@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from pamela_cli.engine import compiled
-from pamela_cli.engine.norm_pool import can_be_compiled, norm_pool, use_compiled
+from pamela_cli.engine.compiling import can_be_compiled, use_compiled
+from pamela_cli.engine.norm_pool import norm_pool
 from pamela_cli.engine.norm_pool_compiled import norm_pool_functions
 from pamela_cli.engine.runner import Plan
 

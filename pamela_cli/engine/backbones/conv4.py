@@ -12,6 +12,7 @@ from pamela_cli.engine.backbones.base import LossGradient, NormStats, uniform
 from pamela_cli.engine.backbones.conv4_gradient import (
     BATCH_NORM_EPS,
     Conv4Gradient,
+    block_at,
     features,
     kernels,
     negative_scales,
@@ -91,6 +92,9 @@ class Conv4:
         images = side_by_side(x)
         for block in range(self.BLOCKS):
             weight, _, scale, shift = tensors[4 * block : 4 * block + 4]
+            if stats is None and not record and not torch.is_grad_enabled():
+                images = block_at(images, weight, scale, shift, first=block == 0).out
+                continue
             sign = negative_scales(scale)
             weight, scale, shift = signed(weight, sign), signed(scale, sign).flatten(), shift.flatten()
             z = conv3x3(images, kernels(weight), groups=len(theta))

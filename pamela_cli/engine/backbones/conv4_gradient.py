@@ -7,12 +7,15 @@ differentiation would do the same arithmetic in three times as many operations.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from pamela_cli.engine.layout import Layout
 from pamela_cli.engine.norm_pool import norm_pool
 from pamela_cli.engine.ops import conv3x3, conv3x3_gradients
+from pamela_cli.engine.own_code import suits_kernels
 from pamela_cli.engine.tasks import Objective
 
 BATCH_NORM_EPS = 1e-5
@@ -27,10 +30,10 @@ class Conv4Gradient:
         self._layout, self._objective, self._y = layout, objective, y
         *tensors, self._head, bias = layout.unpack(theta)
         images = side_by_side(x)
-        self._blocks: list[Block] = []
+        self._blocks: list[BlockGradient] = []
         for i in range(0, len(tensors), 4):
             weight, _, scale, shift = tensors[i : i + 4]
-            self._blocks.append(Block(images, weight, scale, shift, first=i == 0))
+            self._blocks.append(block_at(images, weight, scale, shift, first=i == 0))
             images = self._blocks[-1].out
         self._pooled = images.shape
         self._features = features(images, len(theta))
@@ -72,15 +75,43 @@ class Conv4Gradient:
 
     def _images(self, v: Tensor) -> Tensor:
         """The inverse of :func:`features`."""
-        return v.transpose(0, 1).reshape(self._pooled).contiguous(memory_format=memory_format(v.device))
+        return v.transpose(0, 1).reshape(self._pooled).contiguous(memory_format=torch.channels_last)
+
+
+class BlockGradient(Protocol):
+    """One block at its input, [convolution → batch norm → ReLU → pool], and its derivatives there.
+
+    Made of ``images`` (B, T·C, H, W), ``weight`` (T, C_out, C, 3, 3), ``scale`` and ``shift`` (T, C_out);
+    ``out`` is its output. The derivatives fill tensors like [weight, bias, scale, shift] and return what goes on
+    to the block before (None at the first). To be called in the order of this list.
+    """
+
+    out: Tensor
+
+    def gradient(self, v: Tensor, into: list[Tensor]) -> Tensor | None:
+        """From the cotangent of the output."""
+        ...
+
+    def tangent(self, images: Tensor | None, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """How the output moves with the images (None: they do not) and the parameters."""
+        ...
+
+    def gradient_tangent(self, v: Tensor, into: list[Tensor]) -> Tensor | None:
+        """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
+        ...
+
+
+def block_at(images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, first: bool) -> BlockGradient:
+    """The block by this project's kernels where they are in use, else by operations."""
+    if suits_kernels(images, len(weight) * weight.shape[1]):
+        from pamela_cli.engine.triton_block import TritonBlock
+
+        return TritonBlock(images, weight, scale, shift, BATCH_NORM_EPS, first)
+    return Block(images, weight, scale, shift, first)
 
 
 class Block:
-    """One block at its input, [convolution → batch norm → ReLU → pool], and its derivatives there.
-
-    ``images`` (B, T·C, H, W); ``weight`` (T, …), ``scale`` and ``shift`` (T, channels). The derivatives fill
-    tensors like [weight, bias, scale, shift] and return what goes on to the block before (None at the first).
-    """
+    """A ``BlockGradient`` by convolutions and ``norm_pool``, on any device."""
 
     def __init__(self, images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, first: bool) -> None:
         self._first = first
@@ -131,10 +162,13 @@ class Block:
 
 
 def side_by_side(x: Tensor) -> Tensor:
-    """Images (T, B, C, H, W) as (B, T·C, H, W), so that a grouped convolution keeps the tasks apart."""
+    """Images (T, B, C, H, W) as (B, T·C, H, W), so that a grouped convolution keeps the tasks apart.
+
+    The channels are last in memory, where what follows is fastest, on the CPU and on CUDA.
+    """
     images = x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
     # (`contiguous` would leave one-channel images alone, whose strides fit both formats.)
-    return torch.empty_like(images, memory_format=memory_format(x.device)).copy_(images)
+    return torch.empty_like(images, memory_format=torch.channels_last).copy_(images)
 
 
 def features(images: Tensor, tasks: int) -> Tensor:
@@ -142,14 +176,9 @@ def features(images: Tensor, tasks: int) -> Tensor:
     return images.reshape(len(images), tasks, -1).transpose(0, 1)
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """Pooling and batch norm on the CPU are several times faster with the channels last in memory."""
-    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
-
-
 def kernels(weight: Tensor) -> Tensor:
     """The weights of the tasks, (T, C_out, C_in, 3, 3), as those of one grouped convolution."""
-    return weight.flatten(0, 1).contiguous(memory_format=memory_format(weight.device))
+    return weight.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def negative_scales(scale: Tensor) -> Tensor | None:

@@ -1,0 +1,101 @@
+"""Whether this project's own code for a device can be had there, and is right: it is tried before it is used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+
+from pamela_cli.engine import own_code
+from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, BlockGradient
+from pamela_cli.engine.norm_pool import CompiledNormPool, NormPool, TorchNormPool
+from pamela_cli.engine.norm_pool_compiled import norm_pool_functions
+
+_CPU = torch.device("cpu")
+_LEAST_CAPABILITY = (8, 0)
+"""Of CUDA devices: from there on their matrix units know TF32."""
+
+
+def use_compiled(wanted: bool, device: torch.device = _CPU) -> None:
+    """Whether this process is to use its own code on such a device, where it can be had and agrees."""
+    own_code.in_use[device.type] = wanted and can_be_compiled(device)
+
+
+@cache
+def can_be_compiled(device: torch.device = _CPU) -> bool:
+    """Whether there is compiled code for ``device``, and it gives what PyTorch's operations give.
+
+    On the CPU it takes a C compiler; on CUDA Triton, which comes with PyTorch on Linux and takes one too.
+    ``PAMELA_COMPILE=0`` forbids both.
+    """
+    if os.environ.get("PAMELA_COMPILE") == "0":
+        return False
+    return _c_functions_agree() if device.type == "cpu" else _kernels_agree(device)
+
+
+def _c_functions_agree() -> bool:
+    functions = norm_pool_functions(torch.float32)
+    return functions is not None and _agree(
+        _layer(lambda *at: CompiledNormPool(functions, *at), _CPU, torch.float32),
+        _layer(TorchNormPool, _CPU, torch.float32),
+    )
+
+
+def _kernels_agree(device: torch.device) -> bool:
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability(device) < _LEAST_CAPABILITY:
+        return False
+    tf32 = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        from pamela_cli.engine.triton_block import TritonBlock
+
+        return all(
+            _agree(_block(partial(TritonBlock, eps=BATCH_NORM_EPS), channels, device, torch.float32),
+                   _block(Block, channels, device, torch.float64))
+            for channels in (3, 24)
+        )
+    except Exception:  # no Triton, no compiler for what starts its kernels, or a device it does not know
+        return False
+    finally:
+        torch.backends.cudnn.allow_tf32 = tf32
+
+
+def _layer(layer: Callable[..., NormPool], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    """A small layer's output, and its derivatives."""
+    g = torch.Generator().manual_seed(0)
+    z, z_tangent = (torch.randn(2, 17, 5, 7, generator=g).to(device, dtype) for _ in range(2))
+    v, v_tangent = (torch.randn(2, 17, 2, 3, generator=g).to(device, dtype) for _ in range(2))
+    scale, shift, *along = (torch.rand(17, generator=g).to(device, dtype) for _ in range(4))
+    at = layer(z, scale, shift, 1e-5)
+    first, moved = at.gradient(v), at.tangent(z_tangent, *along)
+    return [at.out, *first, moved, *at.gradient_tangent(v_tangent)]
+
+
+def _block(
+    block: Callable[..., BlockGradient], channels: int, device: torch.device, dtype: torch.dtype
+) -> list[Tensor]:
+    """A small block of two tasks, some of whose scales are negative, and its derivatives."""
+    g = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        t = torch.randn(shape, generator=g).to(device, dtype)
+        return t.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else t
+
+    images, moved, v, v_moved = (drawn(3, 2 * c, *s) for c, *s in ((channels, 5, 7),) * 2 + ((17, 2, 3),) * 2)
+    at, along = ([drawn(2, 17, channels, 3, 3), drawn(2, 17), drawn(2, 17)] for _ in range(2))
+    made = block(images, *at, first=False)
+    filled = [[torch.empty_like(t) for t in (at[0], at[1], at[1], at[2])] for _ in range(2)]
+    found = [made.out, made.gradient(v, filled[0]), made.tangent(moved, *along)]
+    found += [made.gradient_tangent(v_moved, filled[1]), *filled[0], *filled[1]]
+    return [t for t in found if t is not None]
+
+
+def _agree(found: list[Tensor], expected: list[Tensor]) -> bool:
+    """Within the rounding of float32, beside the largest number."""
+    return all(
+        torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-4 * max(1.0, float(b.abs().max())))
+        for a, b in zip(found, expected, strict=True)
+    )

@@ -1,0 +1,194 @@
+"""One block of Conv4, [convolution → batch norm → ReLU → pool], with its derivatives, as Triton kernels.
+
+Where images are small, a GPU spends its time between kernels: so whatever is done to weights, signs and sums
+beside the large tensors is done in as few kernels as it takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.nn import functional as F
+
+from pamela_cli.engine.ops import conv3x3_gradients
+from pamela_cli.engine.triton_conv import FEW_CHANNELS, convolution, weight_gradients
+from pamela_cli.engine.triton_norm_pool import TritonNormPool
+
+_NUMBERS = 1024
+"""Numbers of a weight that a program takes."""
+
+
+@triton.jit
+def _pack(
+    weight, scale, shift, signs, ahead, back, scales, shifts, of_weight, of_scale, of_shift, of_signs,
+    CO: tl.constexpr, CI: tl.constexpr, BACK: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
+):  # fmt: skip
+    """Weights by tap, with the signs of the scales ``signs``: ahead[t, n, tap, k], back[t, k, 8 − tap, n].
+
+    ``of_…`` are strides from task to task.
+    """
+    t = tl.program_id(1)
+    e = tl.program_id(0) * BE + tl.arange(0, BE)
+    ok = e < CO * CI * 9
+    n = e // (9 * CI)
+    k = e // 9 % CI
+    tap = e % 9
+    sign = tl.where(tl.load(signs + t * of_signs + n, mask=ok, other=0.0) < 0, -1.0, 1.0)
+    value = tl.load(weight + t * of_weight + e, mask=ok, other=0.0) * sign
+    tl.store(ahead + ((t * CO + n) * 9 + tap) * CI + k, value, mask=ok)
+    if BACK:
+        tl.store(back + ((t * CI + k) * 9 + 8 - tap) * CO + n, value, mask=ok)
+    if tl.program_id(0) == 0:
+        c = tl.arange(0, BC)
+        known = c < CO
+        each = tl.where(tl.load(signs + t * of_signs + c, mask=known, other=0.0) < 0, -1.0, 1.0)
+        tl.store(scales + t * CO + c, tl.load(scale + t * of_scale + c, mask=known) * each, mask=known)
+        tl.store(shifts + t * CO + c, tl.load(shift + t * of_shift + c, mask=known), mask=known)
+
+
+@triton.jit(do_not_specialize=["shares"])
+def _fill(
+    parts, to_scale, to_shift, signs, weight, bias, scale, shift, shares,
+    of_signs, of_weight, of_bias, of_scale, of_shift,
+    CO: tl.constexpr, CI: tl.constexpr, BS: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
+):  # fmt: skip
+    """The gradients of a block's parameters, from shares[s, t, n, tap, k] and sums, to where they belong.
+
+    ``of_…`` are strides from task to task.
+    """
+    t = tl.program_id(1)
+    e = tl.program_id(0) * BE + tl.arange(0, BE)
+    ok = e < CO * CI * 9
+    size = tl.num_programs(1) * CO * CI * 9
+    total = tl.zeros((BE,), tl.float32)
+    for first in range(0, shares, BS):
+        s = first + tl.arange(0, BS)
+        known = (s < shares)[:, None] & ok[None, :]
+        total += tl.sum(tl.load(parts + s[:, None] * size + (t * CO * CI * 9 + e)[None, :], mask=known, other=0.0), 0)
+    n = e // (9 * CI)
+    tap = e // CI % 9
+    k = e % CI
+    sign = tl.where(tl.load(signs + t * of_signs + n, mask=ok, other=0.0) < 0, -1.0, 1.0)
+    tl.store(weight + t * of_weight + (n * CI + k) * 9 + tap, total * sign, mask=ok)
+    if tl.program_id(0) == 0:
+        c = tl.arange(0, BC)
+        channel = c < CO
+        each = tl.where(tl.load(signs + t * of_signs + c, mask=channel, other=0.0) < 0, -1.0, 1.0)
+        tl.store(bias + t * of_bias + c, tl.zeros((BC,), tl.float32), mask=channel)  # batch norm cancels it
+        tl.store(scale + t * of_scale + c, tl.load(to_scale + t * CO + c, mask=channel) * each, mask=channel)
+        tl.store(shift + t * of_shift + c, tl.load(to_shift + t * CO + c, mask=channel), mask=channel)
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    """A block's parameters, or how they move, as the kernels take them, with scales that are not negative.
+
+    ``ahead`` (T·C_out, 9, C_in); ``back`` (T·C_in, 9, C_out), the taps turned round; ``scale`` and ``shift``
+    (T·C_out,).
+    """
+
+    ahead: Tensor
+    back: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor, scale: Tensor, shift: Tensor, signs: Tensor, back: bool) -> _Parameters:
+        """Of ``weight`` (T, C_out, C_in, 3, 3), ``scale`` and ``shift`` (T, C_out), as θ holds them."""
+        tasks, out_of, into = weight.shape[:3]
+        found = cls(
+            weight.new_empty(tasks * out_of, 9, into),
+            weight.new_empty(tasks * into, 9, out_of) if back else weight,
+            *weight.new_empty(2, tasks * out_of),
+        )
+        _pack[(triton.cdiv(out_of * into * 9, _NUMBERS), tasks)](
+            weight, scale, shift, signs, found.ahead, found.back, found.scale, found.shift,
+            *(t.stride(0) for t in (weight, scale, shift, signs)),
+            CO=out_of, CI=into, BACK=back, BE=_NUMBERS, BC=triton.next_power_of_2(out_of),
+        )  # fmt: skip
+        return found
+
+    @property
+    def as_filters(self) -> Tensor:
+        """The weights as cuDNN knows them, (T·C_out, C_in, 3, 3) with the channels last in memory."""
+        return self.ahead.unflatten(1, (3, 3)).permute(0, 3, 1, 2)
+
+
+class TritonBlock:
+    """One block at its input and its derivatives there, as ``conv4_gradient.Block`` has them.
+
+    float32 on CUDA. Convolutions of many channels with TF32 are left to cuDNN, which is faster at them.
+    """
+
+    def __init__(self, images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, eps: float, first: bool) -> None:
+        self._first, self._images, self._signs = first, images, scale
+        self._tasks = len(weight)
+        self._by_cudnn = torch.backends.cudnn.allow_tf32 and weight.shape[2] > 2 * FEW_CHANNELS
+        self._at = self._packed(weight, scale, shift)
+        z = self._convolved([(images, self._at)])
+        self._norm = TritonNormPool(z, self._at.scale, self._at.shift, eps)
+        self.out = self._norm.out
+
+    def gradient(self, v: Tensor, into: list[Tensor]) -> Tensor | None:
+        """From the cotangent of the output."""
+        self._to_z, to_scale, to_shift = self._norm.gradient(v)
+        return self._gradients([(self._to_z, self._images, self._at)], to_scale, to_shift, into)
+
+    def tangent(self, images: Tensor | None, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """How the output moves with the images (None: they do not) and the parameters."""
+        self._images_tangent, self._along = images, self._packed(weight, scale, shift)
+        pairs = [(self._images, self._along)]
+        if images is not None:
+            pairs.append((images, self._at))
+        return self._norm.tangent(self._convolved(pairs), self._along.scale, self._along.shift)
+
+    def gradient_tangent(self, v: Tensor, into: list[Tensor]) -> Tensor | None:
+        """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
+        to_z, to_scale, to_shift = self._norm.gradient_tangent(v)
+        triples = [(to_z, self._images, self._at)]
+        if self._images_tangent is not None:
+            triples.append((self._to_z, self._images_tangent, self._along))
+        return self._gradients(triples, to_scale, to_shift, into)
+
+    def _packed(self, weight: Tensor, scale: Tensor, shift: Tensor) -> _Parameters:
+        return _Parameters.of(weight, scale, shift, self._signs, back=not (self._first or self._by_cudnn))
+
+    def _convolved(self, pairs: list[tuple[Tensor, _Parameters]]) -> Tensor:
+        if not self._by_cudnn:
+            return convolution([(x, at.ahead) for x, at in pairs], self._tasks)
+        z, *more = (F.conv2d(x, at.as_filters, padding=1, groups=self._tasks) for x, at in pairs)
+        for each in more:
+            z += each
+        return z
+
+    def _gradients(
+        self, triples: list[tuple[Tensor, Tensor, _Parameters]], to_scale: Tensor, to_shift: Tensor, into: list[Tensor]
+    ) -> Tensor | None:
+        """Those of the parameters into place; returns that of the images."""
+        to_images: Tensor | None = None
+        if self._by_cudnn:
+            each = [conv3x3_gradients(v, x, at.as_filters, self._tasks, not self._first) for v, x, at in triples]
+            parts = torch.stack([to_weight for _, to_weight in each]) if len(each) > 1 else each[0][1][None]
+            parts = parts.permute(0, 1, 3, 4, 2).contiguous()
+            to_images = each[0][0]
+            for more, _ in each[1:]:
+                if to_images is not None and more is not None:
+                    to_images += more
+        else:
+            parts = weight_gradients([(v, x) for v, x, _ in triples], self._tasks)
+            if not self._first:
+                to_images = convolution([(v, at.back) for v, _, at in triples], self._tasks)
+        self._fill(parts, to_scale, to_shift, into)
+        return to_images
+
+    def _fill(self, parts: Tensor, to_scale: Tensor, to_shift: Tensor, into: list[Tensor]) -> None:
+        weight, bias, scale, shift = into
+        tasks, out_of, inner = weight.shape[:3]
+        _fill[(triton.cdiv(out_of * inner * 9, _NUMBERS // 4), tasks)](
+            parts, to_scale, to_shift, self._signs, weight, bias, scale, shift, len(parts),
+            *(t.stride(0) for t in (self._signs, *into)), CO=out_of, CI=inner, BS=8, BE=_NUMBERS // 4, BC=triton.next_power_of_2(out_of),
+        )  # fmt: skip

@@ -1,0 +1,235 @@
+"""3×3 convolutions of several tasks, and their gradients, as Triton kernels.
+
+A task's channels lie together, the tasks side by side: (B, T·C, H, W) with the channels last in memory. cuDNN
+computes such grouped convolutions by transposing back and forth, and float32 without matrix units. Here the
+matrix units multiply; for float32 every factor is the sum of two TF32 numbers, and three of the four products
+are made, which rounds about as float32 does ("tf32x3").
+
+What a derivative takes is a sum of two convolutions or gradients more often than one alone: a kernel makes both.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+Pairs = list[tuple[Tensor, Tensor]]
+
+FEW_CHANNELS = 7
+"""Up to so many channels, those of all taps are one chunk: images themselves."""
+
+_PROGRAMS = 1024
+"""Programs that fill a large GPU."""
+
+_VARY = ["pixels", "H", "W", "T", "per"]
+"""No kernel of their own for some values of these."""
+
+
+@triton.jit(do_not_specialize=_VARY)
+def _convolution(
+    x, w, x2, w2, out, pixels, H, W, T,
+    CI: tl.constexpr, CO: tl.constexpr, TWO: tl.constexpr, FLAT: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """out[m, t, n] = Σ x[m + tap, t, k]·w[t, n, tap, k], and the same of x2 and w2.
+
+    FLAT: taps and channels in one chunk.
+    """
+    t = tl.program_id(1)
+    m = tl.program_id(0) * BM + tl.arange(0, BM)
+    n = tl.program_id(2) * BN + tl.arange(0, BN)
+    px = m % W
+    py = (m // W) % H
+    inside = m < pixels
+    weights = ((t * CO + n) * (9 * CI))[None, :]
+    acc = tl.zeros((BM, BN), tl.float32)
+    if FLAT:
+        k = tl.arange(0, BK)
+        dy = (k // CI // 3 - 1)[None, :]
+        dx = (k // CI % 3 - 1)[None, :]
+        y = py[:, None] + dy
+        at = px[:, None] + dx
+        ok = inside[:, None] & (k < 9 * CI)[None, :] & (y >= 0) & (y < H) & (at >= 0) & (at < W)
+        rows = (m[:, None] + dy * W + dx) * (T * CI) + t * CI + (k % CI)[None, :]
+        known = (k < 9 * CI)[:, None] & (n < CO)[None, :]
+        a = tl.load(x + rows, mask=ok, other=0.0)
+        b = tl.load(w + weights + k[:, None], mask=known, other=0.0)
+        acc = tl.dot(a, b, acc, input_precision=PRECISION)
+        if TWO:
+            a = tl.load(x2 + rows, mask=ok, other=0.0)
+            b = tl.load(w2 + weights + k[:, None], mask=known, other=0.0)
+            acc = tl.dot(a, b, acc, input_precision=PRECISION)
+    else:
+        chunks: tl.constexpr = (CI + BK - 1) // BK
+        for i in range(9 * chunks):
+            tap = i // chunks
+            k = (i % chunks) * BK + tl.arange(0, BK)
+            dy = tap // 3 - 1
+            dx = tap % 3 - 1
+            ok = inside & (py + dy >= 0) & (py + dy < H) & (px + dx >= 0) & (px + dx < W)
+            rows = ((m + dy * W + dx) * (T * CI) + t * CI)[:, None] + k[None, :]
+            cols = weights + (tap * CI + k)[:, None]
+            a = tl.load(x + rows, mask=ok[:, None] & (k < CI)[None, :], other=0.0)
+            b = tl.load(w + cols, mask=(k < CI)[:, None] & (n < CO)[None, :], other=0.0)
+            acc = tl.dot(a, b, acc, input_precision=PRECISION)
+            if TWO:
+                a = tl.load(x2 + rows, mask=ok[:, None] & (k < CI)[None, :], other=0.0)
+                b = tl.load(w2 + cols, mask=(k < CI)[:, None] & (n < CO)[None, :], other=0.0)
+                acc = tl.dot(a, b, acc, input_precision=PRECISION)
+    made = (m * (T * CO) + t * CO)[:, None] + n[None, :]
+    tl.store(out + made, acc, mask=inside[:, None] & (n < CO)[None, :])
+
+
+@triton.jit
+def _row_of_taps(
+    v, x, at_v, at_x, here, left, right, pixel, a0, a1, a2, PRECISION: tl.constexpr
+):
+    """Adds what the three taps of a row give; a pixel of x is ``pixel`` numbers."""
+    a = tl.load(v + at_v, mask=here[None, :], other=0.0)
+    a0 = tl.dot(a, tl.load(x + at_x - pixel, mask=left, other=0.0), a0, input_precision=PRECISION)
+    a1 = tl.dot(a, tl.load(x + at_x, mask=here[:, None], other=0.0), a1, input_precision=PRECISION)
+    a2 = tl.dot(a, tl.load(x + at_x + pixel, mask=right, other=0.0), a2, input_precision=PRECISION)
+    return a0, a1, a2
+
+
+@triton.jit(do_not_specialize=_VARY)
+def _weight_gradient(
+    v, x, v2, x2, out, pixels, H, W, T, per,
+    CI: tl.constexpr, CO: tl.constexpr, TWO: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """out[s, t, n, tap, k] = Σ v[m, t, n]·x[m + tap, t, k] over share s of the pixels, and that of v2 and x2."""
+    s = tl.program_id(0)
+    t = tl.program_id(2)
+    ROWS: tl.constexpr = (CO + BM - 1) // BM
+    COLS: tl.constexpr = (CI + BN - 1) // BN
+    dy = tl.program_id(1) // (ROWS * COLS) - 1
+    # Beyond the last channel it computes what is not stored, from the last one's numbers.
+    n = (tl.program_id(1) // COLS % ROWS) * BM + tl.arange(0, BM)
+    k = (tl.program_id(1) % COLS) * BN + tl.arange(0, BN)
+    from_n = tl.minimum(n, CO - 1) if CO % BM != 0 else n
+    from_k = tl.minimum(k, CI - 1) if CI % BN != 0 else k
+    a0 = tl.zeros((BM, BN), tl.float32)
+    a1 = tl.zeros((BM, BN), tl.float32)
+    a2 = tl.zeros((BM, BN), tl.float32)
+    for start in range(s * per, s * per + per, BK):
+        m = start + tl.arange(0, BK)
+        px = m % W
+        py = (m // W) % H
+        here = (m < pixels) & (py + dy >= 0) & (py + dy < H)
+        left = (here & (px > 0))[:, None]
+        right = (here & (px < W - 1))[:, None]
+        at_v = (m * (T * CO) + t * CO)[None, :] + from_n[:, None]
+        at_x = ((m + dy * W) * (T * CI) + t * CI)[:, None] + from_k[None, :]
+        a0, a1, a2 = _row_of_taps(v, x, at_v, at_x, here, left, right, T * CI, a0, a1, a2, PRECISION)
+        if TWO:
+            a0, a1, a2 = _row_of_taps(v2, x2, at_v, at_x, here, left, right, T * CI, a0, a1, a2, PRECISION)
+    place = ((s * T + t) * CO + n)[:, None] * (9 * CI) + (3 * (dy + 1) * CI + k)[None, :]
+    known = (n < CO)[:, None] & (k < CI)[None, :]
+    tl.store(out + place, a0, mask=known)
+    tl.store(out + place + CI, a1, mask=known)
+    tl.store(out + place + 2 * CI, a2, mask=known)
+
+
+@triton.jit(do_not_specialize=_VARY)
+def _weight_gradient_of_few(
+    v, x, v2, x2, out, pixels, H, W, T, per,
+    CI: tl.constexpr, CO: tl.constexpr, TWO: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The same where all taps and channels are one chunk."""
+    s = tl.program_id(0)
+    t = tl.program_id(2)
+    n = tl.program_id(1) * BM + tl.arange(0, BM)
+    k = tl.arange(0, BN)
+    dy = (k // CI // 3 - 1)[None, :]
+    dx = (k // CI % 3 - 1)[None, :]
+    acc = tl.zeros((BM, BN), tl.float32)
+    for start in range(s * per, s * per + per, BK):
+        m = start + tl.arange(0, BK)
+        y = ((m // W) % H)[:, None] + dy
+        at = (m % W)[:, None] + dx
+        inside = m < pixels
+        ok = inside[:, None] & (k < 9 * CI)[None, :] & (y >= 0) & (y < H) & (at >= 0) & (at < W)
+        filled = inside[None, :] & (n < CO)[:, None]
+        at_v = (m * (T * CO) + t * CO)[None, :] + n[:, None]
+        at_x = (m[:, None] + dy * W + dx) * (T * CI) + t * CI + (k % CI)[None, :]
+        a = tl.load(v + at_v, mask=filled, other=0.0)
+        acc = tl.dot(a, tl.load(x + at_x, mask=ok, other=0.0), acc, input_precision=PRECISION)
+        if TWO:
+            a = tl.load(v2 + at_v, mask=filled, other=0.0)
+            acc = tl.dot(a, tl.load(x2 + at_x, mask=ok, other=0.0), acc, input_precision=PRECISION)
+    place = ((s * T + t) * CO + n)[:, None] * (9 * CI) + k[None, :]
+    tl.store(out + place, acc, mask=(n < CO)[:, None] & (k < 9 * CI)[None, :])
+
+
+def precision() -> str:
+    """How Triton is to multiply float32 numbers."""
+    return "tf32" if torch.backends.cudnn.allow_tf32 else "tf32x3"
+
+
+def convolution(pairs: Pairs, groups: int) -> Tensor:
+    """Sum of convolutions, (B, groups·C_out, H, W), of one or two pairs of images with weights.
+
+    Images (B, groups·C_in, H, W), float32 on CUDA, their channels last in memory; weights
+    (groups·C_out, 9, C_in), tap by tap.
+    """
+    (x, w), (x2, w2) = pairs[0], pairs[-1]
+    batch, _, height, width = x.shape
+    out_of, into = w.shape[0] // groups, w.shape[2]
+    shape = (batch, groups * out_of, height, width)
+    out = torch.empty(shape, device=x.device, dtype=x.dtype, memory_format=torch.channels_last)
+    flat = into <= FEW_CHANNELS
+    block_n = min(64, _power(out_of))
+    block_k = _power(9 * into) if flat else min(32, _power(into))
+    pixels = batch * height * width
+    columns = groups * triton.cdiv(out_of, block_n)
+    block_m = 64 if columns * triton.cdiv(pixels, 64) > 64 else 32
+    _convolution[(triton.cdiv(pixels, block_m), groups, columns // groups)](
+        x, w, x2, w2, out, pixels, height, width, groups,
+        CI=into, CO=out_of, TWO=len(pairs) > 1, FLAT=flat,
+        BM=block_m, BN=block_n, BK=block_k, PRECISION=precision(), num_warps=4, num_stages=3,
+    )  # fmt: skip
+    return out
+
+
+def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
+    """Sum of the gradients with respect to the weights, of cotangents (B, groups·C_out, H, W) with images.
+
+    In shares that are still to be summed: (shares, groups·C_out, 9, C_in).
+    """
+    (v, x), (v2, x2) = pairs[0], pairs[-1]
+    batch, channels, height, width = x.shape
+    into, out_of = channels // groups, v.shape[1] // groups
+    flat = into <= FEW_CHANNELS
+    block_m = min(64 if flat else 32, _power(out_of))
+    block_n = _power(9 * into) if flat else min(64, _power(into))
+    block_k = 16 if flat else 32
+    programs = triton.cdiv(out_of, block_m) * (1 if flat else 3 * triton.cdiv(into, block_n))
+    pixels = batch * height * width
+    shares, per = _shared(pixels, block_k, programs * groups)
+    parts = x.new_empty(shares, groups * out_of, 9, into)
+    kernel = _weight_gradient_of_few if flat else _weight_gradient
+    kernel[(shares, programs, groups)](
+        v, x, v2, x2, parts, pixels, height, width, groups, per,
+        CI=into, CO=out_of, TWO=len(pairs) > 1, BM=block_m, BN=block_n, BK=block_k,
+        PRECISION=precision(), num_warps=4, num_stages=4 if flat else 4 - len(pairs),
+    )  # fmt: skip
+    return parts
+
+
+def _power(number: int) -> int:
+    """The least power of 2 that is not below, as matrix units take it: at least 16."""
+    return max(16, 1 << (number - 1).bit_length())
+
+
+def _shared(pixels: int, block: int, programs: int) -> tuple[int, int]:
+    """Into how many shares pixels go, and how many a share has, so that programs fill a large GPU.
+
+    It follows from the shapes alone: sums have the same bits each time.
+    """
+    shares = max(1, min(triton.cdiv(_PROGRAMS, programs), pixels // (4 * block)))
+    per = triton.cdiv(triton.cdiv(pixels, shares), block) * block
+    return triton.cdiv(pixels, per), per

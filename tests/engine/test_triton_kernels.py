@@ -1,0 +1,130 @@
+"""The kernels of CUDA devices against PyTorch's operations in float64, and a whole meta-gradient by them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import torch
+from engine_support import generator, image_tasks, make_learner
+from torch import Tensor
+
+from pamela_cli.engine.backbones import Conv4
+from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, BlockGradient, block_at
+from pamela_cli.engine.compiling import can_be_compiled, use_compiled
+from pamela_cli.engine.device import use_precision
+from pamela_cli.engine.evaluation import concatenate, evaluate
+from pamela_cli.engine.meta_gradient import mean_meta_gradient
+from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.tasks import Classification, Tasks
+
+CUDA = torch.device("cuda", 0)
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+# tasks, images, channels, filters, height, width: few and many channels, odd sides, widths that are no power
+# of 2 and more than a program takes, one task alone, pixels beyond one share.
+SHAPES = [
+    (2, 3, 3, 17, 5, 7),
+    (3, 2, 1, 16, 28, 28),
+    (4, 5, 64, 64, 10, 10),
+    (1, 3, 48, 70, 9, 4),
+    (2, 2, 130, 8, 3, 2),
+    (4, 25, 3, 64, 32, 32),
+]
+
+
+@pytest.fixture(autouse=True)
+def _as_commands_compute() -> Iterator[None]:
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, products.allow_tf32, cudnn.deterministic
+    use_precision("float32")
+    yield
+    cudnn.allow_tf32, products.allow_tf32, cudnn.deterministic = before
+    use_compiled(False, CUDA)
+
+
+def distance(found: Tensor, exact: Tensor) -> float:
+    return float((found.double().cpu() - exact.cpu()).norm() / exact.norm().cpu())
+
+
+def everything(make: type[BlockGradient], shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> list[Tensor]:
+    """A block's output and its derivatives, at scales of both signs."""
+    tasks, images, channels, filters, height, width = shape
+    g = generator(seed)
+
+    def drawn(*sizes: int) -> Tensor:
+        t = torch.randn(sizes, generator=g).to(CUDA, dtype)
+        return t.contiguous(memory_format=torch.channels_last) if len(sizes) == 4 else t
+
+    x, moved = (drawn(images, tasks * channels, height, width) for _ in range(2))
+    v, v_moved = (drawn(images, tasks * filters, height // 2, width // 2) for _ in range(2))
+    at, along = ([drawn(tasks, filters, channels, 3, 3), *(drawn(tasks, filters) for _ in range(2))] for _ in range(2))
+    block = make(x, *at, first=False)
+    into = [[torch.full_like(t, torch.nan) for t in (at[0], at[1], at[1], at[2])] for _ in range(2)]
+    found = [block.out, block.gradient(v, into[0]), block.tangent(moved, *along)]
+    found += [block.gradient_tangent(v_moved, into[1]), *into[0], *into[1]]
+    return [t for t in found if t is not None]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", 1e-5), ("tf32", 2e-2)])
+def test_a_block(shape, precision, allowed) -> None:
+    from pamela_cli.engine.triton_block import TritonBlock
+
+    use_precision(precision)
+    made = partial(TritonBlock, eps=BATCH_NORM_EPS)
+    found, exact = everything(made, shape, torch.float32, 0), everything(Block, shape, torch.float64, 0)
+    assert len(found) == len(exact) == 12
+    for one, other in zip(found, exact, strict=True):
+        if other.any():
+            assert distance(one, other) < allowed
+        else:  # the gradient of a bias that batch norm cancels
+            assert not one.any()
+
+
+def test_the_first_block_gives_nothing_back_and_repeats_its_bits() -> None:
+    use_compiled(True, CUDA)
+    g = generator(1)
+    x = torch.randn(25, 4 * 3, 32, 32, generator=g).to(CUDA).contiguous(memory_format=torch.channels_last)
+    at = [torch.randn(4, 64, 3, 3, 3, generator=g).to(CUDA), *torch.randn(2, 4, 64, generator=g).to(CUDA)]
+    v = torch.randn(25, 4 * 64, 16, 16, generator=g).to(CUDA).contiguous(memory_format=torch.channels_last)
+    times = []
+    for _ in range(3):
+        block = block_at(x, *at, first=True)
+        assert type(block).__name__ == "TritonBlock"
+        into = [torch.empty_like(t) for t in (at[0], at[1], at[1], at[2])]
+        assert block.gradient(v, into) is None
+        assert block.tangent(None, *at).shape == v.shape
+        times.append([block.out, *into])
+    for again in times[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(again, times[0], strict=True))
+
+
+@pytest.mark.parametrize("method", ["maml", "pamela"])
+@pytest.mark.parametrize(("width", "size", "channels"), [(64, 32, 3), (24, 28, 1)])
+def test_a_meta_gradient_and_scores(method, width, size, channels) -> None:
+    """As near to float64 as PyTorch's own operations in float32 are, which are near enough."""
+    backbone = Conv4(5, channels, size, width)
+    learner = make_learner(method, backbone, 3, 2 if method == "pamela" else None, lr=0.01)
+    tasks = image_tasks(4, 5, 1, 3, channels, size)
+    plan = Plan("cuda:0", 4, 4, workers=1, threads=1)
+
+    def computed(dtype: torch.dtype, compiled: bool) -> tuple[Tensor, Tensor]:
+        runner = Runner(Plan(plan.device, 4, 4, 1, 1, compiled=compiled))
+        moved = Tasks(
+            tasks.support_x.to(CUDA, dtype), tasks.support_y.to(CUDA), tasks.query_x.to(CUDA, dtype), tasks.query_y.to(CUDA)
+        )
+        there = learner.to(CUDA, dtype)
+        found = mean_meta_gradient(there, Classification(5), moved, runner)
+        scores = concatenate(evaluate(there, Classification(5), [moved], runner, 3))
+        return torch.cat([found.theta, found.q.flatten()]), torch.from_numpy(scores.loss)
+
+    exact, exact_loss = computed(torch.float64, False)
+    plain, _ = computed(torch.float32, False)
+    assert can_be_compiled(CUDA)
+    ours, loss = computed(torch.float32, True)
+    assert distance(ours, exact) < max(3 * distance(plain, exact), 1e-4)
+    assert distance(loss, exact_loss) < 1e-4
