@@ -83,7 +83,9 @@ def _add_options(kind: argparse.ArgumentParser, name: str) -> None:
         kind.add_argument(f"--{setting.replace('_', '-')}", type=type_of, nargs="+", metavar="VALUE")
     for setting, text in (("width", "filters"), ("query", "query images of a class")):
         kind.add_argument(f"--{setting}", type=int, help=text)
-    kind.add_argument("--precision", choices=["float32", "tf32"], help="of products on CUDA (default: float32)")
+    kind.add_argument(
+        "--precision", choices=["float32", "tf32"], help="of products on CUDA (default: float32)"
+    )
     if name != "sampler":
         kind.add_argument("--engines", nargs="+", choices=ENGINES, help="default: all that are installed")
         kind.add_argument("--peer-threads", type=int, help="of operators in peers (default: all cores)")
@@ -98,7 +100,9 @@ def _add_options(kind: argparse.ArgumentParser, name: str) -> None:
 
 def _settings(options: argparse.Namespace, base: Setting, defaults: dict[str, list[Any]]) -> list[Setting]:
     """Every combination of the values given."""
-    single = {name: getattr(options, name) for name in ("width", "query", "precision") if getattr(options, name)}
+    single = {
+        name: getattr(options, name) for name in ("width", "query", "precision") if getattr(options, name)
+    }
     peers = {name: getattr(options, name, None) for name in ("peer_threads", "tuned_peers")}
     base = replace(base, **single, **{name: value for name, value in peers.items() if value})
     values = [getattr(options, name) or defaults.get(name) or [getattr(base, name)] for name in VARIED]

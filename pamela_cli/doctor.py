@@ -14,8 +14,8 @@ import torch
 from data_prep.errors import DataError, first_line
 from data_prep.listing import FoundStore, prepared_stores
 from data_prep.machine import nearest_there
-from pamela_cli.engine.fitting import free_bytes
 from pamela_cli.engine.compiling import can_be_compiled
+from pamela_cli.engine.fitting import free_bytes
 from pamela_cli.engine.selftest import SelfTest, self_tests
 from pamela_cli.environment import current_environment
 
@@ -62,8 +62,8 @@ def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
         tests = self_tests(device)
         if device.type == "cuda" and not can_be_compiled(device) and os.environ.get("PAMELA_COMPILE") != "0":
             problems.append(
-                f"This project's kernels cannot be used on {device}: images train several times slower there; "
-                "they take Triton, a C compiler and a GPU from the year 2020 or later."
+                f"The kernels of this project cannot be used on {device}, and images train several times "
+                "slower: they take Triton, a C compiler, and a GPU from the year 2020 on."
             )
     except Exception as error:  # drivers, devices, and compilers of kernels fail in many ways
         problems.append(f"The engine cannot compute on {device}: {first_line(error)}.")

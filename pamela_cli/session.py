@@ -19,8 +19,8 @@ from pamela_cli.config import Config, Layer, flag, read_config_file, resolve
 from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
 from pamela_cli.engine.checkpoint import CheckpointError
-from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.compiling import can_be_compiled
+from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.processes import Processes, ProcessLostError
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError, reason

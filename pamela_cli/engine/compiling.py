@@ -1,4 +1,4 @@
-"""Whether this project's own code for a device can be had there, and is right: it is tried before it is used."""
+"""Whether this project's own code for a device can be had there, and is right: tried before it is used."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pamela_cli.engine import own_code
 from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, BlockGradient
-from pamela_cli.engine.norm_pool import CompiledNormPool, NormPool, TorchNormPool
-from pamela_cli.engine.norm_pool_compiled import norm_pool_functions
+from pamela_cli.engine.norm_pool import NormPool, TorchNormPool
+from pamela_cli.engine.norm_pool_compiled import CompiledNormPool, norm_pool_functions
 
 _CPU = torch.device("cpu")
 _LEAST_CAPABILITY = (8, 0)
@@ -50,11 +50,13 @@ def _kernels_agree(device: torch.device) -> bool:
     tf32 = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
-        from pamela_cli.engine.triton_block import TritonBlock
+        from pamela_cli.engine.kernels.block import TritonBlock
 
         return all(
-            _agree(_block(partial(TritonBlock, eps=BATCH_NORM_EPS), channels, device, torch.float32),
-                   _block(Block, channels, device, torch.float64))
+            _agree(
+                _block(partial(TritonBlock, eps=BATCH_NORM_EPS), channels, device, torch.float32),
+                _block(Block, channels, device, torch.float64),
+            )
             for channels in (3, 24)
         )
     except Exception:  # no Triton, no compiler for what starts its kernels, or a device it does not know

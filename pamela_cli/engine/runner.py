@@ -11,9 +11,9 @@ import torch
 
 from data_prep.errors import first_line
 from data_prep.machine import available_cores
+from pamela_cli.engine.compiling import can_be_compiled, use_compiled
 from pamela_cli.engine.graphs import Graphs
 from pamela_cli.engine.memory import keep_freed_memory
-from pamela_cli.engine.compiling import can_be_compiled, use_compiled
 from pamela_cli.engine.processes import Processes, neighbours
 from pamela_cli.engine.tasks import Tasks
 from pamela_cli.untrusted import is_count

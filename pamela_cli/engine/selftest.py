@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from pamela_cli.engine.backbones import MLP, Backbone, Conv4
+from pamela_cli.engine.compiling import can_be_compiled
 from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.graphs import times_until_recorded
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
-from pamela_cli.engine.compiling import can_be_compiled
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
 from pamela_cli.engine.update_rule import UpdateRule

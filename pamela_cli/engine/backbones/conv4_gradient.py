@@ -82,8 +82,8 @@ class BlockGradient(Protocol):
     """One block at its input, [convolution → batch norm → ReLU → pool], and its derivatives there.
 
     Made of ``images`` (B, T·C, H, W), ``weight`` (T, C_out, C, 3, 3), ``scale`` and ``shift`` (T, C_out);
-    ``out`` is its output. The derivatives fill tensors like [weight, bias, scale, shift] and return what goes on
-    to the block before (None at the first). To be called in the order of this list.
+    ``out`` is its output. The derivatives fill tensors like [weight, bias, scale, shift] and return what goes
+    on to the block before (None at the first). To be called in the order of this list.
     """
 
     out: Tensor
@@ -104,7 +104,7 @@ class BlockGradient(Protocol):
 def block_at(images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, first: bool) -> BlockGradient:
     """The block by this project's kernels where they are in use, else by operations."""
     if suits_kernels(images, len(weight) * weight.shape[1]):
-        from pamela_cli.engine.triton_block import TritonBlock
+        from pamela_cli.engine.kernels.block import TritonBlock
 
         return TritonBlock(images, weight, scale, shift, BATCH_NORM_EPS, first)
     return Block(images, weight, scale, shift, first)

@@ -1,4 +1,4 @@
-"""The layer of ``norm_pool.py`` as Triton kernels, for float32 on CUDA.
+"""What ``norm_pool.py`` is made of.
 
 Tensors lie with their channels last: a program takes some pixels and up to 64 channels. Sums over pixels are
 made in two stages, in an order that follows from the shapes, so that they have the same bits each time.
@@ -6,22 +6,15 @@ made in two stages, in an order that follows from the shapes, so that they have 
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-_POOLS, _PIXELS, _CHANNELS, _FEW = 32, 16, 64, 16
-"""What a program takes at a time: pools, pixels and channels; and channels where it only adds up."""
 
 _VARY = ["pixels", "count", "per", "shares", "H", "W", "h", "w"]
 """No kernel of their own for some values of these."""
 
 
 @triton.jit(do_not_specialize=_VARY)
-def _stats(z, means, squares, pixels, per, C, BP: tl.constexpr, BC: tl.constexpr):
+def stats(z, means, squares, pixels, per, C, BP: tl.constexpr, BC: tl.constexpr):
     """Mean, and sum of squared distances from it, of the pixels of each share; (shares, C)."""
     s = tl.program_id(0)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
@@ -44,9 +37,7 @@ def _stats(z, means, squares, pixels, per, C, BP: tl.constexpr, BC: tl.constexpr
 
 
 @triton.jit(do_not_specialize=_VARY)
-def _stats_together(
-    means, squares, mean, r, pixels, per, shares, C, eps, BS: tl.constexpr, BC: tl.constexpr
-):
+def stats_together(means, squares, mean, r, pixels, per, shares, C, eps, BS: tl.constexpr, BC: tl.constexpr):
     """Mean and (variance + eps)^−½ from those of the shares."""
     s = tl.arange(0, BS)
     c = tl.program_id(0) * BC + tl.arange(0, BC)
@@ -62,7 +53,7 @@ def _stats_together(
 
 
 @triton.jit(do_not_specialize=_VARY)
-def _together(parts, sums, shares, C, BS: tl.constexpr, BC: tl.constexpr):
+def together(parts, sums, shares, C, BS: tl.constexpr, BC: tl.constexpr):
     """Two sums of each channel from those of the shares: (2, shares, C) → (2, C)."""
     s = tl.arange(0, BS)
     row = tl.program_id(1)
@@ -73,7 +64,7 @@ def _together(parts, sums, shares, C, BS: tl.constexpr, BC: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=_VARY)
-def _pool(
+def pool(
     z, mean, r, scale, shift, pooled, taken, out, count, H, W, h, w, C, BP: tl.constexpr, BC: tl.constexpr
 ):
     """The pools' largest pixels, which of the four they are, and what comes out."""
@@ -87,7 +78,7 @@ def _pool(
     which = tl.zeros((BP, BC), tl.int32)
     for i in tl.static_range(1, 4):
         value = tl.load(z + at + (i // 2 * W + i % 2) * C, mask=ok, other=0.0)
-        larger = (value > best) | (value != value)  # as PyTorch: the first of equals, and NaN before all
+        larger = (value > best) | (value != value)  # noqa: PLR0124 - as PyTorch: the first of equals, and NaN before all
         best = tl.where(larger, value, best)
         which = tl.where(larger, i, which)
     x = (best - tl.load(mean + c, mask=known)[None, :]) * tl.load(r + c, mask=known)[None, :]
@@ -100,7 +91,7 @@ def _pool(
 
 
 @triton.jit(do_not_specialize=_VARY)
-def _gradient_sums(v, out, pooled, mean, r, parts, count, per, C, BP: tl.constexpr, BC: tl.constexpr):
+def gradient_sums(v, out, pooled, mean, r, parts, count, per, C, BP: tl.constexpr, BC: tl.constexpr):
     """Σd and Σd·x of the shares."""
     s = tl.program_id(0)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
@@ -123,7 +114,7 @@ def _gradient_sums(v, out, pooled, mean, r, parts, count, per, C, BP: tl.constex
 
 
 @triton.jit(do_not_specialize=_VARY)
-def _gradient(
+def gradient(
     v, z, out, taken, mean, r, scale, sums, to_z, pixels, H, W, h, w, C, BP: tl.constexpr, BC: tl.constexpr
 ):
     """s·d − (s/n)·(d0 + x·d1) at every pixel."""
@@ -150,7 +141,7 @@ def _gradient(
 
 
 @triton.jit(do_not_specialize=_VARY)
-def _moments(z, z_tangent, mean, r, parts, pixels, per, C, BP: tl.constexpr, BC: tl.constexpr):
+def moments(z, z_tangent, mean, r, parts, pixels, per, C, BP: tl.constexpr, BC: tl.constexpr):
     """Σż and Σż·x of the shares."""
     s = tl.program_id(0)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
@@ -172,7 +163,7 @@ def _moments(z, z_tangent, mean, r, parts, pixels, per, C, BP: tl.constexpr, BC:
 
 
 @triton.jit(do_not_specialize=_VARY)
-def _tangent(
+def tangent(
     z_tangent, pooled, taken, out, mean, r, scale, scale_tangent, shift_tangent, moments,
     x_tangent, moved, count, pixels, H, W, h, w, C, BP: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
@@ -198,7 +189,7 @@ def _tangent(
 
 
 @triton.jit(do_not_specialize=_VARY)
-def _gradient_tangent_sums(
+def gradient_tangent_sums(
     v, v_tangent, out, pooled, x_tangent, mean, r, parts, count, per, C, BP: tl.constexpr, BC: tl.constexpr
 ):
     """Σḋ and Σ(ḋ·x + d·ẋ) of the shares."""
@@ -224,11 +215,11 @@ def _gradient_tangent_sums(
 
 
 @triton.jit(do_not_specialize=_VARY)
-def _gradient_tangent(
+def gradient_tangent(
     v, v_tangent, z, z_tangent, out, taken, mean, r, scale, scale_tangent, sums, sums_tangent, moments,
     to_z, pixels, H, W, h, w, C, BP: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """How ``_gradient`` moves: the product rule, sorted by d, ḋ, z, ż and the rest."""
+    """How ``gradient`` moves: the product rule, sorted by d, ḋ, z, ż and the rest."""
     m = tl.program_id(0) * BP + tl.arange(0, BP)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     known = c < C
@@ -257,108 +248,3 @@ def _gradient_tangent(
     values = tl.load(z + at, mask=ok, other=0.0) * of_z[None, :] + rest[None, :]
     values += tl.load(z_tangent + at, mask=ok, other=0.0) * slope[None, :]
     tl.store(to_z + at, values + let, mask=ok)
-
-
-class TritonNormPool:
-    """The layer by kernels; a ``NormPool``. Tensors are float32 on CUDA, their channels last."""
-
-    def __init__(self, z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> None:
-        self._z, self._scale = _last(z), scale.contiguous()
-        batch, channels, height, width = z.shape
-        self._channels, self._pixels = channels, batch * height * width
-        self._sides = (height, width, height // 2, width // 2)
-        self._pooled_shape = (batch, channels, height // 2, width // 2)
-        self._count = batch * (height // 2) * (width // 2)
-        self._mean, self._r = z.new_empty(2, channels)
-        shares, per = _shared(self._pixels, channels)
-        parts = z.new_empty(2, shares, channels)
-        _stats[(shares, self._columns)](self._z, *parts, self._pixels, per, channels, BP=_POOLS, BC=self._wide)
-        _stats_together[(triton.cdiv(channels, _FEW),)](
-            *parts, self._mean, self._r, self._pixels, per, shares, channels, eps,
-            BS=triton.next_power_of_2(shares), BC=_FEW,
-        )  # fmt: skip
-        self.out, self._pooled, self._taken = self._new(), self._new(), self._new(torch.int8)
-        self._at_pools(
-            _pool, self._z, self._mean, self._r, self._scale, shift.contiguous(), self._pooled, self._taken,
-            self.out, self._count,
-        )  # fmt: skip
-
-    def gradient(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From the cotangent of ``out``: those of z, scale and shift."""
-        self._v = _last(v)
-        about = (self.out, self._pooled, self._mean, self._r)
-        self._sums = self._summed(_gradient_sums, self._count, self._v, *about)
-        to_z = torch.empty_like(self._z)
-        self._at_pixels(
-            _gradient, self._v, self._z, self.out, self._taken, self._mean, self._r, self._scale, self._sums, to_z
-        )
-        return to_z, self._sums[1], self._sums[0]
-
-    def tangent(self, z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """How ``out`` moves as its inputs move along ``z``, ``scale`` and ``shift``."""
-        self._z_tangent, self._scale_tangent = _last(z), scale.contiguous()
-        about = (self._z, self._z_tangent, self._mean, self._r)
-        self._moments = self._summed(_moments, self._pixels, *about)
-        self._x_tangent, moved = self._new(), self._new()
-        self._at_pools(
-            _tangent, self._z_tangent, self._pooled, self._taken, self.out, self._mean, self._r, self._scale,
-            self._scale_tangent, shift.contiguous(), self._moments, self._x_tangent, moved, self._count,
-            self._pixels,
-        )  # fmt: skip
-        return moved
-
-    def gradient_tangent(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
-        v = _last(v)
-        about = (self.out, self._pooled, self._x_tangent, self._mean, self._r)
-        sums = self._summed(_gradient_tangent_sums, self._count, self._v, v, *about)
-        to_z = torch.empty_like(self._z)
-        self._at_pixels(
-            _gradient_tangent, self._v, v, self._z, self._z_tangent, self.out, self._taken, self._mean, self._r,
-            self._scale, self._scale_tangent, self._sums, sums, self._moments, to_z,
-        )  # fmt: skip
-        return to_z, sums[1], sums[0]
-
-    @property
-    def _wide(self) -> int:
-        return min(_CHANNELS, triton.next_power_of_2(self._channels))
-
-    @property
-    def _columns(self) -> int:
-        return triton.cdiv(self._channels, _CHANNELS)  # type: ignore[no-any-return]
-
-    def _new(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Of the pooled shape."""
-        return torch.empty(
-            self._pooled_shape, dtype=dtype, device=self._z.device, memory_format=torch.channels_last
-        )
-
-    def _summed(self, kernel: Any, count: int, *tensors: Tensor) -> Tensor:
-        """The two sums (2, C) that ``kernel`` makes of so many pixels."""
-        shares, per = _shared(count, self._channels)
-        parts, sums = self._z.new_empty(2, shares, self._channels), self._z.new_empty(2, self._channels)
-        kernel[(shares, self._columns)](*tensors, parts, count, per, self._channels, BP=_POOLS, BC=self._wide)
-        _together[(triton.cdiv(self._channels, _FEW), 2)](
-            parts, sums, shares, self._channels, BS=triton.next_power_of_2(shares), BC=_FEW
-        )
-        return sums
-
-    def _at_pools(self, kernel: Any, *arguments: object) -> None:
-        grid = (triton.cdiv(self._count, _POOLS), self._columns)
-        kernel[grid](*arguments, *self._sides, self._channels, BP=_POOLS, BC=self._wide)
-
-    def _at_pixels(self, kernel: Any, *arguments: object) -> None:
-        grid = (triton.cdiv(self._pixels, _PIXELS), self._columns)
-        kernel[grid](*arguments, self._pixels, *self._sides, self._channels, BP=_PIXELS, BC=self._wide)
-
-
-def _shared(pixels: int, channels: int) -> tuple[int, int]:
-    """Into how many shares pixels go, and how many a share has: by the shapes alone."""
-    wanted = triton.cdiv(1024, triton.cdiv(channels, _CHANNELS))
-    shares = max(1, min(wanted, pixels // (4 * _POOLS)))
-    per = triton.cdiv(triton.cdiv(pixels, shares), _POOLS) * _POOLS
-    return triton.cdiv(pixels, per), per
-
-
-def _last(t: Tensor) -> Tensor:
-    return t.contiguous(memory_format=torch.channels_last)

@@ -5,7 +5,7 @@ computes such grouped convolutions by transposing back and forth, and float32 wi
 matrix units multiply; for float32 every factor is the sum of two TF32 numbers, and three of the four products
 are made, which rounds about as float32 does ("tf32x3").
 
-What a derivative takes is a sum of two convolutions or gradients more often than one alone: a kernel makes both.
+A derivative takes the sum of two convolutions, or of two gradients, more often than one: a kernel makes both.
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ def _convolution(
 
 
 @triton.jit
-def _row_of_taps(
-    v, x, at_v, at_x, here, left, right, pixel, a0, a1, a2, PRECISION: tl.constexpr
-):
+def _row_of_taps(v, x, at_v, at_x, here, left, right, pixel, a0, a1, a2, PRECISION: tl.constexpr):
     """Adds what the three taps of a row give; a pixel of x is ``pixel`` numbers."""
     a = tl.load(v + at_v, mask=here[None, :], other=0.0)
     a0 = tl.dot(a, tl.load(x + at_x - pixel, mask=left, other=0.0), a0, input_precision=PRECISION)
@@ -100,7 +98,7 @@ def _weight_gradient(
     CI: tl.constexpr, CO: tl.constexpr, TWO: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """out[s, t, n, tap, k] = Σ v[m, t, n]·x[m + tap, t, k] over share s of the pixels, and that of v2 and x2."""
+    """out[s, t, n, tap, k] = Σ v[m, t, n]·x[m + tap, t, k] over share s of pixels, and that of v2 and x2."""
     s = tl.program_id(0)
     t = tl.program_id(2)
     ROWS: tl.constexpr = (CO + BM - 1) // BM

@@ -14,9 +14,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
 
+from pamela_cli.engine.kernels.conv import FEW_CHANNELS, convolution, weight_gradients
+from pamela_cli.engine.kernels.norm_pool import TritonNormPool
 from pamela_cli.engine.ops import conv3x3_gradients
-from pamela_cli.engine.triton_conv import FEW_CHANNELS, convolution, weight_gradients
-from pamela_cli.engine.triton_norm_pool import TritonNormPool
 
 _NUMBERS = 1024
 """Numbers of a weight that a program takes."""
@@ -68,7 +68,9 @@ def _fill(
     for first in range(0, shares, BS):
         s = first + tl.arange(0, BS)
         known = (s < shares)[:, None] & ok[None, :]
-        total += tl.sum(tl.load(parts + s[:, None] * size + (t * CO * CI * 9 + e)[None, :], mask=known, other=0.0), 0)
+        total += tl.sum(
+            tl.load(parts + s[:, None] * size + (t * CO * CI * 9 + e)[None, :], mask=known, other=0.0), 0
+        )
     n = e // (9 * CI)
     tap = e // CI % 9
     k = e % CI
@@ -124,7 +126,9 @@ class TritonBlock:
     float32 on CUDA. Convolutions of many channels with TF32 are left to cuDNN, which is faster at them.
     """
 
-    def __init__(self, images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, eps: float, first: bool) -> None:
+    def __init__(
+        self, images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, eps: float, first: bool
+    ) -> None:
         self._first, self._images, self._signs = first, images, scale
         self._tasks = len(weight)
         self._by_cudnn = torch.backends.cudnn.allow_tf32 and weight.shape[2] > 2 * FEW_CHANNELS
@@ -166,12 +170,18 @@ class TritonBlock:
         return z
 
     def _gradients(
-        self, triples: list[tuple[Tensor, Tensor, _Parameters]], to_scale: Tensor, to_shift: Tensor, into: list[Tensor]
+        self,
+        triples: list[tuple[Tensor, Tensor, _Parameters]],
+        to_scale: Tensor,
+        to_shift: Tensor,
+        into: list[Tensor],
     ) -> Tensor | None:
         """Those of the parameters into place; returns that of the images."""
         to_images: Tensor | None = None
         if self._by_cudnn:
-            each = [conv3x3_gradients(v, x, at.as_filters, self._tasks, not self._first) for v, x, at in triples]
+            each = [
+                conv3x3_gradients(v, x, at.as_filters, self._tasks, not self._first) for v, x, at in triples
+            ]
             parts = torch.stack([to_weight for _, to_weight in each]) if len(each) > 1 else each[0][1][None]
             parts = parts.permute(0, 1, 3, 4, 2).contiguous()
             to_images = each[0][0]
@@ -190,5 +200,6 @@ class TritonBlock:
         tasks, out_of, inner = weight.shape[:3]
         _fill[(triton.cdiv(out_of * inner * 9, _NUMBERS // 4), tasks)](
             parts, to_scale, to_shift, self._signs, weight, bias, scale, shift, len(parts),
-            *(t.stride(0) for t in (self._signs, *into)), CO=out_of, CI=inner, BS=8, BE=_NUMBERS // 4, BC=triton.next_power_of_2(out_of),
+            *(t.stride(0) for t in (self._signs, *into)),
+            CO=out_of, CI=inner, BS=8, BE=_NUMBERS // 4, BC=triton.next_power_of_2(out_of),
         )  # fmt: skip
