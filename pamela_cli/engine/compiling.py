@@ -92,6 +92,7 @@ def _block(
     filled = [[torch.empty_like(t) for t in (at[0], at[1], at[1], at[2])] for _ in range(2)]
     found = [made.out, made.gradient(v, filled[0]), made.tangent(moved, *along)]
     found += [made.gradient_tangent(v_moved, filled[1]), *filled[0], *filled[1]]
+    made.wait()
     return [t for t in found if t is not None]
 
 

@@ -46,9 +46,11 @@ class Conv4Gradient:
         v: Tensor | None = self._images(delta @ self._head)
         for i in reversed(range(len(self._blocks))):
             assert v is not None, "only the first block gives nothing back"
-            v = self._blocks[i].gradient(v, into[4 * i : 4 * i + 4])
+            block = self._blocks[i]
+            v = block.gradient(v, into[4 * i : 4 * i + 4])
             if not differentiable:
                 self._blocks.pop()
+        block.wait()
 
     def hessian_product(self, vectors: Tensor) -> Tensor:
         """Differentiate the gradient along ``vectors`` (T, N)."""
@@ -70,7 +72,9 @@ class Conv4Gradient:
         v: Tensor | None = self._images(torch.bmm(delta, self._head).baddbmm_(self._delta, head))
         for i in reversed(range(len(self._blocks))):
             assert v is not None, "only the first block gives nothing back"
-            v = self._blocks.pop().gradient_tangent(v, into[4 * i : 4 * i + 4])
+            block = self._blocks.pop()
+            v = block.gradient_tangent(v, into[4 * i : 4 * i + 4])
+        block.wait()
         return product
 
     def _images(self, v: Tensor) -> Tensor:
@@ -98,6 +102,10 @@ class BlockGradient(Protocol):
 
     def gradient_tangent(self, v: Tensor, into: list[Tensor]) -> Tensor | None:
         """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
+        ...
+
+    def wait(self) -> None:
+        """Until what the derivatives fill is filled: to be called before anybody reads it."""
         ...
 
 
@@ -152,6 +160,9 @@ class Block:
         self, v: Tensor, images: Tensor, weight: Tensor, tasks: int
     ) -> tuple[Tensor | None, Tensor]:
         return conv3x3_gradients(v, images, weight, tasks, to_input=not self._first)
+
+    def wait(self) -> None:
+        """Nothing: all is done when it is returned."""
 
     def _fill(self, into: list[Tensor], to_weight: Tensor, to_scale: Tensor, to_shift: Tensor) -> None:
         weight, bias, scale, shift = into

@@ -14,9 +14,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
 
+from pamela_cli.engine.kernels.beside import beside
 from pamela_cli.engine.kernels.conv import FEW_CHANNELS, convolution, weight_gradients
 from pamela_cli.engine.kernels.norm_pool import TritonNormPool
-from pamela_cli.engine.ops import conv3x3_gradients
 
 _NUMBERS = 1024
 """Numbers of a weight that a program takes."""
@@ -158,6 +158,10 @@ class TritonBlock:
             triples.append((self._to_z, self._images_tangent, self._along))
         return self._gradients(triples, to_scale, to_shift, into)
 
+    def wait(self) -> None:
+        """Until what the derivatives fill is filled."""
+        beside.join(self._images.device)
+
     def _packed(self, weight: Tensor, scale: Tensor, shift: Tensor) -> _Parameters:
         return _Parameters.of(weight, scale, shift, self._signs, back=not (self._first or self._by_cudnn))
 
@@ -176,24 +180,35 @@ class TritonBlock:
         to_shift: Tensor,
         into: list[Tensor],
     ) -> Tensor | None:
-        """Those of the parameters into place; returns that of the images."""
-        to_images: Tensor | None = None
-        if self._by_cudnn:
-            each = [
-                conv3x3_gradients(v, x, at.as_filters, self._tasks, not self._first) for v, x, at in triples
-            ]
-            parts = torch.stack([to_weight for _, to_weight in each]) if len(each) > 1 else each[0][1][None]
-            parts = parts.permute(0, 1, 3, 4, 2).contiguous()
-            to_images = each[0][0]
-            for more, _ in each[1:]:
-                if to_images is not None and more is not None:
-                    to_images += more
-        else:
-            parts = weight_gradients([(v, x) for v, x, _ in triples], self._tasks)
-            if not self._first:
-                to_images = convolution([(v, at.back) for v, _, at in triples], self._tasks)
-        self._fill(parts, to_scale, to_shift, into)
-        return to_images
+        """Those of the parameters into place, beside what follows; returns that of the images."""
+
+        def of_parameters() -> None:
+            self._fill(self._weight_gradients(triples), to_scale, to_shift, into)
+
+        beside.run(of_parameters, self._images.device, triples, to_scale, to_shift, into)
+        return None if self._first else self._images_gradient(triples)
+
+    def _weight_gradients(self, triples: list[tuple[Tensor, Tensor, _Parameters]]) -> Tensor:
+        """In shares that are still to be summed: (shares, T·C_out, 9, C_in)."""
+        if not self._by_cudnn:
+            return weight_gradients([(v, x) for v, x, _ in triples], self._tasks)
+        each = [self._by_cudnn_backward(*triple, to_images=False) for triple in triples]
+        return torch.stack([t.permute(0, 2, 3, 1).flatten(1, 2) for t in each])
+
+    def _images_gradient(self, triples: list[tuple[Tensor, Tensor, _Parameters]]) -> Tensor:
+        if not self._by_cudnn:
+            return convolution([(v, at.back) for v, _, at in triples], self._tasks)
+        total, *more = (self._by_cudnn_backward(*triple, to_images=True) for triple in triples)
+        for each in more:
+            total += each
+        return total
+
+    def _by_cudnn_backward(self, v: Tensor, x: Tensor, at: _Parameters, to_images: bool) -> Tensor:
+        ones, none, wanted = [1, 1], [0, 0], [to_images, not to_images, False]
+        found = torch.ops.aten.convolution_backward(
+            v, x, at.as_filters, None, ones, ones, ones, False, none, self._tasks, wanted
+        )
+        return found[0 if to_images else 1]
 
     def _fill(self, parts: Tensor, to_scale: Tensor, to_shift: Tensor, into: list[Tensor]) -> None:
         weight, bias, scale, shift = into

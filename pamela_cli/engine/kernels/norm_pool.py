@@ -71,8 +71,8 @@ class TritonNormPool:
         self._x_tangent, moved = self._new(), self._new()
         self._at_pools(
             kernel.tangent, self._z_tangent, self._pooled, self._taken, self.out, self._mean, self._r,
-            self._scale, self._scale_tangent, shift.contiguous(), self._moments, self._x_tangent, moved, self._count,
-            self._pixels,
+            self._scale, self._scale_tangent, shift.contiguous(), self._moments, self._x_tangent,
+            moved, self._count, self._pixels,
         )  # fmt: skip
         return moved
 
