@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pamela_cli.engine.kernels.beside import beside
-from pamela_cli.engine.kernels.conv import FEW_CHANNELS, convolution, weight_gradients
+from pamela_cli.engine.kernels.conv import FEW_CHANNELS, convolution, precision, upper, weight_gradients
 from pamela_cli.engine.kernels.norm_pool import TritonNormPool
 
 _NUMBERS = 1024
@@ -25,9 +25,13 @@ _NUMBERS = 1024
 @triton.jit
 def _pack(
     weight, scale, shift, signs, ahead, back, scales, shifts, of_weight, of_scale, of_shift, of_signs,
-    CO: tl.constexpr, CI: tl.constexpr, BACK: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
+    CO: tl.constexpr, CI: tl.constexpr, BACK: tl.constexpr, SPLIT: tl.constexpr,
+    BE: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """Weights by tap, with the signs of the scales ``signs``: ahead[t, n, tap, k], back[t, k, 8 − tap, n].
+    """Weights by tap, with the scales' ``signs``: ahead[i, t, n, tap, k], back[i, t, k, 8 − tap, n].
+
+    SPLIT: i = 0 what TF32 takes of each, 1 the rest; else 0 all of it.
+
 
     ``of_…`` are strides from task to task.
     """
@@ -39,9 +43,15 @@ def _pack(
     tap = e % 9
     sign = tl.where(tl.load(signs + t * of_signs + n, mask=ok, other=0.0) < 0, -1.0, 1.0)
     value = tl.load(weight + t * of_weight + e, mask=ok, other=0.0) * sign
-    tl.store(ahead + ((t * CO + n) * 9 + tap) * CI + k, value, mask=ok)
+    high = upper(value) if SPLIT else value
+    size = tl.num_programs(1) * CO * CI * 9
+    to = ahead + ((t * CO + n) * 9 + tap) * CI + k
+    tl.store(to, high, mask=ok)
+    tl.store(to + size, value - high, mask=ok)
     if BACK:
-        tl.store(back + ((t * CI + k) * 9 + 8 - tap) * CO + n, value, mask=ok)
+        to = back + ((t * CI + k) * 9 + 8 - tap) * CO + n
+        tl.store(to, high, mask=ok)
+        tl.store(to + size, value - high, mask=ok)
     if tl.program_id(0) == 0:
         c = tl.arange(0, BC)
         known = c < CO
@@ -89,8 +99,8 @@ def _fill(
 class _Parameters:
     """A block's parameters, or how they move, as the kernels take them, with scales that are not negative.
 
-    ``ahead`` (T·C_out, 9, C_in); ``back`` (T·C_in, 9, C_out), the taps turned round; ``scale`` and ``shift``
-    (T·C_out,).
+    ``ahead`` (2, T·C_out, 9, C_in): the weights, and what TF32 leaves of each; ``back`` (2, T·C_in, 9, C_out)
+    alike, the taps turned round; ``scale`` and ``shift`` (T·C_out,).
     """
 
     ahead: Tensor
@@ -103,21 +113,22 @@ class _Parameters:
         """Of ``weight`` (T, C_out, C_in, 3, 3), ``scale`` and ``shift`` (T, C_out), as θ holds them."""
         tasks, out_of, into = weight.shape[:3]
         found = cls(
-            weight.new_empty(tasks * out_of, 9, into),
-            weight.new_empty(tasks * into, 9, out_of) if back else weight,
+            weight.new_empty(2, tasks * out_of, 9, into),
+            weight.new_empty(2, tasks * into, 9, out_of) if back else weight,
             *weight.new_empty(2, tasks * out_of),
         )
         _pack[(triton.cdiv(out_of * into * 9, _NUMBERS), tasks)](
             weight, scale, shift, signs, found.ahead, found.back, found.scale, found.shift,
             *(t.stride(0) for t in (weight, scale, shift, signs)),
-            CO=out_of, CI=into, BACK=back, BE=_NUMBERS, BC=triton.next_power_of_2(out_of),
+            CO=out_of, CI=into, BACK=back, SPLIT=precision() != "tf32",
+            BE=_NUMBERS, BC=triton.next_power_of_2(out_of),
         )  # fmt: skip
         return found
 
     @property
     def as_filters(self) -> Tensor:
         """The weights as cuDNN knows them, (T·C_out, C_in, 3, 3) with the channels last in memory."""
-        return self.ahead.unflatten(1, (3, 3)).permute(0, 3, 1, 2)
+        return self.ahead[0].unflatten(1, (3, 3)).permute(0, 3, 1, 2)
 
 
 class TritonBlock:

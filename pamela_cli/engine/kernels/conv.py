@@ -27,11 +27,63 @@ _VARY = ["pixels", "H", "W", "T", "per"]
 """No kernel of their own for some values of these."""
 
 
+@triton.jit
+def upper(value):
+    """What matrix units take of a float32 number: TF32, the lowest 13 bits zero."""
+    return (value.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _product(a, w, at, known, lower, acc, SPLIT: tl.constexpr):
+    """acc + a @ w; SPLIT: to the precision of float32, with the lower parts of the weights ``lower`` on."""
+    b = tl.load(w + at, mask=known, other=0.0)
+    if SPLIT:
+        high = upper(a)
+        acc = tl.dot(a - high, b, acc, input_precision="tf32")
+        acc = tl.dot(high, tl.load(w + lower + at, mask=known, other=0.0), acc, input_precision="tf32")
+        return tl.dot(high, b, acc, input_precision="tf32")
+    return tl.dot(a, b, acc, input_precision="tf32")
+
+
+@triton.jit
+def _convolved(
+    x, w, px, py, m, n, t, H, W, T, lower, pixels, acc,
+    CI: tl.constexpr, CO: tl.constexpr, FLAT: tl.constexpr, BK: tl.constexpr, SPLIT: tl.constexpr,
+):  # fmt: skip
+    """acc[m, n] + Σ x[m + tap, t, k]·w[t, n, tap, k]."""
+    inside = m < pixels
+    weights = ((t * CO + n) * (9 * CI))[None, :]
+    if FLAT:
+        k = tl.arange(0, BK)
+        dy = (k // CI // 3 - 1)[None, :]
+        dx = (k // CI % 3 - 1)[None, :]
+        y = py[:, None] + dy
+        at = px[:, None] + dx
+        ok = inside[:, None] & (k < 9 * CI)[None, :] & (y >= 0) & (y < H) & (at >= 0) & (at < W)
+        rows = (m[:, None] + dy * W + dx) * (T * CI) + t * CI + (k % CI)[None, :]
+        known = (k < 9 * CI)[:, None] & (n < CO)[None, :]
+        return _product(
+            tl.load(x + rows, mask=ok, other=0.0), w, weights + k[:, None], known, lower, acc, SPLIT
+        )
+    chunks: tl.constexpr = (CI + BK - 1) // BK
+    for i in range(9 * chunks):
+        tap = i // chunks
+        k = (i % chunks) * BK + tl.arange(0, BK)
+        dy = tap // 3 - 1
+        dx = tap % 3 - 1
+        ok = inside & (py + dy >= 0) & (py + dy < H) & (px + dx >= 0) & (px + dx < W)
+        rows = ((m + dy * W + dx) * (T * CI) + t * CI)[:, None] + k[None, :]
+        a = tl.load(x + rows, mask=ok[:, None] & (k < CI)[None, :], other=0.0)
+        known = (k < CI)[:, None] & (n < CO)[None, :]
+        acc = _product(a, w, weights + (tap * CI + k)[:, None], known, lower, acc, SPLIT)
+    return acc
+
+
 @triton.jit(do_not_specialize=_VARY)
 def _convolution(
-    x, w, x2, w2, out, pixels, H, W, T,
+    x, w, x2, w2, out, pixels, H, W, T, lower,
     CI: tl.constexpr, CO: tl.constexpr, TWO: tl.constexpr, FLAT: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """out[m, t, n] = Σ x[m + tap, t, k]·w[t, n, tap, k], and the same of x2 and w2.
 
@@ -42,53 +94,32 @@ def _convolution(
     n = tl.program_id(2) * BN + tl.arange(0, BN)
     px = m % W
     py = (m // W) % H
-    inside = m < pixels
-    weights = ((t * CO + n) * (9 * CI))[None, :]
     acc = tl.zeros((BM, BN), tl.float32)
-    if FLAT:
-        k = tl.arange(0, BK)
-        dy = (k // CI // 3 - 1)[None, :]
-        dx = (k // CI % 3 - 1)[None, :]
-        y = py[:, None] + dy
-        at = px[:, None] + dx
-        ok = inside[:, None] & (k < 9 * CI)[None, :] & (y >= 0) & (y < H) & (at >= 0) & (at < W)
-        rows = (m[:, None] + dy * W + dx) * (T * CI) + t * CI + (k % CI)[None, :]
-        known = (k < 9 * CI)[:, None] & (n < CO)[None, :]
-        a = tl.load(x + rows, mask=ok, other=0.0)
-        b = tl.load(w + weights + k[:, None], mask=known, other=0.0)
-        acc = tl.dot(a, b, acc, input_precision=PRECISION)
-        if TWO:
-            a = tl.load(x2 + rows, mask=ok, other=0.0)
-            b = tl.load(w2 + weights + k[:, None], mask=known, other=0.0)
-            acc = tl.dot(a, b, acc, input_precision=PRECISION)
-    else:
-        chunks: tl.constexpr = (CI + BK - 1) // BK
-        for i in range(9 * chunks):
-            tap = i // chunks
-            k = (i % chunks) * BK + tl.arange(0, BK)
-            dy = tap // 3 - 1
-            dx = tap % 3 - 1
-            ok = inside & (py + dy >= 0) & (py + dy < H) & (px + dx >= 0) & (px + dx < W)
-            rows = ((m + dy * W + dx) * (T * CI) + t * CI)[:, None] + k[None, :]
-            cols = weights + (tap * CI + k)[:, None]
-            a = tl.load(x + rows, mask=ok[:, None] & (k < CI)[None, :], other=0.0)
-            b = tl.load(w + cols, mask=(k < CI)[:, None] & (n < CO)[None, :], other=0.0)
-            acc = tl.dot(a, b, acc, input_precision=PRECISION)
-            if TWO:
-                a = tl.load(x2 + rows, mask=ok[:, None] & (k < CI)[None, :], other=0.0)
-                b = tl.load(w2 + cols, mask=(k < CI)[:, None] & (n < CO)[None, :], other=0.0)
-                acc = tl.dot(a, b, acc, input_precision=PRECISION)
+    acc = _convolved(x, w, px, py, m, n, t, H, W, T, lower, pixels, acc, CI, CO, FLAT, BK, SPLIT)
+    if TWO:  # one after the other: side by side they would take twice the memory of a multiprocessor
+        acc = _convolved(x2, w2, px, py, m, n, t, H, W, T, lower, pixels, acc, CI, CO, FLAT, BK, SPLIT)
     made = (m * (T * CO) + t * CO)[:, None] + n[None, :]
-    tl.store(out + made, acc, mask=inside[:, None] & (n < CO)[None, :])
+    tl.store(out + made, acc, mask=(m < pixels)[:, None] & (n < CO)[None, :])
 
 
 @triton.jit
-def _row_of_taps(v, x, at_v, at_x, here, left, right, pixel, a0, a1, a2, PRECISION: tl.constexpr):
-    """Adds what the three taps of a row give; a pixel of x is ``pixel`` numbers."""
-    a = tl.load(v + at_v, mask=here[None, :], other=0.0)
-    a0 = tl.dot(a, tl.load(x + at_x - pixel, mask=left, other=0.0), a0, input_precision=PRECISION)
-    a1 = tl.dot(a, tl.load(x + at_x, mask=here[:, None], other=0.0), a1, input_precision=PRECISION)
-    a2 = tl.dot(a, tl.load(x + at_x + pixel, mask=right, other=0.0), a2, input_precision=PRECISION)
+def _row_of_taps(
+    v, x, n, k, dy, t, start, end, pixels, H, W, T, a0, a1, a2,
+    CI: tl.constexpr, CO: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Adds what the three taps of a row give."""
+    for first in range(start, end, BK):
+        m = first + tl.arange(0, BK)
+        px = m % W
+        py = (m // W) % H
+        here = (m < pixels) & (py + dy >= 0) & (py + dy < H)
+        a = tl.load(v + (m * (T * CO) + t * CO)[None, :] + n[:, None], mask=here[None, :], other=0.0)
+        at = ((m + dy * W) * (T * CI) + t * CI)[:, None] + k[None, :]
+        b = tl.load(x + at - T * CI, mask=(here & (px > 0))[:, None], other=0.0)
+        a0 = tl.dot(a, b, a0, input_precision=PRECISION)
+        a1 = tl.dot(a, tl.load(x + at, mask=here[:, None], other=0.0), a1, input_precision=PRECISION)
+        b = tl.load(x + at + T * CI, mask=(here & (px < W - 1))[:, None], other=0.0)
+        a2 = tl.dot(a, b, a2, input_precision=PRECISION)
     return a0, a1, a2
 
 
@@ -104,26 +135,22 @@ def _weight_gradient(
     ROWS: tl.constexpr = (CO + BM - 1) // BM
     COLS: tl.constexpr = (CI + BN - 1) // BN
     dy = tl.program_id(1) // (ROWS * COLS) - 1
-    # Beyond the last channel it computes what is not stored, from the last one's numbers.
     n = (tl.program_id(1) // COLS % ROWS) * BM + tl.arange(0, BM)
     k = (tl.program_id(1) % COLS) * BN + tl.arange(0, BN)
-    from_n = tl.minimum(n, CO - 1) if CO % BM != 0 else n
-    from_k = tl.minimum(k, CI - 1) if CI % BN != 0 else k
+    # Beyond the last channel it computes, from the last one's numbers, what is not stored.
+    rn = tl.minimum(n, CO - 1) if CO % BM != 0 else n
+    rk = tl.minimum(k, CI - 1) if CI % BN != 0 else k
     a0 = tl.zeros((BM, BN), tl.float32)
     a1 = tl.zeros((BM, BN), tl.float32)
     a2 = tl.zeros((BM, BN), tl.float32)
-    for start in range(s * per, s * per + per, BK):
-        m = start + tl.arange(0, BK)
-        px = m % W
-        py = (m // W) % H
-        here = (m < pixels) & (py + dy >= 0) & (py + dy < H)
-        left = (here & (px > 0))[:, None]
-        right = (here & (px < W - 1))[:, None]
-        at_v = (m * (T * CO) + t * CO)[None, :] + from_n[:, None]
-        at_x = ((m + dy * W) * (T * CI) + t * CI)[:, None] + from_k[None, :]
-        a0, a1, a2 = _row_of_taps(v, x, at_v, at_x, here, left, right, T * CI, a0, a1, a2, PRECISION)
-        if TWO:
-            a0, a1, a2 = _row_of_taps(v2, x2, at_v, at_x, here, left, right, T * CI, a0, a1, a2, PRECISION)
+    start, end = s * per, s * per + per
+    a0, a1, a2 = _row_of_taps(
+        v, x, rn, rk, dy, t, start, end, pixels, H, W, T, a0, a1, a2, CI, CO, BK, PRECISION
+    )
+    if TWO:
+        a0, a1, a2 = _row_of_taps(
+            v2, x2, rn, rk, dy, t, start, end, pixels, H, W, T, a0, a1, a2, CI, CO, BK, PRECISION
+        )
     place = ((s * T + t) * CO + n)[:, None] * (9 * CI) + (3 * (dy + 1) * CI + k)[None, :]
     known = (n < CO)[:, None] & (k < CI)[None, :]
     tl.store(out + place, a0, mask=known)
@@ -172,11 +199,11 @@ def convolution(pairs: Pairs, groups: int) -> Tensor:
     """Sum of convolutions, (B, groups·C_out, H, W), of one or two pairs of images with weights.
 
     Images (B, groups·C_in, H, W), float32 on CUDA, their channels last in memory; weights
-    (groups·C_out, 9, C_in), tap by tap.
+    (2, groups·C_out, 9, C_in), tap by tap: what TF32 takes of each, and the rest.
     """
     (x, w), (x2, w2) = pairs[0], pairs[-1]
     batch, _, height, width = x.shape
-    out_of, into = w.shape[0] // groups, w.shape[2]
+    out_of, into = w.shape[1] // groups, w.shape[3]
     shape = (batch, groups * out_of, height, width)
     out = torch.empty(shape, device=x.device, dtype=x.dtype, memory_format=torch.channels_last)
     flat = into <= FEW_CHANNELS
@@ -186,9 +213,9 @@ def convolution(pairs: Pairs, groups: int) -> Tensor:
     columns = groups * triton.cdiv(out_of, block_n)
     block_m = 64 if columns * triton.cdiv(pixels, 64) > 64 else 32
     _convolution[(triton.cdiv(pixels, block_m), groups, columns // groups)](
-        x, w, x2, w2, out, pixels, height, width, groups,
+        x, w, x2, w2, out, pixels, height, width, groups, w[0].numel(),
         CI=into, CO=out_of, TWO=len(pairs) > 1, FLAT=flat,
-        BM=block_m, BN=block_n, BK=block_k, PRECISION=precision(), num_warps=4, num_stages=3,
+        BM=block_m, BN=block_n, BK=block_k, SPLIT=precision() != "tf32", num_warps=4, num_stages=3,
     )  # fmt: skip
     return out
 
@@ -213,7 +240,7 @@ def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
     kernel[(shares, programs, groups)](
         v, x, v2, x2, parts, pixels, height, width, groups, per,
         CI=into, CO=out_of, TWO=len(pairs) > 1, BM=block_m, BN=block_n, BK=block_k,
-        PRECISION=precision(), num_warps=4, num_stages=4 if flat else 4 - len(pairs),
+        PRECISION=precision(), num_warps=4, num_stages=4 if flat else 3,
     )  # fmt: skip
     return parts
 
