@@ -54,28 +54,28 @@ def _convolved(
     inside = m < pixels
     weights = ((t * CO + n) * (9 * CI))[None, :]
     if FLAT:
-        k = tl.arange(0, BK)
-        dy = (k // CI // 3 - 1)[None, :]
-        dx = (k // CI % 3 - 1)[None, :]
-        y = py[:, None] + dy
-        at = px[:, None] + dx
-        ok = inside[:, None] & (k < 9 * CI)[None, :] & (y >= 0) & (y < H) & (at >= 0) & (at < W)
-        rows = (m[:, None] + dy * W + dx) * (T * CI) + t * CI + (k % CI)[None, :]
-        known = (k < 9 * CI)[:, None] & (n < CO)[None, :]
-        return _product(
-            tl.load(x + rows, mask=ok, other=0.0), w, weights + k[:, None], known, lower, acc, SPLIT
-        )
-    chunks: tl.constexpr = (CI + BK - 1) // BK
-    for i in range(9 * chunks):
-        tap = i // chunks
-        k = (i % chunks) * BK + tl.arange(0, BK)
-        dy = tap // 3 - 1
-        dx = tap % 3 - 1
-        ok = inside & (py + dy >= 0) & (py + dy < H) & (px + dx >= 0) & (px + dx < W)
-        rows = ((m + dy * W + dx) * (T * CI) + t * CI)[:, None] + k[None, :]
-        a = tl.load(x + rows, mask=ok[:, None] & (k < CI)[None, :], other=0.0)
-        known = (k < CI)[:, None] & (n < CO)[None, :]
-        acc = _product(a, w, weights + (tap * CI + k)[:, None], known, lower, acc, SPLIT)
+        c = tl.arange(0, BK)
+        down = (c // CI // 3 - 1)[None, :]
+        right = (c // CI % 3 - 1)[None, :]
+        y = py[:, None] + down
+        at = px[:, None] + right
+        ok = inside[:, None] & (c < 9 * CI)[None, :] & (y >= 0) & (y < H) & (at >= 0) & (at < W)
+        rows = (m[:, None] + down * W + right) * (T * CI) + t * CI + (c % CI)[None, :]
+        known = (c < 9 * CI)[:, None] & (n < CO)[None, :]
+        a = tl.load(x + rows, mask=ok, other=0.0)
+        acc = _product(a, w, weights + c[:, None], known, lower, acc, SPLIT)
+    else:
+        chunks: tl.constexpr = (CI + BK - 1) // BK
+        for i in range(9 * chunks):
+            tap = i // chunks
+            k = (i % chunks) * BK + tl.arange(0, BK)
+            dy = tap // 3 - 1
+            dx = tap % 3 - 1
+            there = inside & (py + dy >= 0) & (py + dy < H) & (px + dx >= 0) & (px + dx < W)
+            pixels_at = ((m + dy * W + dx) * (T * CI) + t * CI)[:, None] + k[None, :]
+            b = tl.load(x + pixels_at, mask=there[:, None] & (k < CI)[None, :], other=0.0)
+            filled = (k < CI)[:, None] & (n < CO)[None, :]
+            acc = _product(b, w, weights + (tap * CI + k)[:, None], filled, lower, acc, SPLIT)
     return acc
 
 
