@@ -31,7 +31,7 @@ def can_be_compiled(device: torch.device = _CPU) -> bool:
     On the CPU it takes a C compiler; on CUDA Triton, which comes with PyTorch on Linux and takes one too.
     ``PAMELA_COMPILE=0`` forbids both.
     """
-    if os.environ.get("PAMELA_COMPILE") == "0":
+    if os.environ.get("PAMELA_COMPILE") == "0" or device.type not in own_code.in_use:
         return False
     return _c_functions_agree() if device.type == "cpu" else _kernels_agree(device)
 

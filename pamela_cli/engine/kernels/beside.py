@@ -24,6 +24,9 @@ class Beside(threading.local):
         ``read`` holds the tensors that the work reads or fills: their memory is not given away before
         :meth:`join`.
         """
+        if device.type != "cuda":  # Triton's interpreter, which has no streams
+            work()
+            return
         if device not in self._streams:
             self._streams[device] = torch.cuda.Stream(device)
         stream = self._streams[device]
