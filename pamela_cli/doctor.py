@@ -63,7 +63,7 @@ def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
         if device.type == "cuda" and not can_be_compiled(device) and os.environ.get("PAMELA_COMPILE") != "0":
             problems.append(
                 f"The kernels of this project cannot be used on {device}, and images train several times "
-                "slower: they take Triton, a C compiler, and a GPU from the year 2020 on."
+                "slower: they take Triton, a C compiler, and an NVIDIA GPU of the Ampere generation or newer."
             )
     except Exception as error:  # drivers, devices, and compilers of kernels fail in many ways
         problems.append(f"The engine cannot compute on {device}: {first_line(error)}.")

@@ -54,8 +54,8 @@ def _kernels_agree(device: torch.device) -> bool:
 
         return all(
             _agree(
-                _block(partial(TritonBlock, eps=BATCH_NORM_EPS), channels, device, torch.float32),
-                _block(Block, channels, device, torch.float64),
+                block_results(partial(TritonBlock, eps=BATCH_NORM_EPS), channels, device, torch.float32),
+                block_results(Block, channels, device, torch.float64),
             )
             for channels in (3, 24)
         )
@@ -76,7 +76,7 @@ def _layer(layer: Callable[..., NormPool], device: torch.device, dtype: torch.dt
     return [at.out, *first, moved, *at.gradient_tangent(v_tangent)]
 
 
-def _block(
+def block_results(
     block: Callable[..., BlockGradient], channels: int, device: torch.device, dtype: torch.dtype
 ) -> list[Tensor]:
     """A small block of two tasks, some of whose scales are negative, and its derivatives."""

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block
-from pamela_cli.engine.compiling import _block
+from pamela_cli.engine.compiling import block_results
 from pamela_cli.engine.kernels.block import TritonBlock
 
 CPU = torch.device("cpu")
@@ -18,8 +18,8 @@ CPU = torch.device("cpu")
 torch.backends.cudnn.allow_tf32 = False
 found = {}
 for channels in map(int, sys.argv[1:]):
-    ours = _block(partial(TritonBlock, eps=BATCH_NORM_EPS), channels, CPU, torch.float32)
-    exact = _block(Block, channels, CPU, torch.float64)
+    ours = block_results(partial(TritonBlock, eps=BATCH_NORM_EPS), channels, CPU, torch.float32)
+    exact = block_results(Block, channels, CPU, torch.float64)
     found[channels] = [
         float((a - b).norm() / b.norm().clamp_min(1e-30)) for a, b in zip(ours, exact, strict=True)
     ]
