@@ -13,6 +13,7 @@ from data_prep.errors import first_line
 from data_prep.machine import available_cores
 from pamela_cli.engine.compiling import can_be_compiled, use_compiled
 from pamela_cli.engine.graphs import Graphs
+from pamela_cli.engine.kernels.beside import beside
 from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.engine.processes import Processes, neighbours
 from pamela_cli.engine.tasks import Tasks
@@ -141,6 +142,7 @@ class Runner:
                     raise
                 reason = first_line(error)
             # Out of the except clause: the error holds on to the tensors that did not fit.
+            beside.forget(self.device)
             if self.graphs.forget():  # that may be enough
                 torch.cuda.empty_cache()
                 continue

@@ -41,5 +41,11 @@ class Beside(threading.local):
             torch.cuda.current_stream(device).wait_stream(self._streams[device])
             self._read.clear()
 
+    def forget(self, device: torch.device) -> None:
+        """Where work broke off, as without memory: let it end, and give free what it read."""
+        if self._read:
+            torch.cuda.synchronize(device)
+            self._read.clear()
+
 
 beside = Beside()
