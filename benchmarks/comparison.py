@@ -149,7 +149,8 @@ class _Runner:
         self.warmup["test"] = self.process.call(child.test, self.name, 1)
         # On a GPU the first times are many times as long: they load kernels, and record graphs.
         if (more := times_until_recorded(torch.device(setting.device)) - 1) > 0:
-            self.process.call(child.train, self.name, more)
+            for work in _WORK.values():
+                self.process.call(work, self.name, more)
         self.pace = {what: self.process.call(work, self.name, 1) for what, work in _WORK.items()}
 
     def sample(self, setting: Setting) -> None:

@@ -153,8 +153,8 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
     plan = same_plan(recorded, problem, processes, context.console, share)
     if plan.compiled and not can_be_compiled(device):
         context.console.warn(
-            "this run was computed with compiled functions, which cannot be had here (is there a C "
-            "compiler?); it goes on without, and rounds otherwise."
+            "this run was computed with compiled functions, which cannot be had here (they take a C "
+            "compiler, and on CUDA Triton); it goes on without, and rounds otherwise."
         )
     _tell(processes, folder, store, goes_on=True)
     return _Started(folder, problem, plan, goes_on=True)

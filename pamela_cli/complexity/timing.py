@@ -82,7 +82,7 @@ def time_cases(
         train, test = partial(work.train, train_tasks, runner), partial(work.test, test_tasks, runner)
         title, times = f"{name} training, {case.order} order", times_until_recorded(device)
         training.append(Clock(title, len(train_tasks), train, times))
-        testing.setdefault(name, Clock(f"{name} testing", len(test_tasks), test))
+        testing.setdefault(name, Clock(f"{name} testing", len(test_tasks), test, times))
     _take_rounds([*training, *testing.values()], device, repetitions, console)
     return training, testing, runner
 

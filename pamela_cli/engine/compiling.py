@@ -52,13 +52,15 @@ def _kernels_agree(device: torch.device) -> bool:
     try:
         from pamela_cli.engine.kernels.block import TritonBlock
 
-        return all(
-            _agree(
-                block_results(partial(TritonBlock, eps=BATCH_NORM_EPS), channels, device, torch.float32),
-                block_results(Block, channels, device, torch.float64),
+        ours = partial(TritonBlock, eps=BATCH_NORM_EPS)
+        with torch.cuda.device(device):  # where Triton starts kernels
+            return all(
+                _agree(
+                    block_results(ours, channels, device, torch.float32),
+                    block_results(Block, channels, device, torch.float64),
+                )
+                for channels in (3, 24)
             )
-            for channels in (3, 24)
-        )
     except Exception:  # no Triton, no compiler for what starts its kernels, or a device it does not know
         return False
     finally:
@@ -89,7 +91,7 @@ def block_results(
     images, moved, v, v_moved = (drawn(3, 2 * c, *s) for c, *s in ((channels, 5, 7),) * 2 + ((17, 2, 3),) * 2)
     at, along = ([drawn(2, 17, channels, 3, 3), drawn(2, 17), drawn(2, 17)] for _ in range(2))
     made = block(images, *at, first=False)
-    filled = [[torch.empty_like(t) for t in (at[0], at[1], at[1], at[2])] for _ in range(2)]
+    filled = [[torch.full_like(t, torch.nan) for t in (at[0], at[1], at[1], at[2])] for _ in range(2)]
     found = [made.out, made.gradient(v, filled[0]), made.tangent(moved, *along)]
     found += [made.gradient_tangent(v_moved, filled[1]), *filled[0], *filled[1]]
     made.wait()

@@ -1,7 +1,8 @@
 """Work that is the same operations each time, recorded as a CUDA graph and replayed from then on.
 
-An outer step is some thousands of small operations. Where images are small, the host takes longer to start
-them one by one than a GPU takes to carry them out; a graph starts all of them at once.
+An outer step, or a batch of an evaluation, is hundreds to thousands of small operations. Where images are
+small, the host takes longer to start them one by one than a GPU takes to carry them out; a graph starts
+all of them at once.
 """
 
 from __future__ import annotations

@@ -105,8 +105,11 @@ class DoesNotFitError(Exception):
 def settle_process(plan: Plan) -> None:
     """Set for the whole process what the plan says of threads and compiled functions, and the allocator."""
     torch.set_num_threads(plan.threads)
-    use_compiled(plan.compiled, torch.device(plan.device))
-    if torch.device(plan.device).type == "cpu":
+    device = torch.device(plan.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where Triton starts kernels
+    use_compiled(plan.compiled, device)
+    if device.type == "cpu":
         keep_freed_memory()
 
 

@@ -27,7 +27,7 @@ def _machine(document: dict[str, Any]) -> Table:
     table = Table("this machine", "")
     known = document["environment"] | {"threads in PyTorch": document["threads"]["torch"]}
     known |= {name: value for name, value in document["threads"].items() if name != "torch" and value}
-    known["compiled functions"] = "in use" if document["compiled"] else "none"
+    known["compiled functions (CPU)"] = "in use" if document["compiled"] else "none"
     for name, value in known.items():
         if value is not None and name != "started":
             table.add_row(name, named(value))

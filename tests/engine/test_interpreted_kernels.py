@@ -4,13 +4,21 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="no Triton here")
+def triton_version() -> tuple[int, ...]:
+    """(0,) where there is none."""
+    try:
+        return tuple(int(part) for part in version("triton").split(".")[:2])
+    except PackageNotFoundError:
+        return (0,)
+
+
+@pytest.mark.skipif(triton_version() < (3, 9), reason="no Triton whose interpreter goes with NumPy 2.4")
 def test_blocks_of_few_and_of_many_channels() -> None:
     """Three channels are one chunk; forty, with a rest, are several; both signs of scales, odd sides."""
     script = Path(__file__).with_name("interpreted_blocks.py")
@@ -21,4 +29,4 @@ def test_blocks_of_few_and_of_many_channels() -> None:
     found = json.loads(ran.stdout)
     for channels in ("3", "40"):
         assert len(found[channels]) == 12
-        assert max(found[channels]) < 1e-6
+        assert all(off < 1e-6 for off in found[channels])

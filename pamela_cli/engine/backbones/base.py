@@ -37,8 +37,8 @@ class LossGradient(Protocol):
 class Backbone(Protocol):
     """What the engine asks of a network.
 
-    One that is ``recordable``, which need not be said, computes its gradients by the same operations for the
-    same shapes, and asks the device for nothing: a CUDA graph can be made of it. So with objectives.
+    One that is ``recordable``, which need not be said, computes all by the same operations for the same
+    shapes, and asks the device for nothing: a CUDA graph can be made of it. So with objectives.
     """
 
     layout: Layout

@@ -12,7 +12,7 @@ from pamela_cli.engine.backbones.base import LossGradient, NormStats, uniform
 from pamela_cli.engine.backbones.conv4_gradient import (
     BATCH_NORM_EPS,
     Conv4Gradient,
-    block_at,
+    block_type,
     features,
     kernels,
     negative_scales,
@@ -90,6 +90,7 @@ class Conv4:
         *tensors, head, bias = self.layout.unpack(theta)
         recorded: NormStats = []
         images = side_by_side(x)
+        block_at = block_type(images, len(theta) * self.width)
         for block in range(self.BLOCKS):
             weight, _, scale, shift = tensors[4 * block : 4 * block + 4]
             if stats is None and not record and not torch.is_grad_enabled():

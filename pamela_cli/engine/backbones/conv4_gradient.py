@@ -7,6 +7,8 @@ differentiation would do the same arithmetic in three times as many operations.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -31,6 +33,7 @@ class Conv4Gradient:
         *tensors, self._head, bias = layout.unpack(theta)
         images = side_by_side(x)
         self._blocks: list[BlockGradient] = []
+        block_at = block_type(images, len(theta) * tensors[0].shape[1])
         for i in range(0, len(tensors), 4):
             weight, _, scale, shift = tensors[i : i + 4]
             self._blocks.append(block_at(images, weight, scale, shift, first=i == 0))
@@ -109,13 +112,17 @@ class BlockGradient(Protocol):
         ...
 
 
-def block_at(images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, first: bool) -> BlockGradient:
-    """The block by this project's kernels where they are in use, else by operations."""
-    if suits_kernels(images, len(weight) * weight.shape[1]):
-        from pamela_cli.engine.kernels.block import TritonBlock
+def block_type(images: Tensor, filters: int) -> Callable[..., BlockGradient]:
+    """What makes the blocks of a network: this project's kernels where they are in use, else operations.
 
-        return TritonBlock(images, weight, scale, shift, BATCH_NORM_EPS, first)
-    return Block(images, weight, scale, shift, first)
+    All of one kind, by the first block, whose ``images`` (B, T·C, H, W) are the largest, with so many
+    ``filters`` of all tasks.
+    """
+    if not suits_kernels(images, filters):
+        return Block
+    from pamela_cli.engine.kernels.block import TritonBlock
+
+    return partial(TritonBlock, eps=BATCH_NORM_EPS)
 
 
 class Block:

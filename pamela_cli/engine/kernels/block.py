@@ -30,10 +30,8 @@ def _pack(
 ):  # fmt: skip
     """Weights by tap, with the scales' ``signs``: ahead[i, t, n, tap, k], back[i, t, k, 8 − tap, n].
 
-    SPLIT: i = 0 what TF32 takes of each, 1 the rest; else 0 all of it.
-
-
-    ``of_…`` are strides from task to task.
+    With SPLIT, i = 0 is what TF32 takes of each weight, and i = 1 the rest; without, 0 is all of it, and 1 is
+    not written. ``of_…`` are strides from task to task.
     """
     t = tl.program_id(1)
     e = tl.program_id(0) * BE + tl.arange(0, BE)
@@ -47,11 +45,13 @@ def _pack(
     size = tl.num_programs(1) * CO * CI * 9
     to = ahead + ((t * CO + n) * 9 + tap) * CI + k
     tl.store(to, high, mask=ok)
-    tl.store(to + size, value - high, mask=ok)
-    if BACK:
-        to = back + ((t * CI + k) * 9 + 8 - tap) * CO + n
-        tl.store(to, high, mask=ok)
+    if SPLIT:
         tl.store(to + size, value - high, mask=ok)
+    if BACK:
+        to_back = back + ((t * CI + k) * 9 + 8 - tap) * CO + n
+        tl.store(to_back, high, mask=ok)
+        if SPLIT:
+            tl.store(to_back + size, value - high, mask=ok)
     if tl.program_id(0) == 0:
         c = tl.arange(0, BC)
         known = c < CO
@@ -66,7 +66,7 @@ def _fill(
     of_signs, of_weight, of_bias, of_scale, of_shift,
     CO: tl.constexpr, CI: tl.constexpr, BS: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of a block's parameters, from shares[s, t, n, tap, k] and sums, to where they belong.
+    """The gradients of a block's parameters, from parts[s, t, n, tap, k] and sums, to where they belong.
 
     ``of_…`` are strides from task to task.
     """
@@ -196,7 +196,7 @@ class TritonBlock:
         def of_parameters() -> None:
             self._fill(self._weight_gradients(triples), to_scale, to_shift, into)
 
-        beside.run(of_parameters, self._images.device, triples, to_scale, to_shift, into)
+        beside.run(of_parameters, self._images.device, triples, to_scale, to_shift, into, self._signs)
         return None if self._first else self._images_gradient(triples)
 
     def _weight_gradients(self, triples: list[tuple[Tensor, Tensor, _Parameters]]) -> Tensor:
