@@ -56,8 +56,8 @@ def _kernels_agree(device: torch.device) -> bool:
         with torch.cuda.device(device):  # where Triton starts kernels
             return all(
                 _agree(
-                    block_results(ours, channels, device, torch.float32),
-                    block_results(Block, channels, device, torch.float64),
+                    block_results(ours, (2, 3, channels, 17, 5, 7), device, torch.float32),
+                    block_results(Block, (2, 3, channels, 17, 5, 7), device, torch.float64),
                 )
                 for channels in (3, 24)
             )
@@ -79,17 +79,23 @@ def _layer(layer: Callable[..., NormPool], device: torch.device, dtype: torch.dt
 
 
 def block_results(
-    block: Callable[..., BlockGradient], channels: int, device: torch.device, dtype: torch.dtype
+    block: Callable[..., BlockGradient], shape: tuple[int, ...], device: torch.device, dtype: torch.dtype
 ) -> list[Tensor]:
-    """A small block of two tasks, some of whose scales are negative, and its derivatives."""
+    """A block's output and its derivatives, at scales of both signs.
+
+    ``shape``: tasks, images, channels, filters, height, width.
+    """
+    tasks, batch, channels, filters, height, width = shape
     g = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> Tensor:
         t = torch.randn(shape, generator=g).to(device, dtype)
         return t.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else t
 
-    images, moved, v, v_moved = (drawn(3, 2 * c, *s) for c, *s in ((channels, 5, 7),) * 2 + ((17, 2, 3),) * 2)
-    at, along = ([drawn(2, 17, channels, 3, 3), drawn(2, 17), drawn(2, 17)] for _ in range(2))
+    images, moved = (drawn(batch, tasks * channels, height, width) for _ in range(2))
+    v, v_moved = (drawn(batch, tasks * filters, height // 2, width // 2) for _ in range(2))
+    shapes = (tasks, filters, channels, 3, 3), (tasks, filters), (tasks, filters)
+    at, along = ([drawn(*each) for each in shapes] for _ in range(2))
     made = block(images, *at, first=False)
     filled = [[torch.full_like(t, torch.nan) for t in (at[0], at[1], at[1], at[2])] for _ in range(2)]
     found = [made.out, made.gradient(v, filled[0]), made.tangent(moved, *along)]

@@ -9,6 +9,7 @@ from checkpoint_support import PROGRESS, conv_learner
 
 from pamela_cli.engine.checkpoint import Checkpoint
 from pamela_cli.engine.compiling import can_be_compiled, use_compiled
+from pamela_cli.engine.device import use_precision
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +19,18 @@ def same_process() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-    use_compiled(False)
+    for device in ("cpu", "cuda"):
+        use_compiled(False, torch.device(device))
+
+
+@pytest.fixture
+def as_commands_compute() -> Iterator[None]:
+    """Products on CUDA as commands have them unless told otherwise; put back afterwards."""
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, products.allow_tf32, cudnn.deterministic
+    use_precision("float32")
+    yield
+    cudnn.allow_tf32, products.allow_tf32, cudnn.deterministic = before
 
 
 @pytest.fixture(params=[False, True], ids=["PyTorch", "compiled"])

@@ -1,13 +1,10 @@
 """The same tasks, forward passes and meta-gradients on a CUDA device as on the CPU."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from engine_support import image_tasks, make_learner
 
 from pamela_cli.engine.backbones import MLP, Conv4
-from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.episodes import ImageEpisodes, ImagePool, SineEpisodes
 from pamela_cli.engine.evaluation import concatenate, evaluate
 from pamela_cli.engine.graphs import Graphs, times_until_recorded
@@ -20,6 +17,7 @@ from pamela_cli.engine.tasks import Classification, Regression, Tasks
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+    pytest.mark.usefixtures("as_commands_compute"),
 ]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 METHODS = [
@@ -44,15 +42,6 @@ def moved(tasks: Tasks, device: torch.device) -> Tasks:
 def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert found.device.type == "cuda"
     assert (found.cpu() - expected).norm() <= 1e-9 * expected.norm()
-
-
-@pytest.fixture(autouse=True)
-def _as_commands_compute() -> Iterator[None]:
-    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, products.allow_tf32, cudnn.deterministic
-    use_precision("float32")
-    yield
-    cudnn.allow_tf32, products.allow_tf32, cudnn.deterministic = before
 
 
 @pytest.mark.parametrize(("method", "w"), METHODS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -11,8 +10,8 @@ from engine_support import generator, image_tasks, make_learner
 from torch import Tensor
 
 from pamela_cli.engine.backbones import Conv4
-from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, BlockGradient, block_type
-from pamela_cli.engine.compiling import can_be_compiled, use_compiled
+from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, block_type
+from pamela_cli.engine.compiling import block_results, can_be_compiled, use_compiled
 from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import concatenate, evaluate
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
@@ -23,6 +22,7 @@ CUDA = torch.device("cuda", 0)
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+    pytest.mark.usefixtures("as_commands_compute"),
 ]
 # tasks, images, channels, filters, height, width: few and many channels, odd sides, widths that are no power
 # of 2 and more than a program takes, one task alone, pixels beyond one share.
@@ -36,16 +36,6 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _as_commands_compute() -> Iterator[None]:
-    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, products.allow_tf32, cudnn.deterministic
-    use_precision("float32")
-    yield
-    cudnn.allow_tf32, products.allow_tf32, cudnn.deterministic = before
-    use_compiled(False, CUDA)
-
-
 def distance(found: Tensor, exact: Tensor) -> float:
     return float((found.double().cpu() - exact.cpu()).norm() / exact.norm().cpu())
 
@@ -57,29 +47,6 @@ def off(found: Tensor, exact: Tensor) -> float:
     return float(least.norm() / exact.norm())
 
 
-def everything(
-    make: Callable[..., BlockGradient], shape: tuple[int, ...], dtype: torch.dtype, seed: int
-) -> list[Tensor]:
-    """A block's output and its derivatives, at scales of both signs."""
-    tasks, images, channels, filters, height, width = shape
-    g = generator(seed)
-
-    def drawn(*sizes: int) -> Tensor:
-        t = torch.randn(sizes, generator=g).to(CUDA, dtype)
-        return t.contiguous(memory_format=torch.channels_last) if len(sizes) == 4 else t
-
-    x, moved = (drawn(images, tasks * channels, height, width) for _ in range(2))
-    v, v_moved = (drawn(images, tasks * filters, height // 2, width // 2) for _ in range(2))
-    shapes = (tasks, filters, channels, 3, 3), (tasks, filters), (tasks, filters)
-    at, along = ([drawn(*each) for each in shapes] for _ in range(2))
-    block = make(x, *at, first=False)
-    into = [[torch.full_like(t, torch.nan) for t in (at[0], at[1], at[1], at[2])] for _ in range(2)]
-    found = [block.out, block.gradient(v, into[0]), block.tangent(moved, *along)]
-    found += [block.gradient_tangent(v_moved, into[1]), *into[0], *into[1]]
-    block.wait()
-    return [t for t in found if t is not None]
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("precision", "allowed"), [("float32", 2e-3), ("tf32", 0.1)])
 def test_a_block(shape, precision, allowed) -> None:
@@ -88,7 +55,8 @@ def test_a_block(shape, precision, allowed) -> None:
 
     use_precision(precision)
     made = partial(TritonBlock, eps=BATCH_NORM_EPS)
-    found, exact = everything(made, shape, torch.float32, 0), everything(Block, shape, torch.float64, 0)
+    found = block_results(made, shape, CUDA, torch.float32)
+    exact = block_results(Block, shape, CUDA, torch.float64)
     assert len(found) == len(exact) == 12
     for one, other in zip(found, exact, strict=True):
         if other.any():
