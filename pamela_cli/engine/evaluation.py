@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
 
@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pamela_cli.engine.graphs import recordable
 from pamela_cli.engine.inner_loop import Learner, inner_loop
+from pamela_cli.engine.replaying import replayed
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Objective, Tasks
 
@@ -54,17 +54,12 @@ def evaluate(
     with torch.no_grad():
         expanded = learner.expand()
 
-    backbone, rule = learner.backbone, learner.rule
-
-    def work(theta: Tensor, q: Tensor, p: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        own = replace(learner, backbone=backbone, rule=rule, theta=theta)
-        return adapt_and_judge(own, objective, Tasks(*given), (q, p), steps, norm_stats, every_step)
+    def compute(own: Learner, given: Tasks, at: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        return adapt_and_judge(own, objective, given, at, steps, norm_stats, every_step)
 
     def judge(tasks: Tasks, plan: Plan) -> tuple[Tensor, ...]:
-        given = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
-        inputs = (learner.theta.detach(), *expanded, *given)
-        same = ("judge", id(backbone), id(rule), id(objective), steps, norm_stats, every_step)
-        return runner.graphs.call(same, work, *inputs) if recordable(backbone, objective) else work(*inputs)
+        how = ("scores", steps, norm_stats, every_step)
+        return replayed(runner.graphs, learner, objective, tasks, expanded, how, compute)
 
     for batch in batches:
         parts = runner.map(judge, batch, training=False)

@@ -35,11 +35,6 @@ def times_until_recorded(device: torch.device) -> int:
     return USUAL_TIMES + 2 if device.type == "cuda" else 1
 
 
-def recordable(*parts: object) -> bool:
-    """Whether all of them, backbones and objectives, say that what they do can be recorded."""
-    return all(getattr(part, "recordable", False) for part in parts)
-
-
 class Graphs:
     """The recorded work of a device. On a CPU, or with ``PAMELA_GRAPHS=0``, all is done as usual.
 

@@ -8,15 +8,16 @@ the way back; so the memory need not grow with the number of updates, but for th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pamela_cli.engine.backbones.base import LossGradient
-from pamela_cli.engine.graphs import Graphs, recordable
+from pamela_cli.engine.graphs import Graphs
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.layout import sum_in_order
+from pamela_cli.engine.replaying import replayed
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Objective, Tasks
 
@@ -141,20 +142,12 @@ def _of_chunk(
 ) -> MetaGradient:
     """:func:`summed_meta_gradient`, replayed from a graph where one can be made of it."""
 
-    backbone, rule = learner.backbone, learner.rule
-
-    def work(theta: Tensor, q: Tensor, p: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        own = replace(learner, backbone=backbone, rule=rule, theta=theta)
-        found = summed_meta_gradient(own, objective, Tasks(*given), (q, p), kept_updates)
+    def compute(own: Learner, given: Tasks, at: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        found = summed_meta_gradient(own, objective, given, at, kept_updates)
         return found.theta, found.q, found.p, found.loss, found.score
 
-    given = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
-    inputs = (learner.theta.detach(), *expanded, *given)
-    if not recordable(backbone, objective):
-        return MetaGradient(*work(*inputs))
-    # The objects themselves, which what is recorded holds on to: no later ones have their numbers.
-    same = (id(backbone), id(rule), id(objective), kept_updates)
-    return MetaGradient(*graphs.call(same, work, *inputs))
+    how = ("meta-gradient", kept_updates)
+    return MetaGradient(*replayed(graphs, learner, objective, tasks, expanded, how, compute))
 
 
 def mean_meta_gradient(

@@ -24,9 +24,18 @@ def conv3x3_gradients(
     v: Tensor, x: Tensor, weight: Tensor, groups: int = 1, to_input: bool = True
 ) -> tuple[Tensor | None, Tensor]:
     """Cotangents of ``x`` (None unless ``to_input``) and ``weight`` from that of the convolution."""
+    to_x, to_weight = conv3x3_backward(v, x, weight, groups, (to_input, True))
+    assert to_weight is not None
+    return to_x, to_weight
+
+
+def conv3x3_backward(
+    v: Tensor, x: Tensor, weight: Tensor, groups: int, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Cotangents of ``x`` and ``weight``, those of the two that are ``wanted``."""
     ones, zeros = [1, 1], [0, 0]
     to_x, to_weight, _ = torch.ops.aten.convolution_backward(
-        v, x, weight, None, ones, ones, ones, False, zeros, groups, [to_input, True, False]
+        v, x, weight, None, ones, ones, ones, False, zeros, groups, [*wanted, False]
     )
     return to_x, to_weight
 

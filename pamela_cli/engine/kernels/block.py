@@ -12,11 +12,12 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.nn import functional as F
 
 from pamela_cli.engine.kernels.beside import beside
 from pamela_cli.engine.kernels.conv import FEW_CHANNELS, convolution, precision, upper, weight_gradients
 from pamela_cli.engine.kernels.norm_pool import TritonNormPool
+from pamela_cli.engine.layout import sum_in_order
+from pamela_cli.engine.ops import conv3x3, conv3x3_backward
 
 _NUMBERS = 1024
 """Numbers of a weight that a program takes."""
@@ -142,7 +143,7 @@ class TritonBlock:
     ) -> None:
         self._first, self._images, self._signs = first, images, scale
         self._tasks = len(weight)
-        self._by_cudnn = torch.backends.cudnn.allow_tf32 and weight.shape[2] > 2 * FEW_CHANNELS
+        self._by_cudnn = precision() == "tf32" and weight.shape[2] > 2 * FEW_CHANNELS
         self._at = self._packed(weight, scale, shift)
         z = self._convolved([(images, self._at)])
         self._norm = TritonNormPool(z, self._at.scale, self._at.shift, eps)
@@ -179,10 +180,7 @@ class TritonBlock:
     def _convolved(self, pairs: list[tuple[Tensor, _Parameters]]) -> Tensor:
         if not self._by_cudnn:
             return convolution([(x, at.ahead) for x, at in pairs], self._tasks)
-        z, *more = (F.conv2d(x, at.as_filters, padding=1, groups=self._tasks) for x, at in pairs)
-        for each in more:
-            z += each
-        return z
+        return sum_in_order([conv3x3(x, at.as_filters, self._tasks) for x, at in pairs])
 
     def _gradients(
         self,
@@ -203,23 +201,20 @@ class TritonBlock:
         """In shares that are still to be summed: (shares, T·C_out, 9, C_in)."""
         if not self._by_cudnn:
             return weight_gradients([(v, x) for v, x, _ in triples], self._tasks)
-        each = [self._by_cudnn_backward(*triple, to_images=False) for triple in triples]
+        each = self._by_cudnn_backward(triples, (False, True))
         return torch.stack([t.permute(0, 2, 3, 1).flatten(1, 2) for t in each])
 
     def _images_gradient(self, triples: list[tuple[Tensor, Tensor, _Parameters]]) -> Tensor:
         if not self._by_cudnn:
             return convolution([(v, at.back) for v, _, at in triples], self._tasks)
-        total, *more = (self._by_cudnn_backward(*triple, to_images=True) for triple in triples)
-        for each in more:
-            total += each
-        return total
+        return sum_in_order(self._by_cudnn_backward(triples, (True, False)))
 
-    def _by_cudnn_backward(self, v: Tensor, x: Tensor, at: _Parameters, to_images: bool) -> Tensor:
-        ones, none, wanted = [1, 1], [0, 0], [to_images, not to_images, False]
-        found = torch.ops.aten.convolution_backward(
-            v, x, at.as_filters, None, ones, ones, ones, False, none, self._tasks, wanted
-        )
-        return found[0 if to_images else 1]
+    def _by_cudnn_backward(
+        self, triples: list[tuple[Tensor, Tensor, _Parameters]], wanted: tuple[bool, bool]
+    ) -> list[Tensor]:
+        """Of each triple the one that is ``wanted``: the gradient of the images, or of the weights."""
+        each = (conv3x3_backward(v, x, at.as_filters, self._tasks, wanted) for v, x, at in triples)
+        return [t for pair in each for t in pair if t is not None]
 
     def _fill(self, parts: Tensor, to_scale: Tensor, to_shift: Tensor, into: list[Tensor]) -> None:
         weight, bias, scale, shift = into
