@@ -90,6 +90,19 @@ def pool(
     tl.store(out + place, y, mask=ok)
 
 
+@triton.jit
+def _let_through(taken, out, m, c, ok, H, W, h, w, C):
+    """Where the pools of the pixels m are, and whether these took the pixel, and the ReLU was open."""
+    px, py = m % W, m // W % H
+    pool = (m // (W * H) * h + py // 2) * w + px // 2
+    there = ok & (py // 2 < h)[:, None] & (px // 2 < w)[:, None]
+    place = pool[:, None] * C + c[None, :]
+    which = (py % 2 * 2 + px % 2)[:, None]
+    passed = there & (tl.load(taken + place, mask=there, other=-1).to(tl.int32) == which)
+    passed = passed & (tl.load(out + place, mask=passed, other=0.0) > 0)
+    return place, passed
+
+
 @triton.jit(do_not_specialize=_VARY)
 def gradient_sums(v, out, pooled, mean, r, parts, count, per, C, BP: tl.constexpr, BC: tl.constexpr):
     """Σd and Σd·x of the shares."""
@@ -128,13 +141,7 @@ def gradient(
     slope = down * rate * tl.load(sums + C + c, mask=known)
     rest = down * tl.load(sums + c, mask=known) - slope * tl.load(mean + c, mask=known)
     at = m[:, None] * C + c[None, :]
-    px, py = m % W, m // W % H
-    pool = (m // (W * H) * h + py // 2) * w + px // 2
-    there = ok & (py // 2 < h)[:, None] & (px // 2 < w)[:, None]
-    place = pool[:, None] * C + c[None, :]
-    which = (py % 2 * 2 + px % 2)[:, None]
-    passed = there & (tl.load(taken + place, mask=there, other=-1).to(tl.int32) == which)
-    passed = passed & (tl.load(out + place, mask=passed, other=0.0) > 0)
+    place, passed = _let_through(taken, out, m, c, ok, H, W, h, w, C)
     d = tl.load(v + place, mask=passed, other=0.0)
     values = tl.load(z + at, mask=ok, other=0.0)
     tl.store(to_z + at, values * slope[None, :] + rest[None, :] + d * steep[None, :], mask=ok)
@@ -236,13 +243,7 @@ def gradient_tangent(
     of_z = ((falls - moves) * d1 - steep * e1) * (rate / pixels)
     rest = (steep * m0 * d1 - moves * d0 - steep * e0) / pixels - of_z * tl.load(mean + c, mask=known)
     at = m[:, None] * C + c[None, :]
-    px, py = m % W, m // W % H
-    pool = (m // (W * H) * h + py // 2) * w + px // 2
-    there = ok & (py // 2 < h)[:, None] & (px // 2 < w)[:, None]
-    place = pool[:, None] * C + c[None, :]
-    which = (py % 2 * 2 + px % 2)[:, None]
-    passed = there & (tl.load(taken + place, mask=there, other=-1).to(tl.int32) == which)
-    passed = passed & (tl.load(out + place, mask=passed, other=0.0) > 0)
+    place, passed = _let_through(taken, out, m, c, ok, H, W, h, w, C)
     let = tl.load(v + place, mask=passed, other=0.0) * moves[None, :]
     let += tl.load(v_tangent + place, mask=passed, other=0.0) * steep[None, :]
     values = tl.load(z + at, mask=ok, other=0.0) * of_z[None, :] + rest[None, :]
