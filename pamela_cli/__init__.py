@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from data_prep import DataError, Store
+    from pamela_cli.engine.augmentation import Augmentation
     from pamela_cli.engine.backbones.module_layers import ModuleLayer, module_layers
     from pamela_cli.engine.inner_loop import Learner
     from pamela_cli.engine.meta_gradient import MetaGradient
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "data_prep": ["DataError", "Store"],
+    "pamela_cli.engine.augmentation": ["Augmentation"],
     "pamela_cli.engine.backbones.module_layers": ["ModuleLayer", "module_layers"],
     "pamela_cli.engine.inner_loop": ["Learner"],
     "pamela_cli.engine.meta_gradient": ["MetaGradient"],
@@ -51,6 +53,7 @@ _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 __all__ = [
     "METHODS",
     "Adapted",
+    "Augmentation",
     "Classification",
     "DataError",
     "Learner",

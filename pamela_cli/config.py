@@ -40,6 +40,11 @@ class Config:
     rotations: bool = setting(
         False, "task", "Count training classes turned by 90°, 180° and 270° as further ones."
     )
+    crop: int = setting(0, "task", "Pixels by which training images are shifted at most.", low=0, high=112)
+    flip: bool = setting(False, "task", "Mirror every second training image, left to right.")
+    color_jitter: float = setting(
+        0.0, "task", "Share by which colours of training images vary at most.", low=0, high=1
+    )
 
     method: str = setting(
         "pamela", "inner", f"What is learned besides θ: {', '.join(METHODS)}.", choices=tuple(METHODS)
@@ -63,6 +68,7 @@ class Config:
     schedule: str = setting(
         "cosine", "outer", "Schedule of the learning rates.", choices=("cosine", "constant")
     )
+    weight_decay: float = setting(0.0, "outer", "Decay of θ, times its learning rate.", low=0, high=10)
     val_every: int = setting(1000, "outer", "Outer steps between validations.", low=1, high=10**9)
     val_tasks: int = setting(200, "outer", "Validation tasks.", low=2, high=10**6)
     test_tasks: int = setting(600, "outer", "Test tasks at the end.", low=2, high=10**6)
@@ -260,9 +266,9 @@ def _checked(name: str, value: Any, origin: str, called: Callable[[str], str] = 
 
 def _completed(config: Config) -> Config:
     if config.dataset == SINE:
-        if config.way is not None or config.rotations:
-            name = "--way" if config.way is not None else "--rotations"
-            raise UsageError(f"{name} is for images: --dataset sine has no classes.")
+        for name in ("way", "rotations", "crop", "flip", "color_jitter"):
+            if getattr(config, name):
+                raise UsageError(f"{flag(name)} is for images: --dataset sine has none.")
     elif config.way is None:
         config = replace(config, way=5)
     try:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from data_prep.store import Store
 from pamela_cli.config import Config, check_arguments
+from pamela_cli.engine.augmentation import NO_AUGMENTATION, Augmentation
 from pamela_cli.engine.backbones.module import ModuleBackbone
 from pamela_cli.engine.backbones.module_layers import ModuleLayer
 from pamela_cli.engine.device import choose_device
@@ -94,6 +95,7 @@ def meta_train(
     phi_lr: float = 1e-4,
     clip: float = 10.0,
     schedule: str = "cosine",
+    weight_decay: float = 0.0,
     seed: int = 0,
 ) -> Iterator[StepMetrics]:
     """Train ``learner`` in place, an outer step for each item, with what the command's training does.
@@ -106,9 +108,9 @@ def meta_train(
     source = _Drawn(draw) if callable(draw) else draw
     check_arguments(
         iterations=iterations, meta_batch=meta_batch, meta_lr=meta_lr, phi_lr=phi_lr, clip=clip,
-        schedule=schedule, seed=seed,
+        schedule=schedule, weight_decay=weight_decay, seed=seed,
     )  # fmt: skip
-    settings = OuterSettings(iterations, meta_batch, meta_lr, phi_lr, clip, schedule)
+    settings = OuterSettings(iterations, meta_batch, meta_lr, phi_lr, clip, schedule, weight_decay)
     kernels = any(layer.sharing == "kernel" for layer in learner.rule.layout.layers)
     runner = Runner(Plan.choose(learner.theta.device, meta_batch, convolutional=kernels))
     return OuterLoop(learner, _objective(loss), runner, settings, seed).run(source)
@@ -147,17 +149,20 @@ def episodes(
     query: int = 15,
     *,
     rotations: bool = False,
+    augmentation: Augmentation = NO_AUGMENTATION,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> ImageEpisodes:
     """Tasks from a split of a store, whose images lie on the device from now on.
 
     ``.draw(seed, step, indices)`` gives the tasks at ``indices`` of a meta-batch, a range or a tensor (T,): a
-    function of these numbers and of nothing else. ``rotations`` counts each class four times, turned.
-    ValueError where there are too few classes, or images in them.
+    function of these numbers and of nothing else. ``rotations`` counts each class four times, turned;
+    ``augmentation`` varies each image that is drawn. ValueError where there are too few classes, or images in
+    them, and for what cannot be.
     """
+    check_arguments(**asdict(augmentation))
     pool = image_pool(store.split(split), Inputs.of(store), torch.device(device), dtype)
-    return ImageEpisodes(pool, split, way, shot, query, rotations)
+    return ImageEpisodes(pool, split, way, shot, query, rotations, augmentation)
 
 
 @dataclass(frozen=True)

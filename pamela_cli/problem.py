@@ -17,6 +17,7 @@ from data_prep.preparation import Preparation
 from data_prep.resizing import resized
 from data_prep.store import Split, Store
 from pamela_cli.config import SINE, Config, Recorded
+from pamela_cli.engine.augmentation import NO_AUGMENTATION, Augmentation
 from pamela_cli.engine.backbones import MLP, Backbone, Conv4
 from pamela_cli.engine.device import number_type
 from pamela_cli.engine.episodes import (
@@ -33,7 +34,7 @@ from pamela_cli.engine.outer_loop import OuterSettings
 from pamela_cli.engine.runner import Plan
 from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
-from pamela_cli.errors import PamelaError
+from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.inputs import Inputs
 from pamela_cli.methods import METHODS
 
@@ -114,6 +115,10 @@ class Problem:
         if self.store is None:
             return []
         c, notes = self.config, []
+        if 2 * c.crop > (c.image_size or 0):
+            raise UsageError(
+                f"--crop {c.crop} is more than half of a side of the images, {c.image_size} pixels; lower it."
+            )
         for split in ("train", "val", "test"):
             turns = 4 if c.rotations and split == "train" else 1
             offsets = torch.from_numpy(self.store.split(split).class_offsets)
@@ -148,7 +153,9 @@ class Problem:
     def outer_settings(self) -> OuterSettings:
         """What the outer loop takes of the config."""
         c = self.config
-        return OuterSettings(c.iterations, c.meta_batch, c.meta_lr, c.phi_lr, c.clip, c.schedule)
+        return OuterSettings(
+            c.iterations, c.meta_batch, c.meta_lr, c.phi_lr, c.clip, c.schedule, c.weight_decay
+        )
 
     def image_bytes(self, split: str) -> int:
         """The bytes that the images of a split take where they are loaded."""
@@ -175,7 +182,8 @@ class Problem:
         c = self.config
         if self.store is None:
             return SineEpisodes("train", c.shot, c.query, self.device, self.dtype)
-        return self._episodes("train", c.way or 0, c.shot, c.query, c.rotations)
+        varied = Augmentation(c.crop, c.flip, c.color_jitter)
+        return self._episodes("train", c.way or 0, c.shot, c.query, c.rotations, varied)
 
     def fixed_tasks(
         self,
@@ -207,12 +215,18 @@ class Problem:
         return TaskSet(source, count, None, frozen, source.left_out)
 
     def _episodes(
-        self, split: str, way: int, shot: int, query: int, rotations: bool = False
+        self,
+        split: str,
+        way: int,
+        shot: int,
+        query: int,
+        rotations: bool = False,
+        augmentation: Augmentation = NO_AUGMENTATION,
     ) -> ImageEpisodes:
         with self._naming_the_store():
             assert self.store is not None and self.inputs is not None
             pool = image_pool(self.store.split(split), self.inputs, self.device, self.dtype)
-            return ImageEpisodes(pool, split, way, shot, query, rotations)
+            return ImageEpisodes(pool, split, way, shot, query, rotations, augmentation)
 
     @contextmanager
     def _naming_the_store(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba, 2015) by PyTorch's own function, for a few tensors with names and rates.
+"""Adam (Kingma and Ba, 2015), with AdamW's decay (Loshchilov and Hutter, 2019), by PyTorch's own function.
 
 Not by its class, which imports PyTorch's compiler at its first step: that takes longer than all that a
 command otherwise imports. The bits are the same.
@@ -20,10 +20,13 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Adam:
-    """Moves ``tensors`` in place; their moments are named as in PyTorch's own optimizer."""
+    """Moves ``tensors`` in place; their moments are named as in PyTorch's own optimizer.
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._tensors = dict(tensors)
+    A tensor with a ``decay`` loses, at each step, that share of itself times its rate.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], decay: Mapping[str, float] | None = None) -> None:
+        self._tensors, self._decay = dict(tensors), dict(decay or {})
         self._moments = {
             # The steps are counted in float32, whatever the type of the tensors.
             name: (torch.zeros((), device=t.device), torch.zeros_like(t), torch.zeros_like(t))
@@ -35,9 +38,11 @@ class Adam:
         """A step along ``gradients``; none at all, on the device's own word, where ``skipped`` () is 1."""
         for name, tensor in self._tensors.items():
             count, mean, square = self._moments[name]
+            decay = self._decay.get(name, 0.0)
             adam(
                 [tensor], [gradients[name]], [mean], [square], [], [count],
-                lr=rates[name], beta1=BETA1, beta2=BETA2, eps=EPS, weight_decay=0.0,
+                lr=rates[name], beta1=BETA1, beta2=BETA2, eps=EPS,
+                weight_decay=decay, decoupled_weight_decay=decay > 0,
                 amsgrad=False, maximize=False, fused=True, found_inf=skipped,
             )  # fmt: skip
 

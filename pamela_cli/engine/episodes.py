@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pamela_cli.engine.augmentation import NO_AUGMENTATION, Augmentation
 from pamela_cli.engine.random import random_bits, random_uniform
 from pamela_cli.engine.tasks import Tasks
 
@@ -61,14 +62,27 @@ class ImagePool:
     mean: Tensor
     std: Tensor
 
-    def standardised(self, indices: Tensor, turns: Tensor | None = None) -> Tensor:
-        """Images at ``indices`` (T, B) as (T, B, C, H, W) of the mean's type, turned by 90°·``turns``."""
+    def standardised(
+        self,
+        indices: Tensor,
+        turns: Tensor | None = None,
+        augmentation: Augmentation = NO_AUGMENTATION,
+        numbers: Tensor | None = None,
+    ) -> Tensor:
+        """Images at ``indices`` (T, B) as (T, B, C, H, W) of the mean's type, turned by 90°·``turns``.
+
+        With ``numbers`` (T, B, 6) they are varied by an ``augmentation`` before they are standardised.
+        """
         raw = self._gathered(indices.to(self.images.device))
         if turns is not None:
             rotated = torch.stack([torch.rot90(raw, k, (-2, -1)) for k in range(4)])
             choice = _sent(turns, raw.device)[None, :, :, None, None, None].expand(1, *raw.shape)
             raw = rotated.gather(0, choice)[0]
-        return standardised(raw, self.mean, self.std)
+        if numbers is None:
+            return standardised(raw, self.mean, self.std)
+        numbers = _sent(numbers, raw.device)
+        values = _values(augmentation.moved(raw, numbers), self.mean)
+        return _centred(augmentation.coloured(values, numbers), self.mean, self.std)
 
     def _gathered(self, indices: Tensor) -> Tensor:
         """The images on the device, which fetches them by itself where they are in the host's memory."""
@@ -94,23 +108,40 @@ def _placed(indices: Indices, device: torch.device) -> Tensor:
 
 def standardised(raw: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Images uint8 (…, C, H, W) as inputs of the type of ``mean`` and ``std`` (C,), which are for 0…1."""
-    shape = (-1, 1, 1)
+    return _centred(_values(raw, mean), mean, std)
+
+
+def _values(raw: Tensor, like: Tensor) -> Tensor:
+    """Bytes as numbers in 0…1, of the type of ``like``."""
     # By a number, CUDA would multiply with the rounded 1/255; by a tensor it divides, as the CPU does.
-    whole = mean.new_full((), 255)
-    return (raw.to(mean.dtype) / whole - mean.view(shape)) / std.view(shape)
+    return raw.to(like.dtype) / like.new_full((), 255)
+
+
+def _centred(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Values in 0…1 (…, C, H, W), with the mean and the deviation of the training images taken out."""
+    shape = (-1, 1, 1)
+    return (values - mean.view(shape)) / std.view(shape)
 
 
 class ImageEpisodes:
     """M-way tasks from an :class:`ImagePool`: ``shot`` support and ``query`` query images a class.
 
     Classes with fewer than ``shot + query`` images are left out. With ``rotations`` each class counts
-    four times, turned by 0°, 90°, 180° and 270°.
+    four times, turned by 0°, 90°, 180° and 270°. ``augmentation`` varies the images that are drawn.
     """
 
     def __init__(
-        self, pool: ImagePool, split: str, way: int, shot: int, query: int, rotations: bool = False
+        self,
+        pool: ImagePool,
+        split: str,
+        way: int,
+        shot: int,
+        query: int,
+        rotations: bool = False,
+        augmentation: Augmentation = NO_AUGMENTATION,
     ) -> None:
         self.pool, self.way, self.shot, self.query = pool, way, shot, query
+        self.augmentation = augmentation
         self._stream = STREAMS[split]
         counts = pool.offsets.diff()
         usable = usable_classes(pool.offsets, split, way, shot + query, 4 if rotations else 1)
@@ -134,18 +165,29 @@ class ImageEpisodes:
         slot = torch.arange(1, self.way + 1, device=device)[:, None]
         keys = random_bits(self._stream, seed, step, index[:, :, None], slot, position)
         keys = keys.masked_fill(position >= self._counts[chosen][:, :, None], torch.iinfo(torch.int64).max)
-        picked = keys.argsort(dim=2)[:, :, : self.shot + self.query]
-        return self.gather(self._starts[chosen][:, :, None] + picked, turns)
+        each = self.shot + self.query
+        picked = keys.argsort(dim=2)[:, :, :each]
+        numbers = None
+        if self.augmentation:
+            numbers = self.augmentation.draw(seed, step, index[:, :, None], self.way * each)
+            numbers = numbers.unflatten(1, (self.way, each))
+        return self.gather(self._starts[chosen][:, :, None] + picked, turns, numbers)
 
-    def gather(self, rows: Tensor, turns: Tensor | None = None) -> Tasks:
-        """Tasks from image indices (T, way, shot + query), support columns first, in order of class."""
+    def gather(self, rows: Tensor, turns: Tensor | None = None, numbers: Tensor | None = None) -> Tasks:
+        """Tasks from image indices (T, way, shot + query), support columns first, in order of class.
+
+        Classes are turned by 90°·``turns`` (T, way), images varied by ``numbers`` (T, way, shot + query, 6).
+        """
         tasks, way, _ = rows.shape
         parts = []
-        for part in (rows[:, :, : self.shot], rows[:, :, self.shot :]):
+        for columns in (slice(None, self.shot), slice(self.shot, None)):
+            part = rows[:, :, columns]
             each = part.shape[2]
             labels = torch.arange(way, device=self.pool.mean.device).repeat_interleave(each).expand(tasks, -1)
             angle = turns.repeat_interleave(each, dim=1) if turns is not None else None
-            parts.append((self.pool.standardised(part.flatten(1), angle), labels))
+            varied = numbers[:, :, columns].flatten(1, 2) if numbers is not None else None
+            images = self.pool.standardised(part.flatten(1), angle, self.augmentation, varied)
+            parts.append((images, labels))
         (support_x, support_y), (query_x, query_y) = parts
         return Tasks(support_x, support_y, query_x, query_y)
 

@@ -26,7 +26,8 @@ from pamela_cli.engine.tasks import Objective
 class OuterSettings:
     """Iterations, tasks in a meta-batch, learning rates of θ and of Φ = {Q, P}, largest norm (0: any).
 
-    ``schedule`` is "cosine" (to zero at the last iteration) or "constant".
+    ``schedule`` is "cosine" (to zero at the last iteration) or "constant". At each step θ loses
+    ``weight_decay`` times its rate of itself. Q and P lose nothing: at zero, no task would be learned.
     """
 
     iterations: int
@@ -35,6 +36,7 @@ class OuterSettings:
     phi_lr: float
     clip: float
     schedule: str
+    weight_decay: float = 0.0
 
     def rate(self, step: int) -> float:
         """Factor on the learning rates at ``step`` (from 0)."""
@@ -65,7 +67,7 @@ class OuterLoop:
         self.settings, self.seed = settings, seed
         self.step = 0
         self._rates = {"theta": settings.meta_lr, "q": settings.phi_lr, "p": settings.phi_lr}
-        self._adam = Adam(self.parameters())
+        self._adam = Adam(self.parameters(), {"theta": settings.weight_decay})
         self._share = runner.processes.share(settings.meta_batch)
 
     def parameters(self) -> dict[str, Tensor]:

@@ -153,6 +153,8 @@ SENSELESS = {
         "--dataset sine --skip-interval 0",
         "--dataset sine --way 5",
         "--dataset sine --rotations",
+        "--dataset sine --crop 4",
+        "--dataset tiny --crop 9",
         "--dataset sine --resume",
         "--dataset sine --resume --low-memory --run sine-a",
         "--dataset sine --resume --config x.toml --run sine-a",

@@ -89,6 +89,7 @@ def test_unknown_choice(pamela, here: Path, name: str) -> None:
         (["meta-train", *SINE, "--method", "meta-sgd", "--skip-interval", "1"], 2, ["--skip-interval"]),
         (["meta-train", *SINE, "--method", "q", "--skip-interval", "1"], 2, ["--skip-interval"]),
         (["meta-train", *TINY, "--way", "7"], 1, ["tiny.h5", "6 classes", "7"]),
+        (["meta-train", *TINY, "--crop", "9"], 2, ["--crop 9", "16 pixels", "lower it"]),
         (["meta-train", *TINY, "--shot", "6"], 1, ["tiny.h5", "21"]),
         (["meta-train", *SINE, "--runs-dir", "file"], 1, ["file"]),
         (["meta-train", *SINE, "--runs-dir", "/proc/none"], 1, ["/proc/none"]),

@@ -18,11 +18,15 @@ def tensors(dtype: torch.dtype) -> dict[str, torch.Tensor]:
     return {name: torch.randn(size, generator=generator, dtype=dtype) for name, size in (("a", 7), ("b", 3))}
 
 
+@pytest.mark.parametrize("decay", [{}, {"a": 0.02}])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_steps_are_those_of_the_optimizer(dtype: torch.dtype) -> None:
+def test_steps_are_those_of_the_optimizer(dtype: torch.dtype, decay: dict[str, float]) -> None:
     ours, theirs = tensors(dtype), tensors(dtype)
-    adam = Adam(ours)
-    reference = torch.optim.Adam([{"params": [t], "name": name} for name, t in theirs.items()], fused=True)
+    adam = Adam(ours, decay)
+    groups = [
+        {"params": [t], "name": name, "weight_decay": decay.get(name, 0.0)} for name, t in theirs.items()
+    ]
+    reference = (torch.optim.AdamW if decay else torch.optim.Adam)(groups, fused=True)
     for step in range(6):
         gradients = {name: torch.sin(t + step) for name, t in theirs.items()}
         rates = {"a": 1e-2 / (step + 1), "b": 1e-1}

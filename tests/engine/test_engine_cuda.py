@@ -4,6 +4,7 @@ import pytest
 import torch
 from engine_support import image_tasks, make_learner
 
+from pamela_cli.engine.augmentation import Augmentation
 from pamela_cli.engine.backbones import MLP, Conv4
 from pamela_cli.engine.episodes import ImageEpisodes, ImagePool, SineEpisodes
 from pamela_cli.engine.evaluation import concatenate, evaluate
@@ -76,8 +77,9 @@ def test_random_bits_equal_the_cpus():
     assert torch.equal(random_bits(1, 2, index.to(CUDA)).cpu(), random_bits(1, 2, index))
 
 
+@pytest.mark.parametrize("varied", [Augmentation(), Augmentation(2, flip=True)])
 @pytest.mark.parametrize("rotations", [False, True])
-def test_image_tasks_drawn_equal_the_cpus(rotations):
+def test_image_tasks_drawn_equal_the_cpus(rotations, varied):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (120, 3, 8, 8), generator=generator, dtype=torch.uint8)
     offsets = torch.arange(0, 121, 12)
@@ -86,7 +88,7 @@ def test_image_tasks_drawn_equal_the_cpus(rotations):
     # The last has its images in host memory, as splits that do not fit on the device.
     for at, images_at in ((CPU, CPU), (CUDA, CUDA), (CUDA, CPU)):
         pool = ImagePool(images.to(images_at), offsets.to(at), mean.to(at), std.to(at))
-        source = ImageEpisodes(pool, "train", 5, 1, 6, rotations)
+        source = ImageEpisodes(pool, "train", 5, 1, 6, rotations, varied)
         drawn.append(source.draw(3, 7, range(4)))
     for other in drawn[1:]:
         assert other.support_x.device.type == "cuda"
@@ -94,6 +96,17 @@ def test_image_tasks_drawn_equal_the_cpus(rotations):
         assert torch.equal(back.support_x, drawn[0].support_x)
         assert torch.equal(back.query_x, drawn[0].query_x)
         assert torch.equal(back.query_y, drawn[0].query_y)
+
+
+def test_colours_of_images_are_varied_as_on_the_cpu():
+    images = torch.randint(0, 256, (120, 3, 8, 8), dtype=torch.uint8)
+    offsets, numbers = torch.arange(0, 121, 12), torch.full((3,), 0.5, dtype=torch.float64)
+    drawn = []
+    for at in (CPU, CUDA):
+        pool = ImagePool(images.to(at), offsets.to(at), numbers.to(at), numbers.to(at))
+        source = ImageEpisodes(pool, "train", 5, 1, 6, augmentation=Augmentation(color_jitter=0.4))
+        drawn.append(source.draw(3, 7, range(4)).query_x.cpu())
+    torch.testing.assert_close(drawn[0], drawn[1], rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("even", [False, True])

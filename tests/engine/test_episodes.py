@@ -5,6 +5,7 @@ import torch
 from engine_support import chi_square, generator, sines
 from torch import Tensor
 
+from pamela_cli.engine.augmentation import Augmentation
 from pamela_cli.engine.episodes import ImageEpisodes, ImagePool, TooFewError, usable_classes
 from pamela_cli.engine.tasks import Tasks
 
@@ -48,7 +49,11 @@ def episodes(split: str = "train", way: int = 4, shot: int = 2, query: int = 3, 
     return ImageEpisodes(coded_pool(), split, way, shot, query, **options)
 
 
-SOURCES = [episodes, lambda split="train": episodes(split, rotations=True), sines]
+def varied(split: str = "train") -> ImageEpisodes:
+    return episodes(split, rotations=True, augmentation=Augmentation(1, True, 0.4))
+
+
+SOURCES = [episodes, lambda split="train": episodes(split, rotations=True), varied, sines]
 
 
 # --- the address ------------------------------------------------------------------------------------

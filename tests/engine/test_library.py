@@ -18,6 +18,7 @@ from torch.nn import functional as F
 import pamela_cli
 from data_prep.store import SPLITS, Origin, SplitContent, write_store
 from pamela_cli import (
+    Augmentation,
     Classification,
     PamelaError,
     Store,
@@ -237,6 +238,7 @@ def test_methods_and_their_settings() -> None:
         ("meta_lr", float("nan")),
         ("phi_lr", 0.0),
         ("clip", -1.0),
+        ("weight_decay", -1e-4),
         ("meta_batch", 0),
     ],
 )
@@ -284,6 +286,8 @@ def test_episodes_are_those_of_the_command(trained: Path) -> None:
             assert torch.equal(getattr(one, name), getattr(other, name))
         with pytest.raises(ValueError, match="need 9"):
             episodes(store, "val", way=9, shot=1)
+        with pytest.raises(ValueError, match="color_jitter must be at most 1"):
+            episodes(store, "train", way=5, shot=1, augmentation=Augmentation(color_jitter=2.0))
 
 
 def test_loading_a_run_leaves_the_caller_its_precision(

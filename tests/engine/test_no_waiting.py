@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pamela_cli.engine import outer_loop
+from pamela_cli.engine.augmentation import Augmentation
 from pamela_cli.engine.backbones import MLP, Conv4
 from pamela_cli.engine.episodes import ImageEpisodes, ImagePool, SineEpisodes
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
@@ -22,6 +23,9 @@ from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Classification, Regression
 
 DEVICE = torch.device("meta")
+
+SOURCES = [(False, Augmentation()), (True, Augmentation()), (False, Augmentation(2, True, 0.4))]
+"""Whether classes are turned, and how images are varied."""
 
 
 class Devices(TorchDispatchMode):
@@ -50,11 +54,11 @@ def moved(thing):
     return thing
 
 
-def image_source(rotations: bool) -> ImageEpisodes:
+def image_source(rotations: bool, varied: Augmentation) -> ImageEpisodes:
     numbers = torch.zeros(3, dtype=torch.float64)
     images = torch.zeros(60, 3, 20, 20, dtype=torch.uint8)
     pool = moved(ImagePool(images, torch.arange(0, 61, 10), numbers, numbers))
-    source = ImageEpisodes(replace_offsets(pool), "train", 5, 1, 3, rotations)
+    source = ImageEpisodes(replace_offsets(pool), "train", 5, 1, 3, rotations, varied)
     source.pool = pool
     return moved(source)
 
@@ -75,27 +79,30 @@ def step(monkeypatch, learner, source, objective, meta_batch: int = 4) -> Device
     return devices
 
 
-@pytest.mark.parametrize("rotations", [False, True])
+@pytest.mark.parametrize(("rotations", "varied"), SOURCES)
 @pytest.mark.parametrize("method", ["maml", "fomaml", "meta-sgd", "pamela"])
-def test_of_images(method: str, rotations: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_images(
+    method: str, rotations: bool, varied: Augmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     w = 1 if method == "pamela" else None
     counts = []
     for meta_batch in (2, 8):
         learner = make_learner(method, Conv4(5, 3, 20, 4), 3, w)
-        devices = step(monkeypatch, learner, image_source(rotations), Classification(5), meta_batch)
+        devices = step(monkeypatch, learner, image_source(rotations, varied), Classification(5), meta_batch)
         assert devices.elsewhere == [] and devices.need_compiler == []
         counts.append(devices.operations)
     assert counts[0] == counts[1], "all tasks go through each operation together"
 
 
-@pytest.mark.parametrize("rotations", [False, True])
-def test_of_images_beside_the_device(rotations: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rotations", "varied"), SOURCES)
+def test_of_images_beside_the_device(
+    rotations: bool, varied: Augmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where they are too many for it, tasks are drawn beside it, and go there."""
     numbers = torch.zeros(3, dtype=torch.float64, device=DEVICE)
     images = torch.zeros(60, 3, 20, 20, dtype=torch.uint8)
-    source = ImageEpisodes(
-        ImagePool(images, torch.arange(0, 61, 10), numbers, numbers), "train", 5, 1, 3, rotations
-    )
+    pool = ImagePool(images, torch.arange(0, 61, 10), numbers, numbers)
+    source = ImageEpisodes(pool, "train", 5, 1, 3, rotations, varied)
     tasks = source.draw(1, 2, range(4))
     for part in (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y):
         assert part.device == DEVICE

@@ -104,6 +104,18 @@ def test_the_first_step_moves_each_number_by_its_learning_rate():
         torch.testing.assert_close(moved, -rate * gradients[name][clear].sign(), rtol=2e-4, atol=0)
 
 
+def test_weight_decay_takes_its_share_of_theta_alone():
+    """Beside Adam's step, which does not know of it (Loshchilov and Hutter, 2019)."""
+    plain, decayed = (outer(small_learner(), replace(SETTINGS, weight_decay=decay)) for decay in (0.0, 0.3))
+    before = snapshot(plain)["theta"]
+    for loop in (plain, decayed):
+        take(loop, sines(), 1)
+    lost = plain.learner.theta - decayed.learner.theta
+    torch.testing.assert_close(lost, 1e-2 * 0.3 * before, rtol=1e-9, atol=1e-12)
+    for name in ("q", "p"):
+        assert torch.equal(getattr(plain.learner, name), getattr(decayed.learner, name))
+
+
 @pytest.mark.parametrize(("method", "names"), [("maml", {"theta"}), ("q", {"theta", "q"})])
 def test_only_what_a_method_has_is_learned(method, names):
     loop = outer(small_learner(method, None))

@@ -1,0 +1,93 @@
+"""Training images varied as they are drawn: shifted, mirrored, in other colours.
+
+What the field trains Conv4 and ResNet-12 with on CIFAR-FS, FC100 and ImageNet's subsets (Lee et al., 2019,
+section 4.1: crops, mirror images, jitter of brightness, contrast and saturation). The paper tells of none.
+Every image of every task is varied anew, and as tasks are: by its address alone, on any device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pamela_cli.engine.random import random_uniform
+
+STREAM = 4
+"""The first coordinate of the draws here: those of tasks never have it."""
+
+_NUMBERS = 6
+"""Random numbers that an image takes: two shifts, the mirror, three of its colours."""
+
+_LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in how bright a pixel is (ITU-R BT.601)."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much training images are varied; with the defaults, not at all.
+
+    ``crop``: shifted by up to so many pixels each way, uniformly; what comes in from outside is black.
+    ``flip``: every second one is mirrored, left to right. ``color_jitter``: brightness, contrast and
+    saturation are multiplied, in this order, by factors uniform in 1 ± ``color_jitter``, and values cut off
+    at 0 and 1.
+    """
+
+    crop: int = 0
+    flip: bool = False
+    color_jitter: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.crop or self.flip or self.color_jitter)
+
+    def draw(self, seed: int, step: int, index: Tensor, images: int) -> Tensor:
+        """Numbers (T, images, 6) in [0, 1), float64, for the tasks at ``index`` (T, 1, 1) of a meta-batch."""
+        device = index.device
+        image = torch.arange(images, device=device)[:, None]
+        return random_uniform(STREAM, seed, step, index, image, torch.arange(_NUMBERS, device=device))
+
+    def moved(self, raw: Tensor, numbers: Tensor) -> Tensor:
+        """Images (T, B, C, H, W), shifted and mirrored as their ``numbers`` (T, B, 6) say."""
+        if not (self.crop or self.flip):
+            return raw
+        channels, height, width = raw.shape[2:]
+        row, column = (torch.arange(side, device=raw.device) for side in (height, width))
+        rows, columns = row.expand(*numbers.shape[:2], -1), column.expand(*numbers.shape[:2], -1)
+        if self.flip:
+            columns = torch.where(numbers[..., 2:3] < 0.5, width - 1 - columns, columns)
+        if self.crop:
+            raw = F.pad(raw, (self.crop,) * 4)
+            shift = (numbers[..., :2] * (2 * self.crop + 1)).long()
+            rows, columns = rows + shift[..., :1], columns + shift[..., 1:]
+        places = (rows[..., :, None] * raw.shape[-1] + columns[..., None, :]).flatten(2)[:, :, None]
+        taken = raw.flatten(3).gather(3, places.expand(-1, -1, channels, -1))
+        return taken.view(*taken.shape[:3], height, width)
+
+    def coloured(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Images (T, B, C, H, W) of values in 0…1, in the colours that their ``numbers`` (T, B, 6) say."""
+        if not self.color_jitter:
+            return images
+        factors = (1 + self.color_jitter * (2 * numbers[..., 3:] - 1)).to(images.dtype)
+        brightness, contrast, saturation = factors[..., None, None, None].unbind(2)
+        images = (images * brightness).clamp(0, 1)
+        images = _blended(images, _grey(images).mean((2, 3, 4), keepdim=True), contrast)
+        return _blended(images, _grey(images), saturation)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """How bright each pixel is, (…, 1, H, W)."""
+    if images.shape[-3] == 1:
+        return images
+    # As Python's numbers: to make a tensor of them on a GPU would be to wait for it.
+    weighted = [share * images[..., c : c + 1, :, :] for c, share in enumerate(_LUMA)]
+    return weighted[0] + weighted[1] + weighted[2]
+
+
+def _blended(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """``factor`` of the images and the rest of ``other``, cut off at 0 and 1."""
+    return (other + factor * (images - other)).clamp(0, 1)
+
+
+NO_AUGMENTATION = Augmentation()
