@@ -23,6 +23,14 @@ class NoRoom(DataError):
     """A temporary folder is full, which says nothing about the data."""
 
 
+class LeftOpen(DataError):
+    """A store could not be written to its end, and HDF5 cannot let go of the file.
+
+    It crashes the program where the file is closed after all, as when the interpreter ends: a command is
+    better ended by `os._exit`.
+    """
+
+
 def first_line(error: BaseException) -> str:
     """What an error of a library says, without its further lines and its full stop; or what it is called."""
     # Of a KeyError the text is the repr of what it says.

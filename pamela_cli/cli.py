@@ -180,10 +180,22 @@ def run(arguments: list[str]) -> int:
     mute_library_warnings()
     try:
         with stopping_at_once():
-            code, _heard = _run(arguments)  # held on to, or the request to stop would be raised again
+            code, heard = _run(arguments)  # held on to, or the request to stop would be raised again
+            _end_if_left_open(code, heard)
             return code
     except Stopped as error:  # while another error was being said
         return _failed(error)
+
+
+def _end_if_left_open(code: int, error: BaseException | None) -> None:
+    """End the process here where HDF5 would crash it on the way out; all is said, and removed."""
+    from data_prep.errors import LeftOpen
+
+    if isinstance(error, LeftOpen):
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
 
 
 def _run(arguments: list[str]) -> tuple[int, BaseException | None]:

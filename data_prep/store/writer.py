@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.errors import DataError, shortened
+from data_prep.errors import DataError, LeftOpen, shortened
 from data_prep.machine import nearest_there
 from data_prep.store.atomic import atomic_path, cannot_write
 from data_prep.store.episodes import draw_episodes, settings
@@ -86,7 +86,8 @@ def write_store(
 
     The images are streamed; calls progress(split, images done, images expected). `out` is whole or untouched:
     an exception from a block, or KeyboardInterrupt, leaves nothing behind. DataError where `out` cannot be
-    written, a split has no classes, or a class has no images or no usable name.
+    written (LeftOpen, if that comes to light on the way), a split has no classes, or a class has no images or
+    no usable name.
     """
     out = Path(out)
     for name in SPLITS:
@@ -112,11 +113,9 @@ def write_store(
                         "sha256": digest,
                     }
                 )
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # sources raise DataError: these come from the file being written
-            raise cannot_write(out, error) from error
+                file.flush()
+        except (OSError, RuntimeError) as error:  # sources raise DataError: these are of the file written
+            raise LeftOpen(str(cannot_write(out, error))) from error
     return StoreSummary(out, origin.dataset, origin.form, image_size, split_counts(offsets), digest)
 
 
@@ -216,6 +215,7 @@ def _write_images(
         )
     images.resize(done, axis=0)
     group.attrs["images_sha256"] = digest.hexdigest()
+    group.file.flush()  # a failure to write is raised here, and is lost where `images` is let go
     return counts
 
 

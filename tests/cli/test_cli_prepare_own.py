@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_support import snapshot
 from PIL import Image
 
 
@@ -41,6 +42,16 @@ def test_list_shows_every_dataset_and_every_store(pamela, own_world: Path) -> No
 def test_list_takes_no_name_and_prepare_needs_one(pamela, here: Path) -> None:
     pamela("prepare", "cifar-fs", "--list").error(2, "--list", "cifar-fs")
     pamela("prepare").error(2, "NAME")
+
+
+@pytest.mark.parametrize("limit", [100, 20_000, 60_000])
+def test_a_quota_that_ends_the_writing_is_one_sentence(warm, photos: Path, here: Path, limit: int) -> None:
+    """HDF5 crashes where it has to close what it could not write."""
+    before = snapshot(here)
+    command = ("prepare", "folder", "photos", "--class-split", "5,5,5", "--image-size", "16")
+    done = warm(here, *command, file_limit=limit)
+    assert done.error(1, "data/photos.h5 could not be written (File too large); free some space")
+    assert snapshot(here) == before
 
 
 def test_own_images_from_the_folder_to_a_result(pamela, photos: Path) -> None:
