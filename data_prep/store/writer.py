@@ -2,7 +2,8 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -104,7 +105,7 @@ def write_store(
                         "format_version": VERSION,
                         "dataset": origin.dataset,
                         "form": origin.form,
-                        "source_sha256": origin.source_sha256(),
+                        "source_sha256": _asked(origin.source_sha256),
                         "citation": origin.citation,
                         "terms": origin.terms,
                         "fit": origin.fit,
@@ -114,9 +115,38 @@ def write_store(
                     }
                 )
                 file.flush()
-        except (OSError, RuntimeError) as error:  # sources raise DataError: these are of the file written
+        except _Carried as carried:
+            raise carried.error from None
+        except (OSError, RuntimeError) as error:
             raise LeftOpen(str(cannot_write(out, error))) from error
     return StoreSummary(out, origin.dataset, origin.form, image_size, split_counts(offsets), digest)
+
+
+class _Carried(Exception):
+    """Takes an error of somebody else's function past those of the file that is being written."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def _carrying() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise _Carried(error) from error
+
+
+def _asked(function: Callable[..., Any], *arguments: Any) -> Any:
+    with _carrying():
+        return function(*arguments)
+
+
+def _received(blocks: Iterable[LabelledBlock]) -> Iterator[LabelledBlock]:
+    iterator, end = iter(blocks), object()
+    while (block := _asked(next, iterator, end)) is not end:
+        yield block
 
 
 def _check_room(out: Path, needed: int) -> None:
@@ -193,7 +223,7 @@ def _write_images(
     digest = hashlib.sha256()
     counts = np.zeros(len(content.class_names), np.int64)
     done, last = 0, 0
-    for label, block in content.blocks:
+    for label, block in _received(content.blocks):
         if label < last or block.shape[1:] != shape or block.dtype != np.uint8:
             raise ValueError(
                 f"{split}: block {block.dtype} {block.shape} of class {label} after class {last}"
@@ -207,7 +237,7 @@ def _write_images(
             add(block)
         counts[label] += len(block)
         done, last = end, label
-        progress(split, done, max(content.images, done))
+        _asked(progress, split, done, max(content.images, done))
     if not counts.all():
         empty = content.class_names[int(np.argmin(counts))]
         raise DataError(

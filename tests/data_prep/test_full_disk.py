@@ -191,3 +191,27 @@ def test_a_disk_that_is_too_full_for_a_store_is_told_before(
     with pytest.raises(DataError, match=r"s\.h5 takes 19\.1 MB, and .* has 2\.0 MB free; free some space"):
         write_store(out, origin, splits, image_size=84, channels=3)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("whose", ["progress", "source", "blocks"])
+@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "nobody reads"), RuntimeError("no thread")])
+def test_an_error_of_somebody_else_is_not_one_of_the_store(
+    tmp_path: Path, whose: str, error: Exception
+) -> None:
+    def fail(*_: object) -> str:
+        raise error
+
+    def blocks():
+        yield 0, np.zeros((2, 8, 8, 1), np.uint8)
+        if whose == "blocks":
+            fail()
+
+    splits = {name: SplitContent(["a"], blocks(), 2) for name in ("train", "val", "test")}
+    origin = Origin("x", "y", fail if whose == "source" else lambda: "0" * 64, "", "")
+    with pytest.raises(type(error)) as raised:
+        write_store(
+            tmp_path / "s.h5", origin, splits, image_size=8, channels=1,
+            progress=fail if whose == "progress" else None,
+        )  # fmt: skip
+    assert raised.value is error
+    assert list(tmp_path.iterdir()) == []
