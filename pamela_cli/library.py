@@ -103,6 +103,7 @@ def meta_train(
     ``draw`` gives the tasks of a step, of which the step takes the mean, however many they are; or it is a
     source as :func:`episodes` gives one, from which ``meta_batch`` tasks are drawn by ``seed``. PyTorch's
     number of threads is set for the process: on a CPU, tasks with convolutions run side by side, on one each.
+    For a network of this project, so is that its layers are computed by compiled code from then on.
     ValueError for what cannot be, at once.
     """
     source = _Drawn(draw) if callable(draw) else draw
@@ -111,8 +112,11 @@ def meta_train(
         schedule=schedule, weight_decay=weight_decay, seed=seed,
     )  # fmt: skip
     settings = OuterSettings(iterations, meta_batch, meta_lr, phi_lr, clip, schedule, weight_decay)
-    kernels = any(layer.sharing == "kernel" for layer in learner.rule.layout.layers)
-    runner = Runner(Plan.choose(learner.theta.device, meta_batch, convolutional=kernels))
+    convolutional = any(layer.sharing == "kernel" for layer in learner.rule.layout.layers)
+    own = not isinstance(learner.backbone, ModuleBackbone)  # which computes its layers itself
+    theta = learner.theta
+    plan = Plan.choose(theta.device, meta_batch, convolutional, dtype=theta.dtype, compiled=own)
+    runner = Runner(plan)
     return OuterLoop(learner, _objective(loss), runner, settings, seed).run(source)
 
 

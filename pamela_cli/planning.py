@@ -46,7 +46,8 @@ def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_mem
     """
     config, device = problem.config, problem.device
     tasks, images = _tasks(problem, processes), _images_in_training(problem, share.cells)
-    fastest = Plan.choose(device, tasks, convolutional=problem.store is not None, cores=share.cores)
+    convolutional = problem.store is not None
+    fastest = Plan.choose(device, tasks, convolutional, cores=share.cores, dtype=problem.dtype)
     free = free_bytes(device)
     if free is not None:
         free //= max(neighbours() if device.type == "cpu" else 1, share.cells)
@@ -87,7 +88,8 @@ def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
     :class:`PamelaError` where none fits into memory.
     """
     images = _placed(problem, 1, split)
-    fastest = Plan.choose(problem.device, problem.config.meta_batch, convolutional=problem.store is not None)
+    convolutional = problem.store is not None
+    fastest = Plan.choose(problem.device, problem.config.meta_batch, convolutional, dtype=problem.dtype)
     free = free_bytes(problem.device)
 
     def fitted(_: int, query_bytes: int) -> Plan:

@@ -63,7 +63,7 @@ class TaskSet:
             if self.frozen is not None and isinstance(self.source, ImageEpisodes):
                 yield self.source.gather(self.frozen[start:stop])
             else:
-                # Address 0 is that of the fixed tasks: no seed that a user may ask for gives them.
+                # Address 0 is that of the fixed tasks of a split: no seed of `evaluate` gives them.
                 address = 0 if self.seed is None else self.seed + 1
                 yield self.source.draw(address, 0, range(start, stop))
 

@@ -146,8 +146,9 @@ class Training:
         self._note_time()
         rate = (len(rows) - self._untimed) * self.config.meta_batch / self._window_seconds
         self._pending, self._untimed, self._window_seconds = [], 0, 0.0
-        loss, score, norm = rows[:, :3].mean(0).tolist()
         skipped = int(rows[:, 3].sum())
+        taken = rows[rows[:, 3] == 0]  # none: not a number
+        loss, score, norm = taken[:, :3].mean(0).tolist()
         self.progress.skipped += skipped
         record = {
             "step": self.loop.step,

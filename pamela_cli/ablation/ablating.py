@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from data_prep import Store
-from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, free_names, make_cells
+from pamela_cli.ablation.cells import Cell, alike, all_runs, earlier_cells, free_names, make_cells
 from pamela_cli.ablation.grid import MOST_STEPS, Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
@@ -133,15 +133,20 @@ def _variants(options: AblateOptions, base: Config, flags: Layer, given: dict[st
 
 
 def _by_shot(base: Config, rows: list[Row], runs: list[tuple[Config, RunFolder]]) -> dict[int, list[Row]]:
-    """The rows of this ablation, and those of its variants that were finished with other shots."""
+    """The rows of this ablation, and those of its variants that were finished with other shots.
+
+    All by the same seeds: those of the table that every one of them has.
+    """
     variants = [row.variant for row in rows]
+    seeds = sorted({cell.seed for row in rows for cell in row.cells})
     found = {}
     for shot in sorted({config.shot for config, _ in runs}):
         other = replace(base, shot=shot, iterations=max(row.iterations for row in rows))
-        cells = [c for c in earlier_cells(other, None, runs, any_budget=False) if c.variant in variants]
+        cells = [c for c in earlier_cells(other, seeds, runs, any_budget=False) if c.variant in variants]
         if cells:
-            found[shot] = make_rows([], cells, {}, other)
-    return found if len(found) > 1 else {}
+            found[shot] = cells
+    made = {shot: make_rows([], cells, {}, replace(base, shot=shot)) for shot, cells in alike(found).items()}
+    return made if len(made) > 1 else {}
 
 
 def _folder_name(base: Config, vary: str) -> str:

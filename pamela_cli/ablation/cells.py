@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -92,6 +92,17 @@ def earlier_cells(
         if wanted and cell.finished and _shared(config, any_budget) == _shared(base, any_budget):
             cells.setdefault((cell.variant, config.seed, config.iterations), cell)
     return list(cells.values())
+
+
+def alike(by_shot: Mapping[int, list[Cell]]) -> dict[int, list[Cell]]:
+    """The cells whose seeds every variant has with every shot that it has any with."""
+    seeds: dict[tuple[int, Variant], set[int]] = {}
+    for shot, cells in by_shot.items():
+        for cell in cells:
+            seeds.setdefault((shot, cell.variant), set()).add(cell.seed)
+    common = set.intersection(*seeds.values()) if seeds else set()
+    kept = {shot: [cell for cell in cells if cell.seed in common] for shot, cells in by_shot.items()}
+    return {shot: cells for shot, cells in kept.items() if cells}
 
 
 def _shared(config: Config, any_budget: bool) -> Config:

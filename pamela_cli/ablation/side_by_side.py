@@ -111,5 +111,5 @@ class _Following:
         elif news.kind == "done":
             self._done[index] = cell.config.iterations
             self.finished += 1
-            summary = RunFolder(self._jobs[index].run).read_summary() or {}
-            self._bar.line(f"{name} ({cell}): {score_text(summary['test'])}, {summary['seconds']:,.0f} s")
+            if summary := RunFolder(self._jobs[index].run).read_summary():
+                self._bar.line(f"{name} ({cell}): {score_text(summary['test'])}, {summary['seconds']:,.0f} s")

@@ -29,7 +29,11 @@ class Adam:
         self._tensors, self._decay = dict(tensors), dict(decay or {})
         self._moments = {
             # The steps are counted in float32, whatever the type of the tensors.
-            name: (torch.zeros((), device=t.device), torch.zeros_like(t), torch.zeros_like(t))
+            name: (
+                torch.zeros((), device=t.device, dtype=torch.float32),
+                torch.zeros_like(t),
+                torch.zeros_like(t),
+            )
             for name, t in tensors.items()
         }
 

@@ -21,7 +21,7 @@ USED_SHARE = 0.8
 _OWN_GROUP = Path("/proc/self/cgroup")
 
 KEPT_NUMBERS = 3
-"""At most so many numbers does a graph hold on to for each input, output of a layer, and parameter.
+"""A graph holds on to at most so many numbers for each input, each output of a layer, and each parameter.
 
 Measured: 2.0 to 2.9, towards 3 in the widest networks, where parameters outweigh all else.
 """
@@ -31,7 +31,9 @@ AT_ONCE = 0.25
 
 
 def most_graph_bytes(learner: Learner, layer_outputs: Callable[[int], int], task: Tasks) -> tuple[int, int]:
-    """At least what :func:`graph_bytes` finds, and little more but for updates of the first order; at once.
+    """An upper bound on what :func:`graph_bytes` finds, known without tracing anything.
+
+    It is close, except where updates are of the first order.
 
     ``layer_outputs`` is that of the network, Conv4 or MLP: what is kept follows from what its layers put out.
     """

@@ -51,6 +51,7 @@ class Graphs:
         self._recorded: dict[Hashable, Recorded] = {}
         self._trusted: set[Hashable] = set()
         self._place: _Place | None = None
+        self._made_room = False
 
     def call(self, same: Hashable, work: Work, *inputs: Tensor) -> Tensors:
         """``work(*inputs)``, which the caller may keep.
@@ -79,6 +80,17 @@ class Graphs:
         self._trusted.clear()
         self._recorded.clear()
         self._place = None
+        return held
+
+    def make_room(self) -> bool:
+        """As :meth:`forget`, where memory ran out; the second time it is for good.
+
+        Work that is done as usual beside its recording, as the first replay asks for, takes twice the memory.
+        """
+        held = self.forget()
+        if held and self._made_room:
+            self._refuse("memory does not suffice for them")
+        self._made_room |= held
         return held
 
     def _prepare(self, key: Hashable, work: Work, inputs: Tensors, found: Tensors) -> None:

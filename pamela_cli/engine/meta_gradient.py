@@ -26,8 +26,8 @@ from pamela_cli.engine.tasks import Objective, Tasks
 class MetaGradient:
     """Gradients with respect to θ (N,), Q and P, with the loss and score (T,) on the query sets of T tasks.
 
-    The gradients are sums over the tasks. Out of :func:`summed_meta_gradient`, those of Q and P are expanded
-    over θ, (rows, N); :func:`mean_meta_gradient` has folded them into the learned numbers.
+    Out of :func:`mean_meta_gradient` they are means over the tasks, in the shapes of the learned Q and P; out
+    of :func:`summed_meta_gradient` sums, and those of Q and P are expanded over θ: (rows, N).
     """
 
     theta: Tensor

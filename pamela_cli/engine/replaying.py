@@ -21,9 +21,10 @@ def replayed(
     how: Hashable,
     compute: Callable[[Learner, Tasks, tuple[Tensor, Tensor]], Tensors],
 ) -> Tensors:
-    """``compute`` of the learner, the tasks and ``expanded``, Q and P over θ.
+    """What ``compute`` gives for the learner, the tasks and ``expanded``, Q and P over θ: the same tensors.
 
-    ``how`` is all else that its operations depend on.
+    ``how`` is all else that its operations depend on. Backbones and objectives that are not ``recordable``,
+    as modules of one's own, are computed as usual each time.
     """
     backbone, rule = learner.backbone, learner.rule
 

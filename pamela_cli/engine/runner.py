@@ -65,22 +65,30 @@ class Plan:
 
     @classmethod
     def choose(
-        cls, device: torch.device, meta_batch: int, convolutional: bool, cores: int | None = None
+        cls,
+        device: torch.device,
+        meta_batch: int,
+        convolutional: bool,
+        cores: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        compiled: bool = True,
     ) -> Plan:
-        """The fastest plan known for a meta-batch of ``meta_batch`` tasks, on so many cores.
+        """The fastest plan known for a meta-batch of ``meta_batch`` tasks of ``dtype``, on so many cores.
 
         None: all, or its share where several processes work on this machine. On the CPU, convolutional
         tasks run side by side, since threads inside small operators gain little; a network of a few
         thousand numbers takes the whole meta-batch in one thread, since it spends its time between the
-        operators.
+        operators. ``compiled`` off: without this project's own code for the device.
         """
         if device.type != "cpu" or not convolutional:
             judged = 16 if convolutional else 250
-            own = convolutional and can_be_compiled(device)
+            # The kernels compute in float32; to try them takes a while.
+            own = compiled and convolutional and dtype == torch.float32 and can_be_compiled(device)
             return cls(str(device), meta_batch, judged, workers=1, threads=1, compiled=own)
         cores = cores or max(1, available_cores() // neighbours())
         workers = min(cores, meta_batch)
-        return cls(str(device), 1, 1, workers, threads=cores // workers, compiled=can_be_compiled())
+        own = compiled and can_be_compiled()
+        return cls(str(device), 1, 1, workers, threads=cores // workers, compiled=own)
 
     def smaller(self, training: bool) -> Plan | None:
         """The next plan that takes less memory, in training or without a meta-gradient; None: no such.
@@ -146,7 +154,7 @@ class Runner:
                 reason = first_line(error)
             # Out of the except clause: the error holds on to the tensors that did not fit.
             beside.forget(self.device)
-            if self.graphs.forget():  # that may be enough
+            if self.graphs.make_room():  # that may be enough
                 torch.cuda.empty_cache()
                 continue
             if self._pool is not None:  # so do tasks that are still at work

@@ -65,8 +65,8 @@ def test_an_image_is_moved_as_its_numbers_say(crop, flip, row, column, mirror, c
 def test_every_shift_and_mirror_is_drawn_evenly_and_each_by_itself():
     numbers = NO_AUGMENTATION.draw(0, 0, torch.arange(500)[:, None, None], 20)
     assert numbers.shape == (500, 20, 6)
-    eighths = (numbers * 2).long()  # of each number, which half
-    together = (eighths * 2 ** torch.arange(6)).sum(-1).flatten()
+    halves = (numbers * 2).long()  # of each number, which half it is in
+    together = (halves * 2 ** torch.arange(6)).sum(-1).flatten()
     # χ² with 63 degrees of freedom, above 125 once in 200,000.
     assert chi_square(torch.bincount(together, minlength=64).double(), 10_000 / 64) < 125
     shifts = (numbers[..., 0] * 9).long().flatten()

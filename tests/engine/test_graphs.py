@@ -7,6 +7,7 @@ same memory, and keeps whatever else it was recorded with.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from pamela_cli.engine import graphs
 from pamela_cli.engine.backbones import MLP, Conv4
 from pamela_cli.engine.episodes import SineEpisodes
+from pamela_cli.engine.evaluation import evaluate
 from pamela_cli.engine.graphs import USUAL_TIMES, Graphs, Recorded
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
@@ -106,6 +108,44 @@ def test_work_of_others_is_told_apart(recorded) -> None:
                 assert torch.equal(getattr(found, name), getattr(expected, name))
             learner.theta += 0.01  # as an optimizer does, in place
     assert len(recorded) == len(cases)
+
+
+def test_other_objectives_and_plans_are_told_apart(recorded) -> None:
+    learner, tasks = make_learner("pamela", Conv4(3, 1, 16, 4), 3, 1), image_tasks(2, 3, 1, 2)
+    runners = [Runner(Plan("cpu", 2, 2, 1, 1)) for _ in range(2)]
+    runners[1].graphs._wanted = False
+    few = replace(tasks, support_y=tasks.support_y % 2, query_y=tasks.query_y % 2)
+    cases = [
+        (objective, given, kept)
+        for objective, given in ((Classification(3), tasks), (Classification(2), few))
+        for kept in (None, 0)
+    ]
+    for _ in range(USUAL_TIMES + 2):
+        for objective, given, kept in cases:
+            for runner in runners:
+                runner.plan = replace(runner.plan, kept_updates=kept)
+            found, expected = (mean_meta_gradient(learner, objective, given, r) for r in runners)
+            assert torch.equal(found.theta, expected.theta) and torch.equal(found.score, expected.score)
+        learner.theta += 0.01
+    assert len(recorded) == len(cases)
+
+
+def test_evaluations_of_other_kinds_are_told_apart(recorded) -> None:
+    learner, tasks = make_learner("pamela", Conv4(3, 1, 16, 4), 3, 1), image_tasks(2, 3, 2, 4)
+    runner, plain = (Runner(Plan("cpu", 2, 2, 1, 1)) for _ in range(2))
+    plain.graphs._wanted = False
+    kinds = [(steps, stats, every) for steps in (2, 3) for stats in ("query", "support") for every in (0, 1)]
+    objective, seen = Classification(3), set()
+    for _ in range(USUAL_TIMES + 2):
+        for steps, stats, every in kinds:
+            found, expected = (
+                next(evaluate(learner, objective, [tasks], r, steps, stats, bool(every)))
+                for r in (runner, plain)
+            )
+            assert (found.loss == expected.loss).all() and (found.score == expected.score).all()
+            seen.add(found.loss[:, -1].tobytes())
+    assert len(recorded) == len(kinds)
+    assert len(seen) == 4, "steps and statistics make no difference here"
 
 
 def test_what_is_returned_may_be_kept(recorded) -> None:
@@ -204,6 +244,27 @@ def test_memory_that_runs_out_takes_the_graphs_first(recorded) -> None:
     assert runner.map(work, tasks) == [2] and runner.lowered == []
     lack.append(True)
     assert runner.map(work, tasks) == [1, 1] and len(runner.lowered) == 1
+
+
+def test_memory_that_does_not_suffice_beside_a_recording_ends_the_recording(recorded) -> None:
+    """Each chunk of a map is the same work: it is recorded before the last one is computed as usual."""
+    runner = Runner(Plan("cpu", 1, 1, 1, 1))
+    tasks = image_tasks(USUAL_TIMES + 1, 3, 1, 2)
+    computed: list[int] = []
+
+    def work(t: Tensor) -> graphs.Tensors:
+        computed.append(1)
+        if runner.graphs._recorded:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return (2 * t,)
+
+    def function(chunk: Tasks, plan: Plan) -> float:
+        return runner.graphs.call("x", work, torch.ones(1))[0].item()
+
+    with pytest.warns(RuntimeWarning, match="CUDA graphs cannot be used here.*memory does not suffice"):
+        for _ in range(3):
+            assert runner.map(function, tasks) == [2.0] * len(tasks)
+    assert runner.lowered == [] and len(recorded) == 2
 
 
 def test_a_smaller_plan_is_recorded_anew(recorded) -> None:

@@ -290,6 +290,30 @@ def test_episodes_are_those_of_the_command(trained: Path) -> None:
             episodes(store, "train", way=5, shot=1, augmentation=Augmentation(color_jitter=2.0))
 
 
+def test_settings_reach_training_and_leave_the_tasks_that_judge_alone(trained: Path) -> None:
+    varied = {"rotations": True, "crop": 3, "flip": True, "color_jitter": 0.4}
+    outer = {
+        "iterations": 7, "meta_batch": 3, "meta_lr": 2e-3, "phi_lr": 3e-4, "clip": 5.0,
+        "schedule": "constant", "weight_decay": 0.01,
+    }  # fmt: skip
+    facts = {"dataset": "cifar-fs", "image_size": 16, "channels": 3, "way": 5, "query": 5}
+    with Store.open(trained / "data" / "cifar-fs.h5") as store:
+        plain, problem = (
+            Problem(resolve([Layer(facts | more)]), store, torch.device("cpu"))
+            for more in ({}, varied | outer)
+        )
+        augmentation = Augmentation(crop=3, flip=True, color_jitter=0.4)
+        source = episodes(store, "train", way=5, shot=1, query=5, rotations=True, augmentation=augmentation)
+        one, other = (s.draw(3, 7, torch.arange(4)) for s in (source, problem.training_tasks()))
+        assert torch.equal(one.support_x, other.support_x) and torch.equal(one.query_x, other.query_x)
+        assert not torch.equal(other.query_x, plain.training_tasks().draw(3, 7, torch.arange(4)).query_x)
+        for split in ("val", "test"):
+            tasks, usual = (next(p.fixed_tasks(split, 4).batches(4)) for p in (problem, plain))
+            assert torch.equal(tasks.support_x, usual.support_x)
+            assert torch.equal(tasks.query_x, usual.query_x)
+    assert vars(problem.outer_settings()) == outer
+
+
 def test_loading_a_run_leaves_the_caller_its_precision(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pamela_cli.engine.compiling import can_be_compiled, use_compiled
 from pamela_cli.engine.norm_pool import NormPool, TorchNormPool, channel_stats, norm_pool, norm_relu_pool
-from pamela_cli.engine.norm_pool_compiled import LEAST_SHARED
+from pamela_cli.engine.norm_pool_compiled import LEAST_SHARED, CompiledNormPool
 
 SHAPES = [(3, 2, 4, 4), (2, 3, 5, 7), (4, 1, 2, 3), (1, 17, 6, 3)]
 EPS = 1e-5
@@ -96,6 +96,7 @@ def test_tangents_are_differences_of_what_they_are_of(shape, compiled: bool) -> 
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.skipif(not can_be_compiled(), reason="no C compiler")
 @settings(max_examples=60, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(2, 9), st.integers(2, 9)),
@@ -112,7 +113,9 @@ def test_both_forms_agree_at_any_shape(shape, dtype, coarse: bool, seed: int) ->
     # derivatives three times and makes much of their rounding.
     eps = 0.1
     use_compiled(True)
-    found = everything(norm_pool(*at, eps), v, along, v_along)
+    layer = norm_pool(*at, eps)
+    assert isinstance(layer, CompiledNormPool)
+    found = everything(layer, v, along, v_along)
     expected = everything(TorchNormPool(*at, eps), v, along, v_along)
     largest = max(float(e.abs().max()) for e in expected)
     tolerance = (1e-4 if dtype is torch.float32 else 1e-11) * largest
