@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 from engine_support import PlainConv4, generator, image_tasks, plain_loss
 from torch import Tensor
 from torch.nn import functional as F
 
-from pamela_cli.engine.backbones import Conv4
+from pamela_cli.engine.backbones import Conv4, conv4_gradient
 from pamela_cli.engine.backbones.base import AutogradGradient
+from pamela_cli.engine.backbones.conv4_gradient import Block
 from pamela_cli.engine.ops import conv3x3, conv3x3_gradients
 from pamela_cli.engine.tasks import Classification
 
@@ -52,6 +55,36 @@ def test_gradient_and_hessian_are_those_of_autograd(tasks, channels, size, negat
     product = found.hessian_product(vectors)
     expected = AutogradGradient(backbone, objective, theta, task.support_x, task.support_y, True)
     assert relative(product, expected.hessian_product(vectors)) < 1e-10
+
+
+class Late(Block):
+    """Fills what it is to fill when somebody waits for it, as kernels on another stream may."""
+
+    promised: ClassVar[list[tuple[Tensor, Tensor]]] = []
+
+    def _fill(self, into: list[Tensor], *found: Tensor) -> None:
+        own = [torch.empty_like(t) for t in into]
+        super()._fill(own, *found)
+        self.promised.extend(zip(into, own, strict=True))
+
+    def wait(self) -> None:
+        for place, value in self.promised:
+            place.copy_(value)
+        self.promised.clear()
+
+
+def test_what_is_filled_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, objective, task = Conv4(WAY, 1, 16, 4), Classification(WAY), image_tasks(2, WAY, 2, 1)
+    theta = points(backbone, 2)
+    vectors = torch.randn(theta.shape, generator=generator(5), dtype=torch.float64)
+    results = []
+    for block in (Block, Late):
+        monkeypatch.setattr(conv4_gradient, "block_type", lambda *_, block=block: block)
+        made = backbone.loss_gradient(objective, theta, task.support_x, task.support_y, True)
+        results.append([made.gradient.clone(), made.hessian_product(vectors).clone()])
+    assert Late.promised == []
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_hessian_is_symmetric(compiled: bool) -> None:

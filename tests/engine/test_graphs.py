@@ -15,6 +15,7 @@ from engine_support import image_tasks, make_learner
 from torch import Tensor, nn
 
 from pamela_cli.engine import graphs
+from pamela_cli.engine import runner as engine_runner
 from pamela_cli.engine.backbones import MLP, Conv4
 from pamela_cli.engine.episodes import SineEpisodes
 from pamela_cli.engine.evaluation import evaluate
@@ -228,7 +229,7 @@ def test_not_where_cudnn_may_give_other_bits_each_time(recorded, monkeypatch: py
     assert recorded == []
 
 
-def test_memory_that_runs_out_takes_the_graphs_first(recorded) -> None:
+def test_memory_that_runs_out_takes_the_graphs_first(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan stays as it is where that is enough."""
     runner, lack = Runner(Plan("cpu", 2, 2, 1, 1)), [True, True]
     tasks = image_tasks(2, 3, 1, 2)
@@ -238,12 +239,15 @@ def test_memory_that_runs_out_takes_the_graphs_first(recorded) -> None:
             raise RuntimeError("CUDA error: out of memory")
         return len(chunk)
 
+    forgotten: list[torch.device] = []
+    monkeypatch.setattr(engine_runner.beside, "forget", forgotten.append)
     for _ in range(USUAL_TIMES):
         runner.graphs.call("x", lambda t: (t,), torch.ones(1))
     lack.pop()
     assert runner.map(work, tasks) == [2] and runner.lowered == []
     lack.append(True)
     assert runner.map(work, tasks) == [1, 1] and len(runner.lowered) == 1
+    assert forgotten == [CPU, CPU], "what a second stream holds is given free each time"
 
 
 def test_memory_that_does_not_suffice_beside_a_recording_ends_the_recording(recorded) -> None:
