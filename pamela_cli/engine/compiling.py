@@ -18,6 +18,9 @@ _CPU = torch.device("cpu")
 _LEAST_CAPABILITY = (8, 0)
 """Of CUDA devices: from there on their matrix units know TF32."""
 
+_LAYERS = [(2, 17, 5, 7), (4, 65, 12, 12)]
+"""Shapes to try, one of which threads share; at their numbers no pool and no ReLU is a matter of rounding."""
+
 
 def use_compiled(wanted: bool, device: torch.device = _CPU) -> None:
     """Whether this process is to use its own code on such a device, where it can be had and agrees."""
@@ -38,10 +41,10 @@ def can_be_compiled(device: torch.device = _CPU) -> bool:
 
 def _c_functions_agree() -> bool:
     functions = norm_pool_functions(torch.float32)
-    return functions is not None and _agree(
-        _layer(lambda *at: CompiledNormPool(functions, *at), _CPU, torch.float32),
-        _layer(TorchNormPool, _CPU, torch.float32),
-    )
+    if functions is None:
+        return False
+    ours = partial(CompiledNormPool, functions)
+    return all(_agree(_layer(ours, shape), _layer(TorchNormPool, shape)) for shape in _LAYERS)
 
 
 def _kernels_agree(device: torch.device) -> bool:
@@ -67,12 +70,13 @@ def _kernels_agree(device: torch.device) -> bool:
         torch.backends.cudnn.allow_tf32 = tf32
 
 
-def _layer(layer: Callable[..., NormPool], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
-    """A small layer's output, and its derivatives."""
+def _layer(layer: Callable[..., NormPool], shape: tuple[int, int, int, int]) -> list[Tensor]:
+    """A layer's output at inputs of ``shape`` (B, C, H, W), and its derivatives there; float32 on the CPU."""
     g = torch.Generator().manual_seed(0)
-    z, z_tangent = (torch.randn(2, 17, 5, 7, generator=g).to(device, dtype) for _ in range(2))
-    v, v_tangent = (torch.randn(2, 17, 2, 3, generator=g).to(device, dtype) for _ in range(2))
-    scale, shift, *along = (torch.rand(17, generator=g).to(device, dtype) for _ in range(4))
+    batch, channels, height, width = shape
+    z, z_tangent = (torch.randn(shape, generator=g) for _ in range(2))
+    v, v_tangent = (torch.randn(batch, channels, height // 2, width // 2, generator=g) for _ in range(2))
+    scale, shift, *along = (torch.rand(channels, generator=g) for _ in range(4))
     at = layer(z, scale, shift, 1e-5)
     first, moved = at.gradient(v), at.tangent(z_tangent, *along)
     return [at.out, *first, moved, *at.gradient_tangent(v_tangent)]
