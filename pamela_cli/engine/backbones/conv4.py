@@ -12,9 +12,9 @@ from pamela_cli.engine.backbones.base import LossGradient, NormStats, uniform
 from pamela_cli.engine.backbones.conv4_gradient import (
     BATCH_NORM_EPS,
     Conv4Gradient,
+    as_grouped_filters,
     block_type,
     features,
-    kernels,
     negative_scales,
     side_by_side,
     signed,
@@ -98,7 +98,7 @@ class Conv4:
                 continue
             sign = negative_scales(scale)
             weight, scale, shift = signed(weight, sign), signed(scale, sign).flatten(), shift.flatten()
-            z = conv3x3(images, kernels(weight), groups=len(theta))
+            z = conv3x3(images, as_grouped_filters(weight), groups=len(theta))
             if record:
                 recorded.append(channel_stats(z))
             if stats is None:

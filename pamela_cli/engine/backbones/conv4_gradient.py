@@ -131,7 +131,7 @@ class Block:
     def __init__(self, images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, first: bool) -> None:
         self._first = first
         self._sign = negative_scales(scale)
-        self._images, self._weight = images, kernels(signed(weight, self._sign))
+        self._images, self._weight = images, as_grouped_filters(signed(weight, self._sign))
         z = conv3x3(images, self._weight, len(weight))
         self._norm = norm_pool(z, signed(scale, self._sign).flatten(), shift.flatten(), BATCH_NORM_EPS)
         self.out = self._norm.out
@@ -145,7 +145,7 @@ class Block:
 
     def tangent(self, images: Tensor | None, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """How the output moves with the images (None: they do not) and the parameters."""
-        self._images_tangent, self._weight_tangent = images, kernels(signed(weight, self._sign))
+        self._images_tangent, self._weight_tangent = images, as_grouped_filters(signed(weight, self._sign))
         z = conv3x3(self._images, self._weight_tangent, len(weight))
         if images is not None:
             z += conv3x3(images, self._weight, len(weight))
@@ -194,7 +194,7 @@ def features(images: Tensor, tasks: int) -> Tensor:
     return images.reshape(len(images), tasks, -1).transpose(0, 1)
 
 
-def kernels(weight: Tensor) -> Tensor:
+def as_grouped_filters(weight: Tensor) -> Tensor:
     """The weights of the tasks, (T, C_out, C_in, 3, 3), as those of one grouped convolution."""
     return weight.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 

@@ -100,12 +100,13 @@ def _fill(
 class _Parameters:
     """A block's parameters, or how they move, as the kernels take them, with scales that are not negative.
 
-    ``ahead`` (2, T·C_out, 9, C_in): the weights, and what TF32 leaves of each; ``back`` (2, T·C_in, 9, C_out)
-    alike, the taps turned round; ``scale`` and ``shift`` (T·C_out,).
+    ``ahead`` (2, T·C_out, 9, C_in): the weights, and what TF32 leaves of each, which is not filled where TF32
+    is all that is asked for; ``back`` (2, T·C_in, 9, C_out) alike, the taps turned round, or None where
+    nothing goes back to images by kernels; ``scale`` and ``shift`` (T·C_out,).
     """
 
     ahead: Tensor
-    back: Tensor
+    back: Tensor | None
     scale: Tensor
     shift: Tensor
 
@@ -115,11 +116,13 @@ class _Parameters:
         tasks, out_of, into = weight.shape[:3]
         found = cls(
             weight.new_empty(2, tasks * out_of, 9, into),
-            weight.new_empty(2, tasks * into, 9, out_of) if back else weight,
+            weight.new_empty(2, tasks * into, 9, out_of) if back else None,
             *weight.new_empty(2, tasks * out_of),
         )
         _pack[(triton.cdiv(out_of * into * 9, _NUMBERS), tasks)](
-            weight, scale, shift, signs, found.ahead, found.back, found.scale, found.shift,
+            weight, scale, shift, signs, found.ahead,
+            found.ahead if found.back is None else found.back,  # not written to without BACK
+            found.scale, found.shift,
             *(t.stride(0) for t in (weight, scale, shift, signs)),
             CO=out_of, CI=into, BACK=back, SPLIT=precision() != "tf32",
             BE=_NUMBERS, BC=triton.next_power_of_2(out_of),
@@ -206,7 +209,7 @@ class TritonBlock:
 
     def _images_gradient(self, triples: list[tuple[Tensor, Tensor, _Parameters]]) -> Tensor:
         if not self._by_cudnn:
-            return convolution([(v, at.back) for v, _, at in triples], self._tasks)
+            return convolution([(v, at.back) for v, _, at in triples if at.back is not None], self._tasks)
         return sum_in_order(self._by_cudnn_backward(triples, (True, False)))
 
     def _by_cudnn_backward(

@@ -15,13 +15,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pamela_cli.engine.kernels.shares import shared
+
 Pairs = list[tuple[Tensor, Tensor]]
 
 FEW_CHANNELS = 7
 """Up to so many channels, those of all taps are one chunk: images themselves."""
-
-_PROGRAMS = 1024
-"""Programs that fill a large GPU."""
 
 _VARY = ["pixels", "H", "W", "T", "per"]
 """No kernel of their own for some values of these."""
@@ -234,7 +233,7 @@ def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
     block_k = 16 if flat else 32
     programs = triton.cdiv(out_of, block_m) * (1 if flat else 3 * triton.cdiv(into, block_n))
     pixels = batch * height * width
-    shares, per = _shared(pixels, block_k, programs * groups)
+    shares, per = shared(pixels, block_k, programs * groups)
     parts = x.new_empty(shares, groups * out_of, 9, into)
     kernel = _weight_gradient_of_few if flat else _weight_gradient
     kernel[(shares, programs, groups)](
@@ -248,13 +247,3 @@ def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
 def _power(number: int) -> int:
     """The least power of 2 that is not below, as matrix units take it: at least 16."""
     return max(16, 1 << (number - 1).bit_length())
-
-
-def _shared(pixels: int, block: int, programs: int) -> tuple[int, int]:
-    """Into how many shares pixels go, and how many a share has, so that programs fill a large GPU.
-
-    It follows from the shapes alone: sums have the same bits each time.
-    """
-    shares = max(1, min(triton.cdiv(_PROGRAMS, programs), pixels // (4 * block)))
-    per = triton.cdiv(triton.cdiv(pixels, shares), block) * block
-    return triton.cdiv(pixels, per), per

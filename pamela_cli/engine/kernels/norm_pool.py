@@ -12,6 +12,7 @@ import triton
 from torch import Tensor
 
 from pamela_cli.engine.kernels import norm_pool_kernels as kernel
+from pamela_cli.engine.kernels.shares import shared
 
 _POOLS, _PIXELS, _CHANNELS, _FEW = 32, 16, 64, 16
 """What a program takes at a time: pools, pixels and channels; and channels where it only adds up."""
@@ -28,7 +29,7 @@ class TritonNormPool:
         self._pooled_shape = (batch, channels, height // 2, width // 2)
         self._count = batch * (height // 2) * (width // 2)
         self._mean, self._r = z.new_empty(2, channels)
-        shares, per = _shared(self._pixels, channels)
+        shares, per = shared(self._pixels, _POOLS, self._columns)
         parts = z.new_empty(2, shares, channels)
         kernel.stats[(shares, self._columns)](
             self._z, *parts, self._pixels, per, channels, BP=_POOLS, BC=self._wide
@@ -104,7 +105,7 @@ class TritonNormPool:
 
     def _summed(self, made_by: Any, count: int, *tensors: Tensor) -> Tensor:
         """The two sums (2, C) that ``made_by`` makes of so many pixels."""
-        shares, per = _shared(count, self._channels)
+        shares, per = shared(count, _POOLS, self._columns)
         parts, sums = self._z.new_empty(2, shares, self._channels), self._z.new_empty(2, self._channels)
         made_by[(shares, self._columns)](
             *tensors, parts, count, per, self._channels, BP=_POOLS, BC=self._wide
@@ -121,14 +122,6 @@ class TritonNormPool:
     def _at_pixels(self, made_by: Any, *arguments: object) -> None:
         grid = (triton.cdiv(self._pixels, _PIXELS), self._columns)
         made_by[grid](*arguments, self._pixels, *self._sides, self._channels, BP=_PIXELS, BC=self._wide)
-
-
-def _shared(pixels: int, channels: int) -> tuple[int, int]:
-    """Into how many shares pixels go, and how many a share has: by the shapes alone."""
-    wanted = triton.cdiv(1024, triton.cdiv(channels, _CHANNELS))
-    shares = max(1, min(wanted, pixels // (4 * _POOLS)))
-    per = triton.cdiv(triton.cdiv(pixels, shares), _POOLS) * _POOLS
-    return triton.cdiv(pixels, per), per
 
 
 def _last(t: Tensor) -> Tensor:

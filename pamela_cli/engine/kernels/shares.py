@@ -1,0 +1,23 @@
+"""How a sum over pixels is divided among the programs of a kernel."""
+
+from __future__ import annotations
+
+_PROGRAMS = 1024
+"""Programs that fill a large GPU."""
+
+
+def shared(pixels: int, block: int, programs: int) -> tuple[int, int]:
+    """Into how many shares pixels go, and how many a share has: whole blocks, but for the end of the last.
+
+    Each of so many ``programs`` is multiplied by the shares, so that together they fill a large GPU; a share
+    has four blocks or more, where there are so many. It follows from the shapes alone: sums have the same
+    bits each time.
+    """
+    shares = max(1, min(_up(_PROGRAMS, programs), pixels // (4 * block)))
+    per = _up(_up(pixels, shares), block) * block
+    return _up(pixels, per), per
+
+
+def _up(number: int, by: int) -> int:
+    """The quotient, rounded up."""
+    return -(-number // by)
