@@ -57,7 +57,8 @@ def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_mem
         return fit(fastest, config.steps or 0, update_bytes, query_bytes, free)
 
     plan = _fitted(problem, problem.task_shape(), tasks, images, fastest, fitted)
-    return replace(plan, processes=processes.size, kept_updates=0 if low_memory else plan.kept_updates)
+    kept = 0 if low_memory else plan.kept_updates
+    return replace(plan, processes=processes.size, kept_updates=kept, low_memory=low_memory)
 
 
 def same_plan(
@@ -76,7 +77,7 @@ def same_plan(
         )
         return new_plan(problem, processes, share)
     if plan.device.partition(":")[0] != problem.device.type or plan.processes != processes.size:
-        return new_plan(problem, processes, share)
+        return new_plan(problem, processes, share, plan.low_memory)
     images = _images_in_training(problem, share.cells)
     same = replace(plan, device=str(problem.device))
     return _fitted(problem, problem.task_shape(), _tasks(problem, processes), images, same, lambda *_: same)

@@ -34,6 +34,7 @@ class Plan:
     are in order, so the number of workers leaves the bits alone. ``kept_updates`` is the number of updates
     whose graph is kept for the way back (None: all); ``compiled`` whether this project's own code for the
     device computes the layers (``compiling.py``); ``processes`` how many computed so, each its share.
+    ``low_memory``: that no graph is kept was asked for, and so holds for other devices, too.
     """
 
     device: str
@@ -44,6 +45,7 @@ class Plan:
     kept_updates: int | None = None
     compiled: bool = False
     processes: int = 1
+    low_memory: bool = False
 
     @classmethod
     def recorded(cls, record: Mapping[str, Any]) -> Plan | None:
@@ -60,6 +62,7 @@ class Plan:
             and plan.workers * plan.threads <= _MOST_CORES
             and (plan.kept_updates is None or is_count(plan.kept_updates, _MOST_UPDATES))
             and isinstance(plan.compiled, bool)
+            and isinstance(plan.low_memory, bool)
         )
         return plan if sound else None
 

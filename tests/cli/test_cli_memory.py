@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from cli_support import QUICK_TINY, assert_same_run, nameless_summary, write_tin
 from data_prep import Store
 from pamela_cli import planning, training
 from pamela_cli.config import Layer, resolve
+from pamela_cli.console import Console
 from pamela_cli.engine import fitting
 from pamela_cli.engine.backbones import Conv4
 from pamela_cli.engine.processes import Processes
 from pamela_cli.errors import PamelaError
-from pamela_cli.planning import Share, new_plan, plan_to_judge
+from pamela_cli.planning import Share, new_plan, plan_to_judge, same_plan
 from pamela_cli.problem import Problem
 
 
@@ -89,7 +91,7 @@ def test_low_memory_gives_the_same_bits(pamela, quick: Path, here: Path) -> None
     plans = [
         tomllib.loads((run / "config.toml").read_text())["plan"] for run in (usual, here / "runs" / "low")
     ]
-    assert plans[1] == plans[0] | {"kept_updates": 0}
+    assert plans[1] == plans[0] | {"kept_updates": 0, "low_memory": True}
     resumed = pamela("meta-train", "--run", "low", "--resume", "--low-memory")
     resumed.error(2, "leave out --low-memory")
 
@@ -112,6 +114,15 @@ def problem(here: Path) -> Iterator[Problem]:
 def free(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
     for module in (fitting, planning):
         monkeypatch.setattr(module, "free_bytes", lambda device: int(size))
+
+
+def test_low_memory_goes_along_to_another_device(problem: Problem) -> None:
+    plan = new_plan(problem, Processes(), low_memory=True)
+    for elsewhere in (plan, replace(plan, device="cuda:0"), replace(plan, device="cuda:0", processes=2)):
+        recorded = {"plan": vars(elsewhere)}
+        assert same_plan(recorded, problem, Processes(), Console()) == plan
+    short = replace(plan, low_memory=False, device="cuda:0")  # of memory, there
+    assert same_plan({"plan": vars(short)}, problem, Processes(), Console()).kept_updates is None
 
 
 def needed(monkeypatch: pytest.MonkeyPatch, plan: Callable[[], object]) -> float:
