@@ -18,11 +18,13 @@ _MOST_NUMBERS = 2**31 - 1
 def suits_kernels(images: Tensor, filters: int) -> bool:
     """Whether kernels are in use, and can compute a block: float32 on CUDA, and no tensor too large.
 
+    Triton starts them on the current device, which need not be that of the images in somebody else's program.
     ``images`` (B, T·C, H, W), to be convolved with so many filters of all tasks.
     """
     return (
         in_use["cuda"]
         and images.device.type == "cuda"
         and images.dtype == torch.float32
+        and images.device.index == torch.cuda.current_device()
         and images.numel() // images.shape[1] * filters <= _MOST_NUMBERS
     )
