@@ -104,6 +104,5 @@ class OuterLoop:
 
     def load_state(self, state: dict[str, Tensor], step: int) -> None:
         """Go on from ``step`` with what :meth:`state` gave; :class:`CheckpointError` if it does not fit."""
-        if step or state:  # earlier versions have kept none before the first step
-            self._adam.load(state)
+        self._adam.load(state)
         self.step = step
