@@ -131,23 +131,12 @@ def _evaluate(
     device: torch.device,
     processes: Processes,
 ) -> Judged:
-    config, recorded = folder.read_config()
-    protocol = options.protocol(config)
-    store = _open_store(context, config, options)
-    inputs = Inputs.read(recorded, config)
-    if store is not None:
-        protocol = replace(protocol, dataset=store.path.stem)
-        if inputs is None and store.sha256 != config.store_sha256:
-            raise PamelaError(
-                f"{folder.path} does not tell how its images were standardised, as runs of earlier versions "
-                f"do not; so it cannot be tested on {store.path}, but on what it was trained on."
-            )
-    problem = Problem(config, store, device, inputs)
-    use_precision(config.precision)
+    problem, protocol = _asked_of(context, folder, options, device)
+    use_precision(problem.config.precision)
     task = problem.task_shape(protocol.way, protocol.shot, protocol.query)
     plan = plan_to_judge(problem, options.split, task)
     learner = load_learner(folder, problem)
-    count = options.tasks or (1000 if store is None else 600)
+    count = options.tasks or (1000 if problem.store is None else 600)
     tasks = problem.fixed_tasks(
         options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query, seed=options.seed
     )
@@ -167,9 +156,27 @@ def _evaluate(
             learner, problem.objective(protocol.way), tasks, runner, protocol.steps, heard,
             norm_stats=protocol.norm_stats,
         )  # fmt: skip
-    record = result_record(label, config, protocol, tasks, scores)
-    waves = next(tasks.batches(SHOWN_WAVES)) if store is None else None
+    record = result_record(label, problem.config, protocol, tasks, scores)
+    waves = next(tasks.batches(SHOWN_WAVES)) if problem.store is None else None
     return Judged(label, folder, problem, learner, protocol, scores, record, waves)
+
+
+def _asked_of(
+    context: Context, folder: RunFolder, options: EvaluateOptions, device: torch.device
+) -> tuple[Problem, EvaluationProtocol]:
+    """What a run is to be judged on, and how."""
+    config, recorded = folder.read_config()
+    protocol = options.protocol(config)
+    store = _open_store(context, config, options)
+    inputs = Inputs.read(recorded, config)
+    if store is not None:
+        protocol = replace(protocol, dataset=store.path.stem)
+        if inputs is None and store.sha256 != config.store_sha256:
+            raise PamelaError(
+                f"{folder.path} does not tell how its images were standardised, as runs of earlier versions "
+                f"do not; so it cannot be tested on {store.path}, but on what it was trained on."
+            )
+    return Problem(config, store, device, inputs), protocol
 
 
 def _open_store(context: Context, config: Config, options: EvaluateOptions) -> Store | None:
