@@ -140,6 +140,13 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def given_as(name: str, value: Any) -> str:
+    """A setting as one types it on the command line."""
+    if isinstance(value, bool):
+        return flag(name) if value else "--no-" + name.replace("_", "-")
+    return f"{flag(name)} {value}"
+
+
 _KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 

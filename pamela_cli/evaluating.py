@@ -101,11 +101,14 @@ def evaluate_runs(
 ) -> dict[str, Any]:
     """Evaluate each run; several are compared in pairs, which needs the same tasks for all."""
     folders = [find_run(context.runs_dir, name) for name in names]
-    judged: list[Judged] = []
+    labels = labels_of(folders)
     with company(context, device_name) as (device, processes):
-        for label, folder in zip(labels_of(folders), folders, strict=True):
-            judged.append(_evaluate(context, label, folder, options, device, processes))
-            _check_comparable(judged[0], judged[-1])
+        asked = [_asked_of(context, folder, options, device) for folder in folders]
+        _check_comparable(dict(zip(labels, (protocol for _, protocol in asked), strict=True)))
+        judged = [
+            _evaluate(context, label, folder, *each, options, processes)
+            for label, folder, each in zip(labels, folders, asked, strict=True)
+        ]
     if figures and processes.leads:
         try:
             for path in _draw(judged):
@@ -127,11 +130,11 @@ def _evaluate(
     context: Context,
     label: str,
     folder: RunFolder,
+    problem: Problem,
+    protocol: EvaluationProtocol,
     options: EvaluateOptions,
-    device: torch.device,
     processes: Processes,
 ) -> Judged:
-    problem, protocol = _asked_of(context, folder, options, device)
     use_precision(problem.config.precision)
     task = problem.task_shape(protocol.way, protocol.shot, protocol.query)
     plan = plan_to_judge(problem, options.split, task)
@@ -156,6 +159,8 @@ def _evaluate(
             learner, problem.objective(protocol.way), tasks, runner, protocol.steps, heard,
             norm_stats=protocol.norm_stats,
         )  # fmt: skip
+    if not folder.summary_file.exists():
+        context.console.warn(f"{label} is not finished: this is its best checkpoint so far.")
     record = result_record(label, problem.config, protocol, tasks, scores)
     waves = next(tasks.batches(SHOWN_WAVES)) if problem.store is None else None
     return Judged(label, folder, problem, learner, protocol, scores, record, waves)
@@ -186,15 +191,17 @@ def _open_store(context: Context, config: Config, options: EvaluateOptions) -> S
     return open_same_kind(config, options.dataset, context.data_dir, context.console, options.resize)
 
 
-def _check_comparable(first: Judged, other: Judged) -> None:
+def _check_comparable(protocols: dict[str, EvaluationProtocol]) -> None:
     """Pairs are compared task by task: the tasks must be the same, whatever else differs."""
-    for name in ("dataset", "way", "shot", "query"):
-        a, b = getattr(first.protocol, name), getattr(other.protocol, name)
-        if a != b:
-            raise UsageError(
-                f"{first.label} and {other.label} cannot be compared on the same tasks: "
-                f"{name} is {a} in one and {b} in the other."
-            )
+    (first, one), *others = protocols.items()
+    for label, other in others:
+        for name in ("dataset", "way", "shot", "query"):
+            a, b = getattr(one, name), getattr(other, name)
+            if a != b:
+                raise UsageError(
+                    f"{first} and {label} cannot be compared on the same tasks: "
+                    f"{name} is {a} in one and {b} in the other."
+                )
 
 
 def _draw(judged: list[Judged]) -> list[str]:
@@ -207,11 +214,28 @@ def _draw(judged: list[Judged]) -> list[str]:
     unit = loss_unit(p.way)
     labelled = [(each.label, each.scores) for each in judged]
     trained = [each.problem.config.steps or 0 for each in judged]
-    stem = first.folder.figures / f"loss-by-update-{p.split}"
+    stem = first.folder.figures / f"loss-by-update-{p.split}{_apart(judged)}"
     drawn = [loss_by_update(labelled, stem, title, trained, unit)]
     if p.way is None:
         drawn += [_draw_waves(each, each.waves) for each in judged if each.waves]
     return [str(path) for path in drawn]
+
+
+def _apart(judged: list[Judged]) -> str:
+    """What sets a figure apart, in its name, from that of the run alone judged as it was trained."""
+    first, p = judged[0], judged[0].protocol
+    usual = EvaluationProtocol.of(first.problem.config, p.split)
+    seed = first.record["seed"]
+    parts = [
+        (p.dataset != usual.dataset, p.dataset),
+        ((p.way, p.shot) != (usual.way, usual.shot), f"{p.way}w{p.shot}s" if p.way else f"{p.shot}s"),
+        (p.query != usual.query, f"{p.query}q"),
+        (p.steps != usual.steps, f"n{p.steps}"),
+        (p.norm_stats != usual.norm_stats, f"{p.norm_stats}-stats"),
+        (seed is not None, f"seed{seed}"),
+        (len(judged) > 1, f"{len(judged)}-runs"),
+    ]
+    return "".join(f"-{part}" for differs, part in parts if differs)
 
 
 def _draw_waves(judged: Judged, waves: Tasks) -> Any:

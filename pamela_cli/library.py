@@ -164,7 +164,11 @@ def episodes(
     ``augmentation`` varies each image that is drawn. ValueError where there are too few classes, or images in
     them, and for what cannot be.
     """
-    check_arguments(**asdict(augmentation))
+    if not isinstance(augmentation, Augmentation):
+        raise ValueError(f"augmentation must be an Augmentation, not {augmentation!r}")  # noqa: TRY004
+    check_arguments(way=way, shot=shot, query=query, rotations=rotations, **asdict(augmentation))
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype must be one of real numbers, as torch.float32, not {dtype}")
     pool = image_pool(store.split(split), Inputs.of(store), torch.device(device), dtype)
     return ImageEpisodes(pool, split, way, shot, query, rotations, augmentation)
 

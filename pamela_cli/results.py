@@ -142,6 +142,11 @@ def task_text(way: Any, shot: Any) -> str:
     return f"{way}-way {shot}-shot" if way else f"{shot}-shot"
 
 
+def updates_text(steps: Any) -> str:
+    """How many inner updates, for people."""
+    return f"{steps} update{'s' * (steps != 1)}"
+
+
 def loss_unit(way: int | None) -> str:
     """What the loss of such tasks is measured in."""
     return "squared error" if way is None else "cross-entropy, nats"

@@ -15,7 +15,7 @@ import torch
 from data_prep import Store
 from pamela_cli.cli import Context
 from pamela_cli.company import Followed, check_enough, company, describe
-from pamela_cli.config import Config, Layer, flag, read_config_file, resolve
+from pamela_cli.config import Config, Layer, flag, given_as, read_config_file, resolve
 from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
 from pamela_cli.engine.checkpoint import CheckpointError
@@ -28,7 +28,7 @@ from pamela_cli.files import only_one
 from pamela_cli.metrics import drawable
 from pamela_cli.planning import ALL, Share, new_plan, same_plan
 from pamela_cli.problem import Problem
-from pamela_cli.results import task_text
+from pamela_cli.results import task_text, updates_text
 from pamela_cli.runs import RunFolder, create_run, find_run, free_path, run_path
 from pamela_cli.signals import SAME_REQUEST, StopRequest
 from pamela_cli.training import Training
@@ -134,7 +134,8 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
     for name, value in context.flags.values.items():
         if name != "dataset" and getattr(config, name) != value:
             raise UsageError(
-                f"{flag(name)} {value} differs from the run, which has {getattr(config, name)}; "
+                f"{given_as(name, value)} differs from the run, which has "
+                f"{given_as(name, getattr(config, name))}; "
                 "leave it out to go on with the run, or start a new one."
             )
     if moved == config.dataset:
@@ -290,7 +291,8 @@ def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None
 
 
 def _headline(config: Config) -> str:
+    tasks = f"{task_text(config.way, config.shot)}, {updates_text(config.steps)}"
     return (
-        f"{config.method}, {config.dataset}, {task_text(config.way, config.shot)}, {config.steps} updates, "
+        f"{config.method}, {config.dataset}, {tasks}, "
         f"{config.iterations:,} iterations of {config.meta_batch} tasks, seed {config.seed}"
     )

@@ -116,7 +116,7 @@ class Training:
             self._note_lowered_plan()
             if self.loop.step % WINDOW == 0 or self.loop.step == self.config.iterations:
                 note = self._close_window(tracker)
-            bar.update(self.loop.step, note)
+            bar.update(self.loop.step, note.format(best=self._best_text()))
             self._validate_when_due(validation, tracker, bar)
             self._save_when_due()
         self._watch.stop()
@@ -140,7 +140,7 @@ class Training:
             self.console.warn(f"{self.runner.graphs.refused}.")
 
     def _close_window(self, tracker: Tracker) -> str:
-        """Sum up the steps since the last line; returns how training goes, for the bar."""
+        """Sum up the steps since the last line; returns what the bar shows, but for the {best}."""
         self.processes.largest(0)  # a sum on GPUs never ends where a process has, and nobody would say so
         rows = torch.stack(self._pending).double().cpu()
         self._note_time()
@@ -163,9 +163,12 @@ class Training:
         self._check_divergence()
         accuracy = f" {100 * score:.1f} %" if self.objective.higher_is_better else ""
         lost = f" · {self.progress.skipped} skipped" if self.progress.skipped else ""
-        best = f" · best {score_text(self.progress.best)}" if self.progress.best else ""
         # What is most worth knowing comes first: narrow terminals cut the rest.
-        return f"loss {loss:.3f}{accuracy}{best} · {rate:.1f} tasks/s{lost}"
+        return f"loss {loss:.3f}{accuracy}{{best}} · {rate:.1f} tasks/s{lost}"
+
+    def _best_text(self) -> str:
+        """Of the best validation so far, which may be later than the window."""
+        return f" · best {score_text(self.progress.best)}" if self.progress.best else ""
 
     def _note_time(self) -> None:
         passed = self._watch.take()

@@ -27,6 +27,12 @@ class Learner:
     q: Tensor
     p: Tensor
 
+    def __repr__(self) -> str:
+        n, w = self.rule.steps, self.rule.skip_interval
+        parts = [self.rule.method.title, f"{n} update{'s' * (n != 1)}", *([f"w = {w}"] if w else [])]
+        counts = f"θ {self.theta.numel():,}, Q {self.q.numel():,}, P {self.p.numel():,} numbers"
+        return f"Learner({', '.join(parts)}; {counts}; {self.theta.dtype}, {self.theta.device})"
+
     @classmethod
     def initial(cls, backbone: Backbone, rule: UpdateRule, inner_lr: float, seed: int) -> Learner:
         """A fresh learner on the CPU: θ as PyTorch's modules start, Q at ``inner_lr``, P at 0."""

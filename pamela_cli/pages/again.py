@@ -37,9 +37,9 @@ def config_command(folder: RunFolder) -> str:
     return shlex.join(["pamela", "meta-train", "--config", shown_path(folder.config_file)])
 
 
-def evaluate_command(folder: RunFolder) -> str:
-    """Test the run's best checkpoint again."""
-    return shlex.join(["pamela", "evaluate", shown_path(folder.path)])
+def evaluate_command(folder: RunFolder, config: Config) -> str:
+    """Test the run's best checkpoint again, on as many tasks."""
+    return shlex.join(["pamela", "evaluate", shown_path(folder.path), "--tasks", str(config.test_tasks)])
 
 
 def prepare_command(config: Config, fit: str = "crop") -> str | None:

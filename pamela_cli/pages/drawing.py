@@ -108,6 +108,12 @@ def convergence_figure(runs: dict[str, ReadRun], name: str, drawer: Drawer) -> l
     )
 
 
+def _caption(name: str) -> str:
+    """Of a figure by its name, which may say how its run was judged."""
+    told = name.removeprefix("loss-by-update-")
+    return f"{name}." if told == name else f"Query loss after each inner update, as last evaluated: {told}."
+
+
 def figures_there(folder: Path, besides: set[str]) -> list[Block]:
     """The PNG files of a folder, but those called as in ``besides``.
 
@@ -120,7 +126,7 @@ def figures_there(folder: Path, besides: set[str]) -> list[Block]:
         numbers = path.with_suffix(".csv")
         if path.stem in besides or not _is_png(path) or (_is_there(numbers) and not _is_plain(numbers)):
             continue
-        caption = KNOWN.get(path.stem, f"{path.stem}.")
+        caption = KNOWN.get(path.stem) or _caption(path.stem)
         blocks.append(Picture.read(path, caption, caption))
     return blocks
 

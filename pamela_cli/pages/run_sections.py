@@ -191,7 +191,7 @@ def _again(context: Context, run: ReadRun) -> list[Block]:
     blocks: list[Block] = [
         Code("From this run folder:", [*start, again.config_command(run.folder)]),
         Code("Without it:", [*start, again.flags_command(config, context.data_dir)]),
-        Code("The test again, and figures:", [again.evaluate_command(run.folder)]),
+        Code("The test again, and figures:", [again.evaluate_command(run.folder, config)]),
     ]
     if config.store_sha256 is not None:
         text = f"The store, {config.dataset}.h5, has the checksum {config.store_sha256}."

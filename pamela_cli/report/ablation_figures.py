@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pamela_cli.engine.evaluation import Floats
-from pamela_cli.report.figures import COLOURS, STYLE, line_style, moving_median, plain_log_axis, save
+from pamela_cli.report.figures import STYLE, line_style, moving_median, plain_log_axis, save
 
 Document = dict[str, Any]
 
@@ -47,9 +47,7 @@ def dissection(document: Document, stem: Path, title: str) -> Path:
         figure = Figure(figsize=(6.6, 1.1 + 0.3 * len(rows)), layout="constrained")
         score, gain = figure.subplots(1, 2, sharey=True)
         for place, row in zip(places, rows, strict=True):
-            colour = (
-                COLOURS[0] if row["skip_interval"] else COLOURS[1] if "q" in row["variant"] else "#555555"
-            )
+            colour = line_style(0, row["label"])["color"]
             _interval(score, measure.scale, row[measure.key], row["ci95"], place, colour)
             for value in row["seed_scores"].values() if len(row["seed_scores"]) > 1 else ():
                 score.plot(measure.scale * value, place, "|", color=colour, markersize=8)
@@ -83,12 +81,12 @@ def by_updates(document: Document, stem: Path, title: str) -> Path:
         if row[measure.key] is not None and row["status"] != "equal" and row["variant"] != "meta-sgd":
             lines.setdefault(row["label"], []).append(row)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5, 3.2))
+        figure = Figure(figsize=(5, 3.5), layout="constrained")
         axes = figure.add_subplot()
         for i, (label, rows) in enumerate(lines.items()):
             x, y, ci95 = np.array([[row["steps"], row[measure.key], row["ci95"]] for row in rows]).T
             axes.errorbar(
-                x + 0.08 * (i - 1), measure.scale * y, measure.scale * ci95, **line_style(i),
+                x + 0.08 * (i - 1), measure.scale * y, measure.scale * ci95, **line_style(i, label),
                 markersize=4, capsize=2, linewidth=1.2, label=label,
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -97,7 +95,7 @@ def by_updates(document: Document, stem: Path, title: str) -> Path:
         if measure.key == "mse":
             plain_log_axis(axes)
         axes.set_title(title, fontsize=9)
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=min(len(lines), 4))
         keys = ["label", "steps", measure.key, "ci95"]
         return save(
             figure, stem, keys, [[row[key] for key in keys] for rows in lines.values() for row in rows]
@@ -119,7 +117,7 @@ def convergence(metrics: Mapping[str, Sequence[Document]], stem: Path, way: int 
             val = [
                 (m["step"], m[f"val_{measure.key}"]) for m in lines if m.get(f"val_{measure.key}") is not None
             ]
-            style = line_style(i)
+            style = line_style(i, label)
             if train:
                 x, y = np.array(train, float).T
                 places, smooth = moving_median(y, max(1, len(y) // 20))
@@ -158,7 +156,7 @@ def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path,
         for i, (label, line) in enumerate(scores.items()):
             x = np.array([shots.index(shot) for shot in line]) + width * (i - (len(scores) - 1) / 2)
             y, ci95 = np.array(list(line.values())).T * measure.scale
-            axes.bar(x, y, 0.9 * width, color=line_style(i)["color"], label=label)
+            axes.bar(x, y, 0.9 * width, color=line_style(i, label)["color"], label=label)
             axes.errorbar(x, y, ci95, fmt="none", color="black", capsize=2, linewidth=0.8)
             rows += [[label, shot, *pair] for shot, pair in line.items()]
         axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
@@ -188,10 +186,8 @@ def method_fits(
                 truth[0][wave], truth[1][wave], color="black", linewidth=3, alpha=0.25, label="true wave"
             )
             for i, (label, fit) in enumerate(fits.items()):
-                axes.plot(
-                    truth[0][wave], fit[wave], color=COLOURS[i % 6], linestyle=dashes[i % len(dashes)],
-                    linewidth=1.4, label=label,
-                )  # fmt: skip
+                colour, dash = line_style(i, label)["color"], dashes[i % len(dashes)]
+                axes.plot(truth[0][wave], fit[wave], color=colour, linestyle=dash, linewidth=1.4, label=label)
             axes.plot(support[0][wave], support[1][wave], "o", color="black", markersize=4, label="support")
             axes.set_xlabel("x")
             if wave == 0:

@@ -40,9 +40,10 @@ def notes(document: Document) -> str:
     seeds = ", ".join(map(str, document["seeds"]))
     several = len(document["seeds"]) > 1
     seed_text = f"seed{'s' * several} {seeds}" + (" (a task counts once, by its mean)" if several else "")
-    budget = f"{document['iterations']:,} iterations" if document["iterations"] else "several budgets"
+    iterations = document["iterations"]
+    budget = f"{iterations:,} iterations in every cell" if iterations else "the cells' iterations differ"
     text = (
-        f"n inner updates; {budget} in every cell, {seed_text}; "
+        f"n inner updates; {budget}, {seed_text}; "
         f"{document['tasks']:,} test tasks, the same for all; {norm_stats_text(document)}. "
         "Intervals are of 95 %; gains are task by task."
     )

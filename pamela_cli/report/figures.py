@@ -24,6 +24,8 @@ from pamela_cli.untrusted import printable
 
 # Okabe and Ito's palette, told apart by the colour-blind; markers and dashes tell the lines apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+VARIANTS = {"MAML": "#555555", "Meta-SGD": "#999999", "+Q": "#D55E00", "+Q shared": "#E69F00"}
+"""What ablations compare, besides the forms of +Q+P, which have the first colour of all."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLE: Any = {
     "font.size": 9,
@@ -76,7 +78,7 @@ def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -
     train = [(m["step"], m[name]) for m in metrics if m.get(name) is not None]
     val = [(m["step"], m[f"val_{name}"], m["val_ci95"]) for m in metrics if m.get(f"val_{name}") is not None]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5, 3.2))
+        figure = Figure(figsize=(5, 3.5), layout="constrained")
         axes = figure.add_subplot()
         steps, raw = np.array(train).T if train else (np.empty(0), np.empty(0))
         places, smooth = moving_median(raw, max(1, len(raw) // 50))
@@ -93,7 +95,7 @@ def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -
         axes.set_xlabel("outer step")
         axes.set_ylabel("query MSE after adaptation" if config.way is None else "query accuracy [%]")
         axes.set_title(run_title(config), fontsize=9)
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
         rows = [["train", s, v, ""] for s, v in train] + [["validation", *row] for row in val]
         return save(figure, stem, ["tasks", "outer step", name, "ci95"], rows)
 
@@ -112,7 +114,7 @@ def loss_by_update(
             updates = np.arange(len(mean))
             shift = 0.06 * (i - (len(scores) - 1) / 2)
             axes.errorbar(
-                updates + shift, mean, spread, **line_style(i), markersize=4, capsize=2,
+                updates + shift, mean, spread, **line_style(i, label), markersize=4, capsize=2,
                 linewidth=1.2, elinewidth=0.8, label=label,
             )  # fmt: skip
             rows += [[label, j, m, s] for j, m, s in zip(updates, mean, spread, strict=True)]
@@ -181,8 +183,13 @@ class _PlainLog(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
-def line_style(i: int) -> dict[str, Any]:
-    """Colour and marker of the i-th line of a figure."""
+def line_style(i: int, label: str = "") -> dict[str, Any]:
+    """Colour and marker of the i-th line of a figure; those of a variant's ``label`` are the same in all."""
+    if label in VARIANTS:
+        i = list(VARIANTS).index(label)
+        return {"color": VARIANTS[label], "marker": MARKERS[i % len(MARKERS)]}
+    if label.startswith("+Q+P"):
+        return {"color": COLOURS[0], "marker": MARKERS[i % len(MARKERS)]}
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from pamela_cli.methods import METHODS
 from pamela_cli.report.stores import titled
 from pamela_cli.report.texts import gain_text
-from pamela_cli.results import norm_stats_text, score_name_of, score_text, task_text
+from pamela_cli.results import norm_stats_text, score_name_of, score_text, task_text, updates_text
 
 
 def summary_table(summary: dict[str, Any]) -> Group:
@@ -27,7 +27,10 @@ def summary_table(summary: dict[str, Any]) -> Group:
         f"run {summary['run']}: {summary['iterations']:,} iterations in {summary['seconds']:,.0f} s "
         f"({summary['tasks_per_second']:.1f} tasks/s){skipped}; {norm_stats_text(summary['test'])}"
     )
-    return titled(f"{METHODS[summary['method']].title} on {summary['dataset']}", table, note)
+    test = summary["test"]
+    tasks = f"{task_text(test['way'], test['shot'])}, {updates_text(test['steps'])}"
+    title = f"{METHODS[summary['method']].title} on {summary['dataset']}, {tasks}, seed {summary['seed']}"
+    return titled(title, table, note)
 
 
 def evaluation_table(document: dict[str, Any]) -> Group:

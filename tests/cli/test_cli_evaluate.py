@@ -211,7 +211,28 @@ def test_figures(pamela, own_world: Path) -> None:
     drawn = set(snapshot(own_world)) - before
     assert {str(Path(path).parent) for path in drawn} == {"runs/sine-a/figures"}
     pamela("evaluate", "tiny-a", "tiny-b", "--split", "val", "--tasks", 4, "-q").ok()
-    assert readable(own_world / "runs" / "tiny-a" / "figures" / "loss-by-update-val.png")
+    assert readable(own_world / "runs" / "tiny-a" / "figures" / "loss-by-update-val-2-runs.png")
+
+
+def test_figures_of_other_protocols_are_called_otherwise(pamela, own_world: Path, undrawn: None) -> None:
+    for flags, name in (
+        ([], ""),
+        (["--shot", 2, "--way", 3], "-3w2s"),
+        (["--steps", 4, "--norm-stats", "support"], "-n4-support-stats"),
+        (["--query", 9, "--seed", 0], "-9q-seed0"),
+    ):
+        said = pamela("evaluate", "tiny-a", "--tasks", 4, *flags).ok().err
+        assert f"figures/loss-by-update-test{name}.png" in said
+    assert len([*(own_world / "runs/tiny-a/figures").glob("loss-by-update-test*.csv")]) == 4
+
+
+def test_a_run_that_is_not_finished_is_said_to_be_so(pamela, own_world: Path) -> None:
+    usual = pamela("evaluate", "tiny-a", "--tasks", 4, "--json").ok()
+    assert "not finished" not in usual.err
+    (own_world / "runs" / "tiny-a" / "summary.json").unlink()
+    found = pamela("evaluate", "tiny-a", "--tasks", 4, "--json").ok()
+    assert "warning: tiny-a is not finished: this is its best checkpoint so far." in found.err
+    assert found.document == usual.document
 
 
 def test_no_figures(pamela, own_world: Path) -> None:

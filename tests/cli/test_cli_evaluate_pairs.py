@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cli_support import SINE, TINY, Result, write_tiny_store
 
+from pamela_cli import evaluating
 from pamela_cli.engine.evaluation import Floats
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import read_scores
@@ -101,6 +102,13 @@ def test_runs_with_different_shots_need_a_common_one(pamela, own_world: Path) ->
     options = ["--tasks", 4, "--no-figures", "-q", "--json"]
     pamela("evaluate", "sine-a", "more", *options).error(2, "shot", "10", "5")
     assert len(pamela("evaluate", "sine-a", "more", "--shot", 7, *options).ok().document["pairs"]) == 1
+
+
+def test_runs_that_cannot_be_compared_are_told_before_any_is_judged(
+    pamela, own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluating, "judge", lambda *_, **__: pytest.fail("a run was judged"))
+    pamela("evaluate", "tiny-a", "sine-a").error(2, "dataset is tiny in one and sine in the other")
 
 
 def test_stores_of_one_name_are_not_one_dataset(pamela, own_world: Path) -> None:

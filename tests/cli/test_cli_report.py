@@ -170,6 +170,12 @@ def test_run_that_may_not_be_written_to(warm, own_world: Path) -> None:
     assert not (run / "figures").exists()
 
 
+def test_the_test_is_given_again(pamela, report: Report, own_world: Path) -> None:
+    (command,) = (shlex.split(line) for line in report("tiny-a").commands if " evaluate " in line)
+    again = pamela(*command[1:], "--no-figures", "--json").ok().document
+    assert again["accuracy"] == json.loads((own_world / "tiny-a.json").read_text())["test"]["accuracy"]
+
+
 # Commands that give it again -------------------------------------------------------------------------
 
 
@@ -224,7 +230,7 @@ def test_no_path_from_the_root_is_told(pamela, undrawn: None, own_world: Path) -
     pamela("report", outside).ok()
     page = Page(outside / "report.html")
     assert str(own_world.parent) not in page.source
-    assert "pamela evaluate elsewhere/mine" in page.commands
+    assert "pamela evaluate elsewhere/mine --tasks 4" in page.commands
 
 
 # Where it goes ---------------------------------------------------------------------------------------

@@ -48,6 +48,12 @@ def test_resume_with_a_flag_that_differs(pamela, own_world: Path, flag: str, val
     assert snapshot(own_world) == before
 
 
+def test_flags_are_told_as_they_are_typed(pamela, own_world: Path) -> None:
+    resume = ("meta-train", "--run", "tiny-a", "--resume")
+    pamela(*resume, "--flip").error(2, "--flip differs from the run, which has --no-flip; leave it out")
+    pamela(*resume, "--crop", 2).error(2, "--crop 2 differs from the run, which has --crop 0; leave it out")
+
+
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize("named", ["data/other.h5", "sine"])
 def test_resume_on_another_dataset(pamela, own_world: Path, named: str, finished: bool) -> None:

@@ -257,6 +257,13 @@ def test_a_device_that_is_not_there() -> None:
         choose_device("gpu")
 
 
+def test_a_learner_prints_on_one_line() -> None:
+    learner = make_learner(linear(), "pamela", steps=4, skip_interval=1)
+    text = repr(learner)
+    assert text.startswith("Learner(PAMELA (+Q+P), 4 updates, w = 1; θ ") and "\n" not in text
+    assert f"{learner.theta.numel():,}" in text and "torch.float32, cpu" in text
+
+
 def test_adapted_is_what_evaluate_judges() -> None:
     learner, tasks = make_learner(linear(), inner_lr=0.2), points(3, 1)
     for steps in (None, 0, 7):
@@ -286,8 +293,17 @@ def test_episodes_are_those_of_the_command(trained: Path) -> None:
             assert torch.equal(getattr(one, name), getattr(other, name))
         with pytest.raises(ValueError, match="need 9"):
             episodes(store, "val", way=9, shot=1)
-        with pytest.raises(ValueError, match="color_jitter must be at most 1"):
-            episodes(store, "train", way=5, shot=1, augmentation=Augmentation(color_jitter=2.0))
+        for wrong, message in (
+            ({"augmentation": Augmentation(color_jitter=2.0)}, "color_jitter must be at most 1"),
+            ({"augmentation": "flip"}, "must be an Augmentation, not 'flip'"),
+            ({"shot": 0}, "shot must be at least 1"),
+            ({"shot": 1.5}, "shot must be a whole number"),
+            ({"query": 0}, "query must be at least 1"),
+            ({"way": 1}, "way must be at least 2"),
+            ({"dtype": torch.uint8}, "dtype must be one of real numbers"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                episodes(store, "train", **({"way": 5, "shot": 1} | wrong))
 
 
 def test_settings_reach_training_and_leave_the_tasks_that_judge_alone(trained: Path) -> None:
