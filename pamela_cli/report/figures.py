@@ -188,7 +188,7 @@ def line_style(i: int, label: str = "") -> dict[str, Any]:
     if label in VARIANTS:
         i = list(VARIANTS).index(label)
         return {"color": VARIANTS[label], "marker": MARKERS[i % len(MARKERS)]}
-    if label.startswith("+Q+P"):
+    if "+Q+P" in label:
         return {"color": COLOURS[0], "marker": MARKERS[i % len(MARKERS)]}
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
 

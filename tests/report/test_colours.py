@@ -1,0 +1,19 @@
+"""A variant has one colour in all figures of an ablation."""
+
+from __future__ import annotations
+
+from pamela_cli.methods import METHODS
+from pamela_cli.report.figures import VARIANTS, line_style
+
+
+def test_variants_have_their_colours_wherever_they_stand() -> None:
+    for label in (*VARIANTS, "+Q+P²", METHODS["pamela"].title):
+        assert len({line_style(i, label)["color"] for i in range(9)}) == 1
+    colours = [line_style(0, label)["color"] for label in (*VARIANTS, "+Q+P¹")]
+    assert len(set(colours)) == len(colours)
+    assert line_style(3, "+Q+P⁴")["color"] == line_style(0, METHODS["pamela"].title)["color"]
+
+
+def test_the_names_of_runs_have_none() -> None:
+    colours = [line_style(i, f"run-{i}")["color"] for i in range(7)]
+    assert len(set(colours)) == 7
