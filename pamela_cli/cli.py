@@ -181,13 +181,14 @@ def run(arguments: list[str]) -> int:
     try:
         with stopping_at_once():
             code, heard = _run(arguments)  # held on to, or the request to stop would be raised again
-            _end_if_left_open(code, heard)
+            if heard is not None:
+                _end_if_left_open(code, heard)
             return code
     except Stopped as error:  # while another error was being said
         return _failed(error)
 
 
-def _end_if_left_open(code: int, error: BaseException | None) -> None:
+def _end_if_left_open(code: int, error: BaseException) -> None:
     """End the process here where HDF5 would crash it on the way out; all is said, and removed."""
     from data_prep.errors import LeftOpen
 
