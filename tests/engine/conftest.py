@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_support import PROGRESS, conv_learner
+from store_support import write_pictures
 
+from pamela_cli.cli import run as command
 from pamela_cli.engine.checkpoint import Checkpoint
 from pamela_cli.engine.compiling import can_be_compiled, use_compiled
 from pamela_cli.engine.device import use_precision
@@ -48,3 +50,15 @@ def written(tmp_path: Path) -> Path:
     path = tmp_path / "last.safetensors"
     Checkpoint.of(conv_learner(), PROGRESS, {"adam.theta.exp_avg": torch.arange(5.0)}).write(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small store, and the run that the examples take."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_pictures(folder / "data" / "cifar-fs.h5")
+    places = ["--data-dir", folder / "data", "--runs-dir", folder / "runs", "--no-figures", "-q"]
+    quick = "--steps 2 --width 4 --iterations 2 --val-every 1 --val-tasks 2 --test-tasks 2 --query 5"
+    arguments = ["meta-train", "--dataset", "cifar-fs", *quick.split(), *places]
+    assert command(list(map(str, arguments))) == 0
+    return folder

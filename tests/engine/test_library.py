@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from engine_support import image_tasks
@@ -16,65 +15,18 @@ from torch import nn
 from torch.nn import functional as F
 
 import pamela_cli
-from data_prep.store import SPLITS, Origin, SplitContent, write_store
 from pamela_cli import (
-    Augmentation,
     Classification,
-    PamelaError,
-    Store,
     Tasks,
     adapt,
-    episodes,
     evaluate,
-    load_run,
     make_learner,
     meta_gradient,
     meta_train,
 )
-from pamela_cli.cli import run as command
-from pamela_cli.config import Layer, resolve
 from pamela_cli.engine.device import choose_device
-from pamela_cli.problem import Problem
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
-
-
-def write_pictures(path: Path, size: int = 16, channels: int = 3) -> Path:
-    rng = np.random.default_rng(0)
-
-    def split() -> SplitContent:
-        blocks = [(k, rng.integers(0, 256, (17, size, size, channels), np.uint8)) for k in range(6)]
-        return SplitContent([f"class{k}" for k in range(6)], blocks, 6 * 17)
-
-    origin = Origin("made-up", "arrays of a test", lambda: "0" * 64, "nobody", "none")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_store(path, origin, {name: split() for name in SPLITS}, image_size=size, channels=channels)
-    return path
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small store, and the run that the examples take."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_pictures(folder / "data" / "cifar-fs.h5")
-    places = ["--data-dir", folder / "data", "--runs-dir", folder / "runs", "--no-figures", "-q"]
-    quick = [
-        "--width",
-        4,
-        "--iterations",
-        2,
-        "--val-every",
-        1,
-        "--val-tasks",
-        2,
-        "--test-tasks",
-        2,
-        "--query",
-        5,
-    ]
-    arguments = ["meta-train", "--dataset", "cifar-fs", "--steps", 2, *quick, *places]
-    assert command(list(map(str, arguments))) == 0
-    return folder
 
 
 # The page --------------------------------------------------------------------------------------------
@@ -278,88 +230,3 @@ def test_a_users_threads_are_left_alone() -> None:
     torch.set_num_threads(2)
     meta_gradient(make_learner(linear()), F.cross_entropy, points(0))
     assert torch.get_num_threads() == 2
-
-
-# Stores and runs -------------------------------------------------------------------------------------
-
-
-def test_episodes_are_those_of_the_command(trained: Path) -> None:
-    with Store.open(trained / "data" / "cifar-fs.h5") as store:
-        source = episodes(store, "train", way=5, shot=1, query=5)
-        facts = {"dataset": "cifar-fs", "image_size": 16, "channels": 3, "way": 5, "query": 5}
-        problem = Problem(resolve([Layer(facts)]), store, torch.device("cpu"))
-        one, other = (s.draw(3, 7, torch.arange(4)) for s in (source, problem.training_tasks()))
-        for name in ("support_x", "support_y", "query_x", "query_y"):
-            assert torch.equal(getattr(one, name), getattr(other, name))
-        with pytest.raises(ValueError, match="need 9"):
-            episodes(store, "val", way=9, shot=1)
-        for wrong, message in (
-            ({"augmentation": Augmentation(color_jitter=2.0)}, "color_jitter must be at most 1"),
-            ({"augmentation": "flip"}, "must be an Augmentation, not 'flip'"),
-            ({"shot": 0}, "shot must be at least 1"),
-            ({"shot": 1.5}, "shot must be a whole number"),
-            ({"query": 0}, "query must be at least 1"),
-            ({"way": 1}, "way must be at least 2"),
-            ({"dtype": torch.uint8}, "dtype must be one of real numbers"),
-        ):
-            with pytest.raises(ValueError, match=message):
-                episodes(store, "train", **({"way": 5, "shot": 1} | wrong))
-
-
-def test_settings_reach_training_and_leave_the_tasks_that_judge_alone(trained: Path) -> None:
-    varied = {"rotations": True, "crop": 3, "flip": True, "color_jitter": 0.4}
-    outer = {
-        "iterations": 7, "meta_batch": 3, "meta_lr": 2e-3, "phi_lr": 3e-4, "clip": 5.0,
-        "schedule": "constant", "weight_decay": 0.01,
-    }  # fmt: skip
-    facts = {"dataset": "cifar-fs", "image_size": 16, "channels": 3, "way": 5, "query": 5}
-    with Store.open(trained / "data" / "cifar-fs.h5") as store:
-        plain, problem = (
-            Problem(resolve([Layer(facts | more)]), store, torch.device("cpu"))
-            for more in ({}, varied | outer)
-        )
-        augmentation = Augmentation(crop=3, flip=True, color_jitter=0.4)
-        source = episodes(store, "train", way=5, shot=1, query=5, rotations=True, augmentation=augmentation)
-        one, other = (s.draw(3, 7, torch.arange(4)) for s in (source, problem.training_tasks()))
-        assert torch.equal(one.support_x, other.support_x) and torch.equal(one.query_x, other.query_x)
-        assert not torch.equal(other.query_x, plain.training_tasks().draw(3, 7, torch.arange(4)).query_x)
-        for split in ("val", "test"):
-            tasks, usual = (next(p.fixed_tasks(split, 4).batches(4)) for p in (problem, plain))
-            assert torch.equal(tasks.support_x, usual.support_x)
-            assert torch.equal(tasks.query_x, usual.query_x)
-    assert vars(problem.outer_settings()) == outer
-
-
-def test_loading_a_run_leaves_the_caller_its_precision(
-    trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    load_run(trained / "runs" / "pamela-cifar-fs-5w1s-s0", "cpu")
-    assert torch.backends.cudnn.allow_tf32
-
-
-def test_a_run_is_loaded_without_its_store(trained: Path) -> None:
-    run = load_run(trained / "runs" / "pamela-cifar-fs-5w1s-s0", "cpu")
-    assert (run.config.method, run.config.way, run.learner.rule.steps) == ("pamela", 5, 2)
-    assert run.inputs is not None and run.inputs.preparation.image_size == 16
-    assert isinstance(run.objective, Classification)
-    with pytest.raises(PamelaError, match="is no run"):
-        load_run(trained / "nowhere")
-
-
-def test_a_channel_that_is_the_same_everywhere(tmp_path: Path) -> None:
-    """As microscopes leave some: it tells nothing, and must not make the others unusable."""
-    rng = np.random.default_rng(0)
-
-    def split() -> SplitContent:
-        blocks = [(k, rng.integers(0, 256, (17, 16, 16, 3), np.uint8)) for k in range(6)]
-        for _, images in blocks:
-            images[..., 2] = 7
-        return SplitContent([f"class{k}" for k in range(6)], blocks, 6 * 17)
-
-    origin = Origin("made-up", "arrays of a test", lambda: "0" * 64, "nobody", "none")
-    splits = {name: split() for name in SPLITS}
-    write_store(tmp_path / "flat.h5", origin, splits, image_size=16, channels=3)
-    with Store.open(tmp_path / "flat.h5") as store:
-        tasks = episodes(store, "train", way=5, shot=1, query=5).draw(0, 0, torch.arange(2))
-    assert tasks.support_x.isfinite().all() and (tasks.support_x[..., 2, :, :] == 0).all()
