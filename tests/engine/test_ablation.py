@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pamela_cli.ablation import pool
-from pamela_cli.ablation.cells import Cell, alike, all_runs, earlier_cells, find_cell, free_names, make_cells
+from pamela_cli.ablation.cells import all_runs, earlier_cells, find_cell, free_names, make_cells
 from pamela_cli.ablation.grid import Variant, grid, in_order, parse_seeds
 from pamela_cli.ablation.outcome import document, make_rows
 from pamela_cli.config import Config, Layer, resolve
@@ -40,17 +40,6 @@ def finished(runs_dir: Path, config: Config, scores: list[float]) -> RunFolder:
 
 def cell(method: str, w: int | None = None, *, steps: int = 5, seed: int = 0) -> Config:
     return replace(BASE, method=method, steps=steps, skip_interval=w, seed=seed)
-
-
-def cells_of(method: str, *seeds: int) -> list[Cell]:
-    return [Cell(Variant(method, 5), cell(method, seed=seed)) for seed in seeds]
-
-
-def test_what_is_compared_by_shot_is_of_the_same_seeds() -> None:
-    found = alike({1: [*cells_of("maml", 0, 1, 2), *cells_of("q", 0, 2)], 5: cells_of("maml", 2, 3)})
-    assert found == {1: [*cells_of("maml", 2), *cells_of("q", 2)], 5: cells_of("maml", 2)}
-    assert alike({1: cells_of("maml", 0), 5: cells_of("q", 1)}) == {}
-    assert alike({}) == {}
 
 
 # The grid ---------------------------------------------------------------------------------------------
