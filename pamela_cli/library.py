@@ -139,6 +139,8 @@ def evaluate(
     steps = learner.rule.steps if steps is None else steps
     parts = []
     for batch in [tasks] if isinstance(tasks, Tasks) else tasks:
+        if not len(batch):
+            raise ValueError("tasks must have at least one task in each batch")
         for one in batch.chunks(1):
             found = adapt_and_judge(learner, objective, one, expanded, steps, norm_stats, every_step=True)
             parts.append(TaskScores(*(values.double().cpu().numpy() for values in found)))

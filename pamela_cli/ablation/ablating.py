@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from data_prep import Store
-from pamela_cli.ablation.cells import Cell, alike, all_runs, earlier_cells, free_names, make_cells
+from pamela_cli.ablation.cells import Cell, alike, all_runs, differing, earlier_cells, free_names, make_cells
 from pamela_cli.ablation.grid import MOST_STEPS, Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.ablation.slurm import open_executor
 from pamela_cli.cli import Context
-from pamela_cli.config import Config, Layer, checked, read_config_file
+from pamela_cli.config import Config, Layer, checked, flag, read_config_file
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import METHODS, USUAL_INTERVAL
 from pamela_cli.problem import Problem
@@ -91,8 +91,10 @@ def ablate(context: Context, options: AblateOptions, config_file: Path | None) -
         earlier = earlier_cells(base, options.seeds if not options.train else seeds, runs, not options.train)
         cells += [c for c in earlier if (c.variant, c.seed, c.config.iterations) not in own]
     if not cells:
+        others = differing(base, runs)
+        nearest = f" (the nearest differ in {', '.join(map(flag, others))})" if others else ""
         raise UsageError(
-            f"nothing to show: {context.runs_dir} has no finished runs with these settings, and "
+            f"nothing to show: {context.runs_dir} has no finished runs with these settings{nearest}, and "
             "--iterations 0 trains none; leave it out."
         )
     rows = make_rows(variants if options.train else [], cells, failures, base)

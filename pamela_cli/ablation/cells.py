@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pamela_cli.ablation.grid import Variant
-from pamela_cli.config import Config
+from pamela_cli.config import SETTINGS, Config
 from pamela_cli.errors import PamelaError
 from pamela_cli.methods import METHODS
 from pamela_cli.runs import RunFolder, default_name, numbered, runs_in
@@ -92,6 +92,16 @@ def earlier_cells(
         if wanted and cell.finished and _shared(config, any_budget) == _shared(base, any_budget):
             cells.setdefault((cell.variant, config.seed, config.iterations), cell)
     return list(cells.values())
+
+
+def differing(base: Config, runs: Iterable[tuple[Config, RunFolder]]) -> list[str]:
+    """The settings that keep the nearest finished run of the dataset out of a table; none: no such run."""
+    wanted, found = _shared(base, any_budget=True), []
+    for config, folder in runs:
+        if folder.summary_file.exists() and config.dataset == base.dataset:
+            have = _shared(config, any_budget=True)
+            found.append([name for name in SETTINGS if getattr(have, name) != getattr(wanted, name)])
+    return min(found, key=len, default=[])
 
 
 def alike(by_shot: Mapping[int, list[Cell]]) -> dict[int, list[Cell]]:

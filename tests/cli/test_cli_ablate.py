@@ -215,6 +215,13 @@ def test_ctrl_c_of_a_terminal_before_the_first_cell_has_begun(here: Path, number
     assert "of 3 cells are done and the others saved" in said.splitlines()[-1]
 
 
+def test_settings_that_keep_cells_out_of_a_table_are_named(pamela, mine: Path) -> None:
+    table = ["ablate", *SINE, "--iterations", "0", "--table"]
+    assert len(pamela(*table, "--json", "-q").ok().document["rows"]) == len(LABELS)
+    said = pamela(*table, "--test-tasks", "5", "--inner-lr", "0.5").error(2, "no finished runs with these")
+    assert "(the nearest differ in --inner-lr, --test-tasks)" in said
+
+
 def test_images(pamela, here: Path) -> None:
     write_tiny_store(here / "data" / "tiny.h5")
     grid = ["ablate", *TINY, "--vary", "skip-interval", "--iterations", "2", "--val-every", "2", "--way", "3"]

@@ -204,6 +204,13 @@ def test_a_typo_is_no_other_way_to_judge() -> None:
         evaluate(make_learner(linear()), Classification(3), points(0, 1), norm_stats="Support")
 
 
+def test_no_tasks_are_no_result() -> None:
+    drawn = points(0, 1)
+    none = Tasks(*(t[:0] for t in (drawn.support_x, drawn.support_y, drawn.query_x, drawn.query_y)))
+    with pytest.raises(ValueError, match="at least one task"):
+        evaluate(make_learner(linear()), Classification(3), none)
+
+
 def test_a_device_that_is_not_there() -> None:
     with pytest.raises(ValueError, match=r"^device must be auto, cpu, cuda or cuda:N, not 'gpu'$"):
         choose_device("gpu")
