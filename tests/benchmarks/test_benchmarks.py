@@ -126,6 +126,7 @@ def test_store(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(run(out, "store", "--mebibytes", "1")["rows"]) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sketched")
 def test_startup(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "CLASS_IMAGES", 20)

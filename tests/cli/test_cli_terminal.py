@@ -102,7 +102,7 @@ def test_the_work_goes_on_when_nobody_hears_of_it(here: Path) -> None:
     """As when the terminal of a run in the background is closed."""
     assert left_alone(*QUICK_SINE, "--run", "unheard", stream="stderr", cwd=here) == 0
     assert (here / "runs" / "unheard" / "summary.json").exists()
-    assert left_alone("evaluate", "none", stream="stderr", cwd=here) == 2
+    assert left_alone("prepare", "none", stream="stderr", cwd=here) == 2
 
 
 def test_nobody_to_print_to_is_no_error(here: Path) -> None:
