@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -13,8 +13,11 @@ from rich.text import Text
 
 from data_prep.errors import one_line
 from pamela_cli.report.stores import named, titled
+from pamela_cli.results import updates_text
 
 Document = Mapping[str, Any]
+
+_MOST_CLASSES = 20
 
 
 def prediction_table(document: Document) -> Group:
@@ -47,7 +50,8 @@ def _title(document: Document) -> str:
     counts = document["support"].values()
     low, high = min(counts), max(counts)
     each = f"{low}" if low == high else f"{low} to {high}"
-    return one_line(f"{document['run']}, adapted to {document['way']} classes by {each} images of each")
+    images = "image" if high == 1 else "images"
+    return one_line(f"{document['run']}, adapted to {document['way']} classes by {each} {images} of each")
 
 
 def _note(document: Document) -> str:
@@ -58,16 +62,30 @@ def _note(document: Document) -> str:
         if document["norm_stats"] == "support"
         else "images normalised among themselves (transductive)"
     )
-    parts = [f"{document['steps']} updates{beyond}; {stats}."]
+    parts = [f"{updates_text(document['steps'])}{beyond}; {stats}."]
     if document["judged"]:
         low, high = document["interval95"]
         parts.append(
             f"{100 * document['accuracy']:.1f} % of {document['judged']:,} images are right "
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
         )
+        parts += _by_class(document["predictions"])
     if document["saved"]:
         parts.append(one_line(f"Adapted network: {document['saved']}"))
     return "\n".join(parts)
+
+
+def _by_class(predictions: Sequence[Document]) -> list[str]:
+    """How many images of each class are right, where there are several, and few enough to read."""
+    found: dict[str, list[bool]] = {}
+    for each in predictions:
+        if each["truth"] is not None:
+            found.setdefault(each["truth"], []).append(each["truth"] == each["label"])
+    if not 1 < len(found) <= _MOST_CLASSES:
+        return []
+    worst_first = sorted(found.items(), key=lambda item: (sum(item[1]) / len(item[1]), item[0]))
+    counts = (f"{name} {sum(right):,} of {len(right):,}" for name, right in worst_first)
+    return [one_line(f"Right by class: {', '.join(counts)}.")]
 
 
 def _truth(prediction: Document) -> Text:

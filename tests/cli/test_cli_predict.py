@@ -115,10 +115,18 @@ def test_csv_has_the_numbers_of_json(predict: Predict) -> None:
 
 def test_table(predict: Predict) -> None:
     out = predict("tiny-a", "support", "query", "--top", 2).ok().out
-    assert "tiny-a, adapted to 5 classes by 1 images of each" in out
+    assert "tiny-a, adapted to 5 classes by 1 image of each" in out
     assert "2 updates; each image normalised by the support set alone." in out
     assert "of 75 images are right (95 % interval" in out
     assert "is" in out and "next" in out
+    document = predict("tiny-a", "support", "query", "--json").ok().document
+    hits = {
+        name: sum(each["label"] == name for each in document["predictions"] if each["truth"] == name)
+        for name in document["support"]
+    }
+    worst_first = sorted(hits, key=lambda name: (hits[name], name))
+    counts = ", ".join(f"{name} {hits[name]} of 15" for name in worst_first)
+    assert f"Right by class: {counts}." in " ".join(out.split())
     lone = predict("tiny-a", "support", "query/class00/000.png").ok().out
     assert "right" not in lone and "next" not in lone
 
