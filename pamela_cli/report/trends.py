@@ -209,14 +209,20 @@ def _heat_map(
     if len(columns) > _NAMED_COLUMNS:
         return image
     axes.set_xticks(range(len(columns)), columns)
-    # Three digits of the largest value.
-    decimals = max(0, 2 - math.floor(math.log10(np.abs(values).max() or 1)))
+    decimals = _decimals(values)
     for (row, column), value in np.ndenumerate(values):
         red, green, blue, _ = colours(image.norm(value))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         text = f"{value:.{decimals}f}".replace("-", "−")
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
     return image
+
+
+def _decimals(values: Floats) -> int:
+    """Enough for three digits of the largest value, and up to two more to tell what colours tell apart."""
+    usual = max(0, 2 - math.floor(math.log10(np.abs(values).max() or 1)))
+    span = float(np.ptp(values))
+    return usual if span == 0 else min(max(usual, 1 - math.floor(math.log10(span))), usual + 2)
 
 
 def _subscript(number: int) -> str:

@@ -17,7 +17,7 @@ from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.problem import network, update_rule
 from pamela_cli.report import trends
-from pamela_cli.report.trends import Trends, draw_trends
+from pamela_cli.report.trends import Trends, _decimals, draw_trends
 
 LAYERS = {
     "sine": ["linear1", "linear2", "linear3"],
@@ -189,3 +189,19 @@ def test_checkpoint_that_does_not_fit(tmp_path: Path, fault: str) -> None:
         path.unlink()
     with pytest.raises(CheckpointError):
         Trends.read(config, path)
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [
+        ([0.01, 0.05], 4),  # 0.0500
+        ([0.0099, 0.0101], 5),  # 0.00990 and 0.01010: more would tell less than colours do
+        ([0.01, 0.01], 4),
+        ([0.01, 0.01 + 1e-9], 6),
+        ([250.0, 3.0], 0),
+        ([0.0, 0.0], 2),
+        ([-0.17, -0.09], 3),
+    ],
+)
+def test_labels_tell_apart_what_colours_do(values: list[float], decimals: int) -> None:
+    assert _decimals(np.array([values])) == decimals
