@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 from typer.models import ArgumentInfo, OptionInfo
@@ -180,23 +180,10 @@ def run(arguments: list[str]) -> int:
     mute_library_warnings()
     try:
         with stopping_at_once():
-            code, heard = _run(arguments)  # held on to, or the request to stop would be raised again
-            if heard is not None:
-                _end_if_left_open(code, heard)
+            code, _heard = _run(arguments)  # held on to, or the request to stop would be raised again
             return code
     except Stopped as error:  # while another error was being said
         return _failed(error)
-
-
-def _end_if_left_open(code: int, error: BaseException) -> None:
-    """End the process here where HDF5 would crash it on the way out; all is said, and removed."""
-    from data_prep.errors import LeftOpen
-
-    if isinstance(error, LeftOpen):
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-        os._exit(code)
 
 
 def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
@@ -224,7 +211,7 @@ def _help_of(error: Any) -> str:
 
 def _failed(error: BaseException) -> int:
     """Say in one sentence why the command failed; returns the exit code."""
-    from data_prep.errors import DataError, WrongUsage
+    from data_prep.errors import DataError, LeftOpen, WrongUsage
 
     if _console.verbose:
         traceback.print_exception(error)
@@ -234,6 +221,8 @@ def _failed(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, DataError):
         _console.error(str(error))
+        if isinstance(error, LeftOpen):
+            _end_now(PamelaError.exit_code)
         return UsageError.exit_code if isinstance(error, WrongUsage) else PamelaError.exit_code
     if hasattr(error, "format_message"):  # what typer raises for wrong usage
         if message := error.format_message():
@@ -245,3 +234,11 @@ def _failed(error: BaseException) -> int:
         return 1
     _console.error(f"unexpected {type(error).__name__}: {error}; -v shows where. Please report it.")
     return 1
+
+
+def _end_now(code: int) -> NoReturn:
+    """End the process where the interpreter would crash on its way out; all is said, and removed."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)

@@ -140,11 +140,18 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def given_as(name: str, value: Any) -> str:
-    """A setting as one types it on the command line."""
+def typed(name: str, value: Any) -> list[str]:
+    """The words by which one gives a setting on the command line."""
     if isinstance(value, bool):
-        return flag(name) if value else "--no-" + name.replace("_", "-")
-    return f"{flag(name)} {value}"
+        return [flag(name) if value else flag(f"no_{name}")]
+    return [flag(name), value_text(value)]
+
+
+def value_text(value: Any) -> str:
+    """A setting's value as short as it can be written and is still the same."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 _KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

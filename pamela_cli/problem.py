@@ -17,7 +17,7 @@ from data_prep.preparation import Preparation
 from data_prep.resizing import resized
 from data_prep.store import Split, Store
 from pamela_cli.config import SINE, Config, Recorded
-from pamela_cli.engine.augmentation import NO_AUGMENTATION, Augmentation
+from pamela_cli.engine.augmentation import Augmentation
 from pamela_cli.engine.backbones import MLP, Backbone, Conv4
 from pamela_cli.engine.device import number_type
 from pamela_cli.engine.episodes import (
@@ -183,7 +183,9 @@ class Problem:
         if self.store is None:
             return SineEpisodes("train", c.shot, c.query, self.device, self.dtype)
         varied = Augmentation(c.crop, c.flip, c.color_jitter)
-        return self._episodes("train", c.way or 0, c.shot, c.query, c.rotations, varied)
+        with self._naming_the_store():
+            pool = self._pool("train")
+            return ImageEpisodes(pool, "train", c.way or 0, c.shot, c.query, c.rotations, varied)
 
     def fixed_tasks(
         self,
@@ -207,26 +209,17 @@ class Problem:
             sines = SineEpisodes(split, shot, points, self.device, self.dtype, even_query=True)
             return TaskSet(sines, count, seed)
         way = way or c.way or 0
-        source = self._episodes(split, way, shot, query)
+        with self._naming_the_store():
+            source = ImageEpisodes(self._pool(split), split, way, shot, query)
         rows = self.store.split(split).episodes(way, shot) if seed is None else None
         if rows is None or count > len(rows) or rows.shape[2] != shot + query:
             return TaskSet(source, count, seed, left_out=source.left_out)
         frozen = torch.from_numpy(rows[:count]).long().to(source.pool.images.device)
         return TaskSet(source, count, None, frozen, source.left_out)
 
-    def _episodes(
-        self,
-        split: str,
-        way: int,
-        shot: int,
-        query: int,
-        rotations: bool = False,
-        augmentation: Augmentation = NO_AUGMENTATION,
-    ) -> ImageEpisodes:
-        with self._naming_the_store():
-            assert self.store is not None and self.inputs is not None
-            pool = image_pool(self.store.split(split), self.inputs, self.device, self.dtype)
-            return ImageEpisodes(pool, split, way, shot, query, rotations, augmentation)
+    def _pool(self, split: str) -> ImagePool:
+        assert self.store is not None and self.inputs is not None
+        return image_pool(self.store.split(split), self.inputs, self.device, self.dtype)
 
     @contextmanager
     def _naming_the_store(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ import torch
 from data_prep import Store
 from pamela_cli.cli import Context
 from pamela_cli.company import Followed, check_enough, company, describe
-from pamela_cli.config import Config, Layer, flag, given_as, read_config_file, resolve
+from pamela_cli.config import Config, Layer, flag, read_config_file, resolve, typed
 from pamela_cli.console import Console
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
 from pamela_cli.engine.checkpoint import CheckpointError
@@ -134,8 +134,8 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
     for name, value in context.flags.values.items():
         if name != "dataset" and getattr(config, name) != value:
             raise UsageError(
-                f"{given_as(name, value)} differs from the run, which has "
-                f"{given_as(name, getattr(config, name))}; "
+                f"{' '.join(typed(name, value))} differs from the run, which has "
+                f"{' '.join(typed(name, getattr(config, name)))}; "
                 "leave it out to go on with the run, or start a new one."
             )
     if moved == config.dataset:

@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -130,17 +129,11 @@ class _Carried(Exception):
         self.error = error
 
 
-@contextmanager
-def _carrying() -> Iterator[None]:
+def _asked(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        yield
+        return function(*arguments)
     except (OSError, RuntimeError) as error:
         raise _Carried(error) from error
-
-
-def _asked(function: Callable[..., Any], *arguments: Any) -> Any:
-    with _carrying():
-        return function(*arguments)
 
 
 def _received(blocks: Iterable[LabelledBlock]) -> Iterator[LabelledBlock]:

@@ -147,7 +147,7 @@ def _by_shot(base: Config, rows: list[Row], runs: list[tuple[Config, RunFolder]]
         cells = [c for c in earlier_cells(other, seeds, runs, any_budget=False) if c.variant in variants]
         if cells:
             found[shot] = cells
-    made = {shot: make_rows([], cells, {}, replace(base, shot=shot)) for shot, cells in alike(found).items()}
+    made = {shot: make_rows([], cells, {}, base) for shot, cells in alike(found).items()}
     return made if len(made) > 1 else {}
 
 

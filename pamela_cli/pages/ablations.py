@@ -10,7 +10,7 @@ from typing import Any
 
 from pamela_cli.ablation.grid import AXES
 from pamela_cli.cli import Context
-from pamela_cli.config import SETTINGS, Config
+from pamela_cli.config import SETTINGS, Config, value_text
 from pamela_cli.errors import PamelaError
 from pamela_cli.pages import again
 from pamela_cli.pages.drawing import figures_there
@@ -160,12 +160,12 @@ def _settings(cells: list[ReadRun]) -> list[Block]:
     documents = [run.config.values() for run in cells]
     differing = [key for key in SETTINGS if len({str(d.get(key)) for d in documents}) > 1]
     shared = [
-        [key, again.value_text(value), SETTINGS[key].metadata["help"]]
+        [key, value_text(value), SETTINGS[key].metadata["help"]]
         for key, value in documents[0].items()
         if key not in differing
     ]
     own = [
-        [label, *(again.value_text(d[key]) if key in d else "" for key in differing), result_text(run)]
+        [label, *(value_text(d[key]) if key in d else "" for key in differing), result_text(run)]
         for label, run, d in zip(labels_of([run.folder for run in cells]), cells, documents, strict=True)
     ]
     return [

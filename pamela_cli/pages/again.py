@@ -8,7 +8,7 @@ from typing import Any
 
 from data_prep import DataError, Store, canonical_name
 from data_prep.listing import listed_datasets
-from pamela_cli.config import FLAGS, SINE, Config, Layer, flag, resolve
+from pamela_cli.config import FLAGS, SINE, Config, Layer, resolve, typed
 from pamela_cli.datasets import EMBEDDED, recipe
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import USUAL_INTERVAL
@@ -143,17 +143,4 @@ def _explicit(config: Config) -> dict[str, Any]:
 
 
 def _flags(values: dict[str, Any]) -> list[str]:
-    words = []
-    for name, value in values.items():
-        if isinstance(value, bool):
-            words.append(flag(name) if value else "--no-" + name.replace("_", "-"))
-        else:
-            words += [flag(name), value_text(value)]
-    return words
-
-
-def value_text(value: Any) -> str:
-    """A setting's value as short as it can be written and is still the same."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+    return [word for name, value in values.items() for word in typed(name, value)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from pamela_cli.cli import Context
-from pamela_cli.config import SETTINGS
+from pamela_cli.config import SETTINGS, value_text
 from pamela_cli.errors import PamelaError
 from pamela_cli.methods import METHODS
 from pamela_cli.pages import again
@@ -147,7 +147,7 @@ def _learned_numbers(run: ReadRun) -> list[Block]:
 
 def _settings(context: Context, run: ReadRun) -> list[Block]:
     values = run.config.values()
-    rows = [[key, again.value_text(value), SETTINGS[key].metadata["help"]] for key, value in values.items()]
+    rows = [[key, value_text(value), SETTINGS[key].metadata["help"]] for key, value in values.items()]
     changed = again.changed_settings(run.config, context.data_dir)
     names = ", ".join(key for key in values if key in changed) or "none"
     caption = f"All settings, as in config.toml. Other than the dataset's recipe has them: {names}."

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from data_prep.store.atomic import atomic_path
 from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import Floats, TaskScores
-from pamela_cli.results import task_text
+from pamela_cli.results import task_text, updates_text
 from pamela_cli.untrusted import printable
 
 # Okabe and Ito's palette, told apart by the colour-blind; markers and dashes tell the lines apart in grey.
@@ -157,7 +157,7 @@ def fitted_waves(
             for update, fit in enumerate(fits):
                 last = update == len(fits) - 1
                 axes.plot(truth[0][wave], fit[wave], color=shades[update], linewidth=1.6 if last else 0.8,
-                          label=f"after {update} update{'s' * (update != 1)}")  # fmt: skip
+                          label=f"after {updates_text(update)}")  # fmt: skip
             axes.plot(
                 support[0][wave], support[1][wave], "o", color=COLOURS[1], markersize=4, label="support"
             )
@@ -185,12 +185,9 @@ class _PlainLog(LogFormatter):
 
 def line_style(i: int, label: str = "") -> dict[str, Any]:
     """Colour and marker of the i-th line of a figure; those of a variant's ``label`` are the same in all."""
-    if label in VARIANTS:
-        i = list(VARIANTS).index(label)
-        return {"color": VARIANTS[label], "marker": MARKERS[i % len(MARKERS)]}
-    if "+Q+P" in label:
-        return {"color": COLOURS[0], "marker": MARKERS[i % len(MARKERS)]}
-    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+    place = list(VARIANTS).index(label) if label in VARIANTS else i
+    usual = COLOURS[0 if "+Q+P" in label else i % len(COLOURS)]
+    return {"color": VARIANTS.get(label, usual), "marker": MARKERS[place % len(MARKERS)]}
 
 
 def plain_log_axis(axes: Axes) -> None:
