@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from pamela_cli.cli import Context, command
+from pamela_cli.errors import UsageError
 
 EXAMPLES = """
 **Examples**
+
+`pamela report --list` – the runs that there are, and what they reach
 
 `pamela report pamela-glyphs-5w1s-s0` – runs/pamela-glyphs-5w1s-s0/report.html
 
@@ -24,14 +27,17 @@ EXAMPLES = """
 def report(
     context: Context,
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN…", help="Names or paths of runs, or of ablations.")
-    ],
+        list[str] | None, typer.Argument(metavar="RUN…", help="Names or paths of runs, or of ablations.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", help="Page to write (default: report.html in the run's folder, or that of runs)."
         ),
     ] = None,
+    listing: Annotated[
+        bool, typer.Option("--list", help="Show the runs in the runs folder, and write nothing.")
+    ] = False,
 ) -> None:
     """Write one HTML page of runs: results, figures, settings, and the commands that give them again.
 
@@ -39,7 +45,22 @@ def report(
     """
     from rich.text import Text
 
+    if listing:
+        if runs or out:
+            raise UsageError(f"--list shows all runs and writes nothing; leave out {out or (runs or [])[0]}.")
+        _list(context)
+        return
+    if not runs:
+        raise UsageError("RUN is missing: which run? `pamela report --list` shows them.")
     from pamela_cli.pages.writing import write_report
 
     document = write_report(context, runs, out)
     context.console.result(Text(document["report"]), document)
+
+
+def _list(context: Context) -> None:
+    from pamela_cli.pages import listing
+    from pamela_cli.report.runs import runs_table
+
+    document = listing.listing(context.runs_dir)
+    context.console.result(runs_table(document), document)

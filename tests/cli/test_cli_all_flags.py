@@ -242,6 +242,8 @@ SENSELESS = {
     "report": [
         "",
         "none",
+        "--list sine-a",
+        "--list --out page.html",
         "sine-a --out page.txt",
         "sine-a --out data/tiny.h5",
         "sine-a --out sine-a.json/page.html",

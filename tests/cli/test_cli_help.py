@@ -41,7 +41,7 @@ def test_help_without_a_command(pamela) -> None:
         ),
         ("evaluate", ["--split", "--norm-stats", "--seed", "--tasks"], "pamela evaluate"),
         ("predict", ["--top", "--csv", "--save", "--norm-stats", "--figure"], "pamela predict"),
-        ("report", ["--out"], "pamela report"),
+        ("report", ["--out", "--list"], "pamela report"),
         ("reproduce", ["--list", "--check", "--results", "--collect"], "pamela reproduce"),
         ("complexity", ["--methods", "--image-size", "--way", "--repetitions"], "pamela complexity"),
     ],

@@ -1,0 +1,62 @@
+"""What is in a folder of runs: which are finished, how far the others are, and what they reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pamela_cli.config import Config
+from pamela_cli.errors import PamelaError
+from pamela_cli.metrics import Record, drawable
+from pamela_cli.results import score_name_of
+from pamela_cli.runs import ABLATION, RunFolder, runs_in
+
+
+def listing(runs_dir: Path) -> dict[str, Any]:
+    """The runs and ablations in a folder, by name, as a document (see docs/commands.md).
+
+    Only small files are read, no checkpoint: a run may be training meanwhile. One that cannot be read is
+    ``damaged``, with a ``fault``.
+    """
+    ablations = sorted(file.parent.name for file in runs_dir.glob(f"*/{ABLATION}"))
+    return {
+        "runs_dir": str(runs_dir),
+        "runs": [_entry(folder) for folder in runs_in(runs_dir)],
+        "ablations": ablations,
+    }
+
+
+def _entry(folder: RunFolder) -> dict[str, Any]:
+    try:
+        config = folder.read_config()[0]
+        summary = folder.read_summary()
+        metrics = drawable(folder.metrics(), config.score_name) if summary is None else []
+    except PamelaError as error:
+        return {"run": folder.name, "status": "damaged", "fault": str(error)}
+    step = metrics[-1]["step"] if metrics else 0
+    return {
+        "run": folder.name,
+        "status": "unfinished" if summary is None else "finished",
+        "fault": None,
+        **{key: getattr(config, key) for key in ("method", "dataset", "way", "shot", "steps", "seed")},
+        "iterations": config.iterations,
+        "step": step if summary is None else config.iterations,
+        "val": _best(metrics, config) if summary is None else _score(summary["val"]),
+        "test": None if summary is None else _score(summary["test"]),
+    }
+
+
+def _score(record: Record) -> Record:
+    return {key: record[key] for key in (score_name_of(record), "ci95", "tasks")}
+
+
+def _best(metrics: Sequence[Record], config: Config) -> Record | None:
+    """The best validation so far."""
+    name = config.score_name
+    validations = [record for record in metrics if f"val_{name}" in record]
+    if not validations:
+        return None
+    pick = min if name == "mse" else max
+    best = pick(validations, key=lambda record: record[f"val_{name}"])
+    return {name: best[f"val_{name}"], "ci95": best["val_ci95"], "tasks": config.val_tasks}

@@ -1,0 +1,114 @@
+"""`pamela report --list`: the runs in a folder, how far they are, and what they reach."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RUNS = ["sine-a", "sine-b", "tiny-a", "tiny-b"]
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+
+
+def entries(pamela) -> dict[str, Any]:
+    document = pamela("report", "--list", "--json").ok().document
+    assert document["runs_dir"] == "runs"
+    return {entry["run"]: entry for entry in document["runs"]}
+
+
+def test_finished_runs(pamela, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world)
+    found = entries(pamela)
+    assert list(found) == RUNS
+    for name, entry in found.items():
+        summary = json.loads((world / f"{name}.json").read_text())
+        score = "mse" if name.startswith("sine") else "accuracy"
+        for split in ("val", "test"):
+            assert entry[split] == {key: summary[split][key] for key in (score, "ci95", "tasks")}
+        assert entry["step"] == entry["iterations"] == summary["iterations"]
+        assert (entry["status"], entry["fault"]) == ("finished", None)
+    assert {key: found["tiny-b"][key] for key in ("method", "dataset", "way", "shot", "steps", "seed")} == {
+        "method": "q", "dataset": "tiny", "way": 5, "shot": 1, "steps": 2, "seed": 5,
+    }  # fmt: skip
+    assert found["sine-a"]["way"] is None
+
+
+@pytest.mark.parametrize("name, best", [("sine-a", min), ("tiny-a", max)])
+def test_unfinished_run_has_its_best_validation(pamela, own_world: Path, name: str, best: Any) -> None:
+    run = own_world / "runs" / name
+    (run / "summary.json").unlink()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    score = "mse" if name.startswith("sine") else "accuracy"
+    values = [line[f"val_{score}"] for line in lines if "val_scores" in line]
+    assert len(values) > 1
+    entry = entries(pamela)[name]
+    assert (entry["status"], entry["test"]) == ("unfinished", None)
+    assert entry["val"][score] == best(values)
+    assert entry["step"] == lines[-1]["step"]
+    text = pamela("report", "--list").ok().out
+    assert f"{entry['step']} of {entry['iterations']}" in text
+    assert "1 unfinished" in text
+
+
+def test_run_that_has_only_begun(pamela, own_world: Path) -> None:
+    for name in ("summary.json", "metrics.jsonl", "last.safetensors"):
+        (own_world / "runs" / "tiny-a" / name).unlink()
+    entry = entries(pamela)["tiny-a"]
+    assert (entry["status"], entry["step"], entry["val"]) == ("unfinished", 0, None)
+
+
+@pytest.mark.parametrize("file", ["config.toml", "summary.json"])
+def test_damaged_run_is_said_and_the_others_are_listed(pamela, own_world: Path, file: str) -> None:
+    (own_world / "runs" / "sine-a" / file).write_text("{")
+    found = entries(pamela)
+    assert found["sine-a"]["status"] == "damaged"
+    assert file in found["sine-a"]["fault"]
+    assert [found[name]["status"] for name in RUNS[1:]] == ["finished"] * 3
+    assert file in " ".join(pamela("report", "--list").ok().out.split())
+
+
+def test_names_are_shown_as_they_are(pamela, own_world: Path) -> None:
+    runs = own_world / "runs"
+    (runs / "sine-a").rename(runs / "[red]sine\x1b[2J")
+    out = pamela("report", "--list").ok().out
+    assert "[red]sine" in out
+    assert "\x1b" not in out
+
+
+def test_table_and_ablations(pamela, own_world: Path) -> None:
+    folder = own_world / "runs" / "ablation-tiny-5w1s"
+    folder.mkdir()
+    (folder / "ablation.json").write_text("{}")
+    out = pamela("report", "--list").ok().out
+    test = json.loads((own_world / "tiny-a.json").read_text())["test"]
+    assert f"{100 * test['accuracy']:.2f} % ± {100 * test['ci95']:.2f}" in out
+    assert "PAMELA (+Q+P), tiny, 5-way 1-shot, seed 0" in out
+    assert "4 runs; intervals of 95 %; ablations: ablation-tiny-5w1s" in out
+    assert pamela("report", "--list", "--json").ok().document["ablations"] == ["ablation-tiny-5w1s"]
+
+
+def test_no_runs(pamela, here: Path) -> None:
+    assert pamela("report", "--list", "--json").ok().document == {
+        "runs_dir": "runs", "runs": [], "ablations": [],
+    }  # fmt: skip
+    assert pamela("report", "--list").ok().out == "Runs in runs\nnone yet\n"
+
+
+def test_nothing_is_written(pamela, own_world: Path) -> None:
+    shutil.rmtree(own_world / "runs" / "sine-b" / "figures")
+    before = sorted(own_world.rglob("*"))
+    pamela("report", "--list").ok()
+    assert sorted(own_world.rglob("*")) == before
+
+
+def test_wrong_usage(pamela, own_world: Path) -> None:
+    pamela("report").error(2, "RUN is missing", "`pamela report --list`")
+    pamela("report", "--list", "sine-a").error(2, "--list", "leave out sine-a")
+    pamela("report", "--list", "--out", "page.html").error(2, "--list", "leave out page.html")
