@@ -1,12 +1,11 @@
 """From what the user passed, or what can be downloaded, to the images of a dataset."""
 
-import errno
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.archives import FileTree, FolderTree, MountedTree, Tree, open_tree
-from data_prep.errors import DataError, NoRoom, WrongUsage
+from data_prep.errors import Damaged, DataError, NoRoom, OfStranger, WrongUsage, is_of_content
 from data_prep.forms import Collection
 from data_prep.sources.base import Source
 from data_prep.sources.remote import REMOTE
@@ -24,19 +23,19 @@ def find_images(
             raise WrongUsage(f"{name} is built in; leave out {source}.")
         yield dataset.embedded()
         return
-    with ExitStack() as stack:
-        if source is None:
-            yield _downloaded(dataset, stack, offline, mirror, progress)
-        else:
-            yield stack.enter_context(_opened(dataset, source))
+    found = _opened(dataset, source) if source else _downloaded(dataset, offline, mirror, progress)
+    with found as images:
+        yield images
 
 
+@contextmanager
 def _downloaded(
-    dataset: Source, stack: ExitStack, offline: bool, mirror: str | None, progress: Progress | None
-) -> Collection:
+    dataset: Source, offline: bool, mirror: str | None, progress: Progress | None
+) -> Iterator[Collection]:
     """Fetch the files of a dataset and open them; what is not the dataset does not stay in the cache.
 
-    Nothing is removed that cannot be fetched again (`offline`), nor for what is no fault of the files.
+    That may turn out as late as an image is decoded. Nothing is removed that cannot be fetched again
+    (`offline`), nor for what is no fault of the files.
     """
     from data_prep.download import DownloadOptions, discard, fetch  # noqa: PLC0415  loads in 0.3 s
 
@@ -44,27 +43,20 @@ def _downloaded(
     remote = REMOTE[name]
     options = DownloadOptions.from_environment(mirror, offline)
     path = fetch(name, remote, options, progress)
+    opened = False
     try:
-        return stack.enter_context(_opened(dataset, path))
+        with _opened(dataset, path) as images:
+            opened = True
+            yield images
     except DataError as error:
-        if not _is_of_content(error):
+        if not is_of_content(error) or (opened and not isinstance(error, Damaged)):
             raise
         if not offline:
             discard(remote, options)
         raise DataError(
-            f"What was downloaded for {name} cannot be used ({str(error).rstrip('.')}); get it in another "
-            f"way and pass it: `pamela prepare {name} SOURCE`."
+            f"What was downloaded for {name} cannot be used ({str(error).rstrip('.')}); run this again to "
+            f"download it anew, or get it in another way and pass it: `pamela prepare {name} SOURCE`."
         ) from error
-
-
-def _is_of_content(error: BaseException | None) -> bool:
-    """Whether an error is about what files hold, not about room, rights and devices."""
-    while error is not None:
-        of_system = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
-        if of_system or isinstance(error, MemoryError):
-            return False
-        error = error.__cause__
-    return True
 
 
 @contextmanager
@@ -81,8 +73,13 @@ def _opened(dataset: Source, source: Path) -> Iterator[Collection]:
                 if found is not None:
                     yield found
                     return
-                # What is said of all knows more than what is said of the folder alone.
-                fault = mounted_fault or fault or next(iter(mounted.faults.values()), None)
+                # What is said of all knows more than what is said of the folder alone. An archive that there
+                # was no room to look into may hold it all.
+                full = next((f for f in mounted.faults.values() if isinstance(f, NoRoom)), None)
+                fault = full or _weightiest(mounted_fault, fault, *mounted.faults.values())
+            if fault is not None and tree.unreadable and not isinstance(fault, NoRoom):
+                raise DataError(f"{fault} Besides, {tree.unreadable[0]}") from fault
+            fault = fault or next(iter(tree.unreadable), None)
     if isinstance(tree, FileTree):
         raise fault or DataError(
             f"{source} is neither an archive (zip, tar, tar.gz) nor another file that this dataset comes in; "
@@ -94,16 +91,22 @@ def _opened(dataset: Source, source: Path) -> Iterator[Collection]:
 
 
 def _detect(dataset: Source, tree: Tree) -> tuple[Collection | None, DataError | None]:
-    """Try the forms of a dataset in order; return the first that fits, or else the first complaint."""
-    fault: DataError | None = None
+    """Try the forms of a dataset in order; return the first that fits, or else the weightiest complaint."""
+    faults: list[DataError] = []
     for form in dataset.forms:
         try:
             found = form(tree)
         except NoRoom:
             raise
         except DataError as error:
-            fault = fault or error
+            faults.append(error)
         else:
             if found is not None:
                 return found, None
-    return None, fault
+    return None, _weightiest(*faults)
+
+
+def _weightiest(*faults: DataError | None) -> DataError | None:
+    """Return the first complaint that is not about a stranger, or else the first one."""
+    found = [fault for fault in faults if fault is not None]
+    return next((fault for fault in found if not isinstance(fault, OfStranger)), next(iter(found), None))

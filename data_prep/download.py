@@ -142,6 +142,7 @@ def _retrieve(url: str, remote: RemoteFiles, name: str, options: DownloadOptions
             options.attempts,
             options.wait,
             options.patience,
+            checked=known is not None,
         )
         try:
             return Path(pooch.retrieve(url, known_hash=known, fname=stem, path=partial, downloader=transfer))

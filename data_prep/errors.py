@@ -1,5 +1,7 @@
 """The exceptions that data preparation raises on purpose, and how they say what strangers have named."""
 
+import errno
+
 # Longer than any sentence with two sensible paths in it.
 _LONGEST_SENTENCE = 3_000
 
@@ -19,6 +21,14 @@ class WrongUsage(DataError):
     """The request makes no sense, whatever the data: commands end with the exit code of wrong usage."""
 
 
+class Damaged(DataError):
+    """A file is broken or not what its name says: it has to be got again."""
+
+
+class OfStranger(DataError):
+    """A file that need not belong to the dataset cannot be read: it matters only if nothing else is wrong."""
+
+
 class NoRoom(DataError):
     """A temporary folder is full, which says nothing about the data."""
 
@@ -29,6 +39,16 @@ class LeftOpen(DataError):
     It crashes the program where the file is closed after all, as when the interpreter ends: a command is
     better ended by `os._exit`.
     """
+
+
+def is_of_content(error: BaseException | None) -> bool:
+    """Whether an error is about what files hold, not about room, rights, memory and devices."""
+    while error is not None:
+        of_system = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+        if of_system or isinstance(error, MemoryError):
+            return False
+        error = error.__cause__
+    return True
 
 
 def first_line(error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """Any photograph to a small square: orientation, transparency, 16 bits, size and memory taken care of."""
 
-import importlib.util
 import math
 import threading
 from contextlib import nullcontext
@@ -15,8 +14,7 @@ Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[str, ...] = get_args(Fit)
 
 # Whatever cameras, scanners and the web make. EPS and PDF are not among them: those are programs.
-_AVIF = ("AVIF",) if importlib.util.find_spec("PIL.AvifImagePlugin") else ()  # Pillow has it from 11.3 on
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", *_AVIF)
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".avif"}
@@ -36,6 +34,7 @@ _SMALL_TILE = 1 << 20
 # result is not told apart from that of the filter alone.
 _DRAFT_GAP, _REDUCING_GAP = 2, 3.0
 
+MOST_EXIF_BYTES = 1 << 20  # a thumbnail and maker's notes included, cameras write 64 KiB
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -83,6 +82,8 @@ def _tile_pixels(image: Image.Image) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
+    if len(image.info.get("exif", b"")) > MOST_EXIF_BYTES:
+        return 1
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged EXIF data is no reason to lose the picture

@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data_prep.archives import where
-from data_prep.errors import DataError
+from data_prep.errors import Damaged, DataError, is_of_content
 from data_prep.fitting import Fit, fit_image
 from data_prep.machine import available_cores
+from data_prep.metadata import check_metadata
 from data_prep.store.format import Images
 
 Item = TypeVar("Item")
@@ -68,13 +69,14 @@ def strict_pillow() -> Iterator[None]:
 def decode(data: bytes, where: str, how: Decoding) -> Images:
     """Decode one image file: uint8 (size, size, channels), antialiased where it is resized.
 
-    DataError names `where` for a file that is broken, of another format or size, or absurdly large.
+    `Damaged` names `where` for a file that is broken, of another format or size, or absurdly large.
     """
     try:
+        check_metadata(data)
         with Image.open(io.BytesIO(data), formats=how.formats) as image:
             # Before any pixel is decoded: a header may promise more of them than there is memory.
             if how.native is not None and image.size != (how.native, how.native):
-                raise DataError(
+                raise Damaged(
                     f"{where} has {image.width} × {image.height} pixels, not {how.native} × {how.native}: "
                     "it is not of this dataset; get it again."
                 )
@@ -87,8 +89,12 @@ def decode(data: bytes, where: str, how: Decoding) -> Images:
             array = np.asarray(pixels, np.uint8).reshape(how.size, how.size, how.channels)
     except DataError:
         raise
+    except MemoryError as error:  # no fault of an image of which no more is decoded than is allowed
+        raise DataError(
+            f"{where} cannot be decoded: there is not enough memory; free some, or use fewer --workers."
+        ) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise DataError(f"{where} is broken ({_reason(error, how)}); get it again.") from error
+        raise Damaged(f"{where} is broken ({_reason(error, how)}); get it again.") from error
     return 255 - array if how.invert else array
 
 
@@ -125,7 +131,7 @@ def decode_files(
         try:
             return function()
         except DataError as error:
-            if on_broken is None:
+            if on_broken is None or not is_of_content(error):  # of the machine: the image may be sound
                 raise
             on_broken(name, error)
             return None

@@ -1,9 +1,16 @@
 """What this process may use of the machine."""
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
+
+if sys.platform != "win32":  # which has no such limits
+    import resource
+
+_OTHER_FILES = 256  # libraries, stores, connections, pickles
 
 
 def available_cores() -> int:
@@ -24,6 +31,18 @@ def cpu_info() -> dict[str, str]:
         return {}
     lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
     return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process have so many more files open at a time, where the system does not forbid it."""
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def nearest_there(path: Path) -> Path:

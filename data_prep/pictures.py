@@ -50,7 +50,7 @@ def read_support(folder: Path, how: Preparation) -> Support:
         if isinstance(tree, FileTree):
             raise DataError(f"{folder} is no folder; pass one that has a folder of images for each class.")
         found = find_own_images(tree, how.fit, how.channels)
-        if found.parts is not None:
+        if found.splits is not None:
             raise DataError(f"{folder} has folders for train, val and test; pass one of them.")
         classes = sorted(found.files)
         if len(classes) < 2:

@@ -14,6 +14,7 @@ from data_prep.sources import canonical_name, dataset_names, find_source, is_dat
 from data_prep.sources.base import DatasetInfo, OwnOptions, Source
 from data_prep.sources.folder import name_of
 from data_prep.store import QUERY, SPLITS, WAYS, Origin, SplitContent, StoreSummary, write_store
+from data_prep.store.atomic import cannot_write
 from data_prep.store.format import Progress
 
 __all__ = ["DatasetInfo", "Prepared", "canonical_name", "dataset_names", "prepare", "stored_name"]
@@ -70,21 +71,21 @@ def prepare(
     options = OwnOptions(class_split, split_seed, fit, grayscale)
     dataset = _configured(canonical_name(name), source, store_name, options)
     size = _checked_size(dataset.image_size if image_size is None else image_size)
-    _check_out(out, force)
+    target = _check_out(out, force)
     with (
         strict_pillow(),
         find_images(dataset, source, offline=offline, mirror=mirror, progress=progress) as images,
     ):
         _check_split(dataset.info, images, other_split)
         classes = {split: sorted(names) for split, names in dataset.splits(images).items()}
-        made = _write(out, dataset, images, classes, size, workers, progress)
+        made = _write(target, dataset, images, classes, size, workers, progress)
         notes = images.notes() + _notes(images.counts, classes)
     try:
         sheet = write_contact_sheet(out)
     except DataError as error:  # the store is made all the same
         sheet = None
         notes.append(str(error))
-    return Prepared(**vars(made), notes=list(map(one_line, notes)), contact_sheet=sheet)
+    return Prepared(**vars(made) | {"store": out}, notes=list(map(one_line, notes)), contact_sheet=sheet)
 
 
 def _checked_size(size: int) -> int:
@@ -95,11 +96,20 @@ def _checked_size(size: int) -> int:
     return size
 
 
-def _check_out(out: Path, force: bool) -> None:
-    if out.is_dir():
+def _check_out(out: Path, force: bool) -> Path:
+    """Return where the store is to be written: what a link leads to is replaced, not the link."""
+    try:
+        target = out.resolve() if out.is_symlink() else out
+        there, folder, file = target.exists(), target.is_dir(), target.is_file()
+    except (OSError, RuntimeError) as error:  # links in a circle are a RuntimeError
+        raise cannot_write(out, error) from error
+    if folder:
         raise DataError(f"{out} is a folder; name a file for the store.")
-    if out.exists() and not force:
+    if there and not file:
+        raise DataError(f"{out} is a device or pipe; name a file for the store.")
+    if there and not force:
         raise DataError(f"{out} is there already; use --force to make it again, or another --out.")
+    return target
 
 
 def _write(
@@ -162,7 +172,7 @@ def stored_name(name: str, source: Path | None = None, own_name: str | None = No
 
 def _check_split(info: DatasetInfo, images: Collection, other_split: bool) -> None:
     """Refuse lists that divide the classes in another way, unless they are asked for."""
-    whose = getattr(images, "other_split", "")
+    whose = images.other_split
     if whose and not other_split:
         raise DataError(
             f"These lists have another split of {info.name}, that of {whose}, with which results do not "

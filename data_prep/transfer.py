@@ -48,6 +48,9 @@ class Transfer:
     twice as many; `attempts` that made no headway, one after another, raise TransferError. OSError comes from
     writing `part`.
 
+    A file of which the server gives neither ETag nor date is resumed only where a published
+    checksum is compared afterwards (`checked`); one without a size never.
+
     `resumed` says whether the file was put together from several answers.
     """
 
@@ -59,8 +62,10 @@ class Transfer:
         attempts: int = 4,
         wait: float = 1.0,
         patience: float = PATIENCE,
+        checked: bool = False,
     ) -> None:
         self.resumed = False
+        self._checked = checked
         self._part = part
         self._identity = part.with_name(part.name + ".json")
         self._on_bytes = on_bytes
@@ -152,12 +157,12 @@ class Transfer:
             raise _Interrupted(f"the connection was cut after {done:,} of {total:,} bytes")
 
     def _remember(self, response: requests.Response, url: str, total: int) -> None:
-        """Write down what file this is; one without a size is not resumed."""
+        """Write down what file this is, if it may be resumed: no parts of two files are joined unseen."""
         tag = response.headers.get("ETag", "")
         if tag.startswith("W/") or not tag:  # weak ones do not promise the same bytes
             tag = response.headers.get("Last-Modified", "")
         self._identity.unlink(missing_ok=True)
-        if total:
+        if total and (tag or self._checked):
             known = {"url": url, "tag": tag, "total": total}
             self._identity.write_text(json.dumps(known), encoding="utf-8")
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
-from data_prep.errors import DataError, NoRoom, first_line, shortened
+from data_prep.errors import Damaged, DataError, NoRoom, first_line, is_of_content, shortened
 
 # Far above any image file, far below what would hurt.
 MAX_MEMBER_BYTES = 64 << 20
@@ -27,18 +27,29 @@ class _Closable(Protocol):
 class Tree(ABC):
     """Files by name, a relative path with slashes; a context manager.
 
-    Attributes: `path`, where it is; `kind`, "folder", "zip", "tar" or "file", said to people.
+    Attributes: `path`, where it is; `kind`, "folder", "zip", "tar" or "file", said to people; `unreadable`,
+    what is wrong with the folders in it that could not be looked into, once its names were asked for.
     """
 
     kind: str
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.unreadable: list[DataError] = []
+        self._names: list[str] | None = None
         self._opened: list[_Closable] = []
 
-    @abstractmethod
     def names(self) -> list[str]:
-        """Return the names of all regular files, sorted, without hidden ones and macOS's shadow files."""
+        """Return the names of all regular files, sorted, without hidden ones and macOS's shadow files.
+
+        They are looked for once: every form asks, and on a network disk a walk may take minutes.
+        """
+        if self._names is None:
+            self._names = self._list()
+        return self._names
+
+    @abstractmethod
+    def _list(self) -> list[str]: ...
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -171,12 +182,15 @@ def readable(path: Path, name: str = "") -> Iterator[None]:
                 f"{where(path, name)} could not be unpacked to the temporary folder {tempfile.gettempdir()} "
                 f"({error.strerror}); free some space there, or name another folder by TMPDIR."
             ) from error
-        raise DataError(
+        kind = Damaged if is_of_content(error) else DataError
+        raise kind(
             f"{where(path, name)} cannot be read ({_reason(error)}); check it or get it again."
         ) from error
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return "more files have to be open than a program may have; raise the limit, `ulimit -n`"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, MemoryError | RecursionError):

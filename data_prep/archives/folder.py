@@ -21,23 +21,29 @@ class FolderTree(Tree):
         super().__init__(path)
         self._read: dict[str, str | None] = {}  # None: not hashed yet
 
-    def names(self) -> list[str]:
-        """Return the names of all regular files below the folder."""
+    def _list(self) -> list[str]:
         found: list[str] = []
         entries = 0
         pending: list[tuple[str, tuple[str, ...]]] = [("", ())]
         while pending:
             prefix, above = pending.pop()
-            with readable(self.path / prefix):
-                real = os.path.realpath(self.path / prefix)
-                if real in above:  # links can make a circle
-                    continue
-                for entry in os.scandir(real):
-                    entries += 1
-                    if entry.is_dir() and not is_hidden(f"{entry.name}/"):
-                        pending.append((f"{prefix}{entry.name}/", (*above, real)))
-                    elif entry.is_file():
-                        found.append(prefix + entry.name)
+            real = os.path.realpath(self.path / prefix)
+            if real in above:  # links can make a circle
+                continue
+            try:
+                with readable(self.path / prefix):
+                    here = [(entry.name, entry.is_dir(), entry.is_file()) for entry in os.scandir(real)]
+            except DataError as error:  # a stranger, such as lost+found; the folder itself is none
+                if not prefix:
+                    raise
+                self.unreadable.append(error)
+                continue
+            for name, is_folder, is_file in here:
+                if is_folder and not is_hidden(f"{name}/"):
+                    pending.append((f"{prefix}{name}/", (*above, real)))
+                elif is_file:
+                    found.append(prefix + name)
+            entries += len(here)
             if entries > _MAX_ENTRIES:
                 raise DataError(
                     f"{self.path} has over {_MAX_ENTRIES:,} files; remove links that go in circles."

@@ -8,7 +8,8 @@ from data_prep.archives.folder import FolderTree
 from data_prep.archives.single import FileTree
 from data_prep.archives.tars import TarTree, is_tar
 from data_prep.archives.zips import ZipTree
-from data_prep.errors import DataError, NoRoom, WrongUsage
+from data_prep.errors import DataError, WrongUsage
+from data_prep.machine import allow_open_files
 
 
 class MountedTree(Tree):
@@ -22,20 +23,24 @@ class MountedTree(Tree):
 
     def __init__(self, folder: FolderTree) -> None:
         super().__init__(folder.path)
+        self.unreadable = folder.unreadable
         self._folder = folder
         self._archives: dict[str, Tree] = {}
         self._used: set[str] = set()
         self.faults: dict[str, DataError] = {}
         try:
-            for entry in sorted(folder.path.iterdir()):
-                if entry.is_file() and not entry.name.startswith("."):
-                    self._mount(entry)
+            with readable(folder.path):
+                entries = sorted(folder.path.iterdir())
+            files = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+            allow_open_files(len(files))  # each archive is held open
+            for file in files:
+                self._mount(file)
         except BaseException:
             self.close()
             raise
         self.archives = frozenset(self._archives)
 
-    def names(self) -> list[str]:
+    def _list(self) -> list[str]:
         """Return ARCHIVE/NAME for the files in the archives, and the names of the folder's other files."""
         inside = [f"{mount}/{name}" for mount, tree in self._archives.items() for name in tree.names()]
         return sorted([name for name in self._folder.names() if name not in self._archives] + inside)
@@ -70,9 +75,7 @@ class MountedTree(Tree):
     def _mount(self, path: Path) -> None:
         try:
             tree = _open_archive(path)
-        except NoRoom:
-            raise
-        except DataError as error:
+        except DataError as error:  # NoRoom, too: what needs unpacking to be listed may be a stranger
             self.faults[path.name] = error
         else:
             if tree is not None:
@@ -92,11 +95,13 @@ def open_tree(path: Path) -> Tree:
 
     DataError where there is nothing, or nothing that can be read twice.
     """
-    if not path.exists():
+    with readable(path):  # what is there may be nobody's to look at
+        there, folder, file = path.exists(), path.is_dir(), path.is_file()
+    if not there:
         raise WrongUsage(f"There is no file or folder {path}; check the path.")
-    if path.is_dir():
+    if folder:
         return FolderTree(path)
-    if not path.is_file():
+    if not file:
         raise DataError(f"{path} is neither a file nor a folder, but a device or pipe; pass a file.")
     return _open_archive(path) or FileTree(path)
 

@@ -15,8 +15,7 @@ class FileTree(Tree):
         super().__init__(path)
         self._name = path.name
 
-    def names(self) -> list[str]:
-        """Return the name of the file."""
+    def _list(self) -> list[str]:
         return [self._name]
 
     def read(self, name: str) -> bytes:

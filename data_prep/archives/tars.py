@@ -48,8 +48,7 @@ class TarTree(Tree):
             self.close()
             raise
 
-    def names(self) -> list[str]:
-        """Return the names of all regular files in the archive."""
+    def _list(self) -> list[str]:
         return visible(self._members)
 
     def read(self, name: str) -> bytes:

@@ -3,6 +3,8 @@
 import stat
 import struct
 import zipfile
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +25,8 @@ from data_prep.errors import DataError
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _OTHER_METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
-_ENCRYPTED = 0x1
+_ENCRYPTED, _UTF8 = 0x1, 0x800  # flags of a member
+_UNICODE_NAME = 0x7075  # the extra field of Info-ZIP
 
 
 class ZipTree(Tree):
@@ -41,19 +44,19 @@ class ZipTree(Tree):
             try:
                 self._size = self._file.seek(0, 2)
                 self._zip = zipfile.ZipFile(self._file)
-                check_names(path, self._zip.namelist())
+                self._members = _members(self._zip)
+                check_names(path, [*self._zip.namelist(), *self._members])
             except BaseException:
                 if file is None:
                     self._file.close()
                 raise
         if file is None:
             self.keep(self._file)
-        self._members = _members(self._zip)
+        self._sound: set[str] = set()  # members whose checksum was compared
         self._unpacked = Unpacked(self._size)
         self.keep(self._unpacked)
 
-    def names(self) -> list[str]:
-        """Return the names of all files in the archive."""
+    def _list(self) -> list[str]:
         return visible(self._members)
 
     def read(self, name: str) -> bytes:
@@ -67,7 +70,11 @@ class ZipTree(Tree):
         info = self._checked(name)
         with readable(self.path, name):
             if info.compress_type == zipfile.ZIP_STORED:
-                return self._window(info)
+                member = self._window(info)
+                if name not in self._sound:
+                    _check_sum(member, info.CRC)
+                    self._sound.add(name)
+                return member
             with self._zip.open(info) as packed:
                 return self._unpacked.add(packed, where(self.path, name))
 
@@ -121,7 +128,41 @@ class ZipTree(Tree):
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Return the files of an archive by name; links are passed over."""
     infos = [info for info in archive.infolist() if not stat.S_ISLNK(info.external_attr >> 16)]
-    # Some programs for Windows write its separator, against the format.
-    foreign = not any("/" in info.filename for info in infos)
-    names = [info.filename.replace("\\", "/") if foreign else info.filename for info in infos]
+    names = [_name(info) for info in infos]
+    if not any("/" in name for name in names):  # some programs for Windows write its separator
+        names = [name.replace("\\", "/") for name in names]
     return {normalized(name): info for name, info in zip(names, infos, strict=True) if not name.endswith("/")}
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member as whoever packed it saw it.
+
+    Without the mark for UTF-8 a name is in a code page that the archive does not tell. Many programs leave
+    the mark out though they write UTF-8, or write that elsewhere beside the name.
+    """
+    if info.flag_bits & _UTF8:
+        return info.filename
+    raw = info.orig_filename.encode("cp437")
+    for encoded in (raw, _unicode_name(info.extra, raw)):
+        with suppress(UnicodeDecodeError):
+            return encoded.decode().partition("\0")[0]
+    return info.filename
+
+
+def _unicode_name(extra: bytes, name: bytes) -> bytes:
+    """Return the name in UTF-8 that an extra field has for this very name, or else the name."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_NAME and field[:5] == b"\1" + zlib.crc32(name).to_bytes(4, "little"):
+            return field[5:]
+    return name
+
+
+def _check_sum(member: BinaryIO, expected: int) -> None:
+    found = 0
+    while block := member.read(1 << 20):
+        found = zlib.crc32(block, found)
+    if found != expected:
+        raise zipfile.BadZipFile("its checksum is wrong")
+    member.seek(0)

@@ -15,7 +15,9 @@ from data_prep.store.format import Images
 class Collection(Protocol):
     """Images by class, found but not read yet.
 
-    `form` is the form's name for people; `counts` has the number of images of each class.
+    `form` is the form's name for people; `counts` has the number of images of each class; `splits` has the
+    classes of each split where the form and not the dataset's lists says them, else None; `other_split` says
+    whose split that is if it is not the dataset's usual one, else "".
     """
 
     @property
@@ -25,6 +27,14 @@ class Collection(Protocol):
     @property
     def counts(self) -> Mapping[str, int]:
         """Number of images by class name."""
+
+    @property
+    def splits(self) -> Mapping[str, list[str]] | None:
+        """Classes of each split, if the form says them."""
+
+    @property
+    def other_split(self) -> str:
+        """Whose split it is, if not the usual one."""
 
     def blocks(
         self, classes: Sequence[str], image_size: int, workers: int | None
@@ -36,12 +46,6 @@ class Collection(Protocol):
 
     def notes(self) -> list[str]:
         """Return sentences that the user should be told, once the images have been read."""
-
-
-def own_splits(collection: Collection) -> dict[str, list[str]] | None:
-    """Return the classes of each split where the form and not the dataset's lists says them."""
-    splits: Mapping[str, list[str]] | None = getattr(collection, "splits", None)
-    return dict(splits) if splits else None
 
 
 Form = Callable[[Tree], Collection | None]

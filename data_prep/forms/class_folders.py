@@ -45,18 +45,17 @@ def find_class_folders(
     no root has half of the classes. DataError where the best root lacks some, or two roots have all: `what`
     names the data.
     """
-    depth = next(iter(classes)).count("/") + 1
     wanted = set(classes)
-    roots: dict[str, Files] = {}
-    for name in tree.names():
-        parts = name.rsplit("/", depth + 1) if name.count("/") > depth else ["", *name.split("/")]
-        label = "/".join(parts[1:-1])
-        if label in wanted and name.lower().endswith(suffix):
-            roots.setdefault(parts[0], {}).setdefault(label, []).append(name)
+    roots = class_roots(tree, wanted, suffix)
     complete = [root for root, files in roots.items() if len(files) == len(wanted)]
     if len(complete) > 1:
-        folders = ", ".join(repr(shortened(root)) for root in complete[:3])
-        raise DataError(f"{tree.path} holds {what} more than once ({folders}); pass one of these folders.")
+        folders = ", ".join(
+            f"{shortened(root)!r} with {sum(map(len, roots[root].values())):,} images"
+            for root in complete[:3]
+        )
+        raise DataError(
+            f"{tree.path} holds {what} more than once ({folders}); pass the folder that has the right number."
+        )
     best = complete[0] if complete else max(roots, key=lambda root: len(roots[root]), default=None)
     if best is None or len(roots[best]) < _SHARE_TO_COMPLAIN * len(wanted):
         return None
@@ -69,10 +68,27 @@ def find_class_folders(
     return roots[best]
 
 
-def check_counts(tree: Tree, images: Mapping[str, Sized], expected: int) -> None:
+def class_roots(tree: Tree, classes: Names[str], suffix: str | tuple[str, ...]) -> dict[str, Files]:
+    """Return the folders below which there are folders of `suffix` files that are called as classes.
+
+    Of each the file names by class, sorted.
+    """
+    depth = next(iter(classes)).count("/") + 1
+    roots: dict[str, Files] = {}
+    for name in tree.names():
+        parts = name.rsplit("/", depth + 1) if name.count("/") > depth else ["", *name.split("/")]
+        label = "/".join(parts[1:-1])
+        if label in classes and name.lower().endswith(suffix):
+            roots.setdefault(parts[0], {}).setdefault(label, []).append(name)
+    return roots
+
+
+def check_counts(
+    tree: Tree, images: Mapping[str, Sized], expected: int, advice: str = "get it again"
+) -> None:
     """Check that each class has as many images as it should; DataError names the first that has not."""
     for name, own in sorted(images.items(), key=itemgetter(0)):
         if len(own) != expected:
             raise DataError(
-                f"{tree.path}: {shortened(name)} has {len(own)} images, not {expected}; get it again."
+                f"{tree.path}: {shortened(name)} has {len(own):,} images, not {expected:,}; {advice}."
             )

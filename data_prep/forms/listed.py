@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from data_prep.archives import Tree, where
 from data_prep.archives.base import readable
-from data_prep.errors import DataError, shortened
+from data_prep.errors import DataError, NoRoom, shortened
 from data_prep.forms.class_folders import Files
 
 # Lists of 60,000 images have 3 MB at most.
@@ -49,8 +49,10 @@ def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None
     Lists of the usual classes are told by these, others by their files' names. DataError where a list is
     missing or names files that are not there.
     """
-    lists = list(_read_lists(tree))
+    lists, faults = _read_lists(tree)
     if not lists:
+        if faults:
+            raise next(iter(faults.values()))
         return None
     found = {split: [own for own in lists if own.files.keys() == set(usual[split])] for split in usual}
     other_split = ""
@@ -60,6 +62,9 @@ def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None
         other_split = VINYALS if vinyals else "somebody else"
     missing = [split for split, own in found.items() if len(own) != 1]
     if missing:
+        for name, fault in faults.items():
+            if _split_of(name) in missing:
+                raise fault
         raise DataError(
             f"{tree.path} has not exactly one CSV file of images for {' and '.join(missing)}; "
             "pass a folder with train.csv, val.csv, test.csv and the images."
@@ -80,24 +85,36 @@ def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None
     return Listed(chosen["train"].kind, files, splits, other_split)
 
 
-def _read_lists(tree: Tree) -> Iterator[_List]:
-    """Yield the CSV files that have one of the known headers."""
+def _read_lists(tree: Tree) -> tuple[list[_List], dict[str, DataError]]:
+    """Return the CSV files that have a known header, and by name complaints about others, maybe strangers."""
+    lists, faults = [], {}
     for name in tree.names():
-        if not name.lower().endswith(".csv") or _header(tree.head(name, _HEADER_BYTES)) not in _HEADERS:
+        if not name.lower().endswith(".csv"):
             continue
-        data = tree.read(name)
-        if len(data) > _MAX_BYTES:
-            raise DataError(f"{where(tree.path, name)} has {len(data):,} bytes, which no list of images has.")
-        with readable(tree.path, name):
-            rows = _rows(data)
-            header = _columns(next(rows))
-            file_column, class_column, kind = _HEADERS[header]
-            files: dict[str, list[str]] = defaultdict(list)
-            for row in rows:
-                if len(row) != 2:
-                    raise DataError(f"{where(tree.path, name)} has a row without two columns; get it again.")
-                files[row[class_column].strip()].append(row[file_column].strip())
-        yield _List(name, kind, files)
+        try:
+            if _header(tree.head(name, _HEADER_BYTES)) in _HEADERS:
+                lists.append(_read_list(tree, name))
+        except NoRoom:
+            raise
+        except DataError as error:
+            faults[name] = error
+    return lists, faults
+
+
+def _read_list(tree: Tree, name: str) -> _List:
+    data = tree.read(name)
+    if len(data) > _MAX_BYTES:
+        raise DataError(f"{where(tree.path, name)} has {len(data):,} bytes, which no list of images has.")
+    with readable(tree.path, name):
+        rows = _rows(data)
+        header = _columns(next(rows))
+        file_column, class_column, kind = _HEADERS[header]
+        files: dict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            if len(row) != 2:
+                raise DataError(f"{where(tree.path, name)} has a row without two columns; get it again.")
+            files[row[class_column].strip()].append(row[file_column].strip())
+    return _List(name, kind, files)
 
 
 def _header(data: bytes) -> tuple[str, ...]:

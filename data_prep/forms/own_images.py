@@ -1,7 +1,7 @@
 """People's own images: CLASS/* or train|val|test/CLASS/*, of any size, mode and number."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
@@ -33,15 +33,16 @@ _LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 class OwnImages:
     """The image files of a tree by class; a `Collection`.
 
-    `parts` has the classes of each split where the folders give one, else None.
+    `splits` has the classes of each split where the folders give one, else None.
     """
 
     form: str
     tree: Tree
     files: Files
-    parts: dict[str, list[str]] | None
+    splits: dict[str, list[str]] | None
     passed_over: list[str]
     decoding: Decoding
+    other_split: str = ""
     _broken: dict[str, DataError] = field(default_factory=dict)
     _used: set[str] = field(default_factory=set)
 
@@ -97,30 +98,32 @@ class OwnImages:
 def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     """Find the class folders of a tree: those that images lie in.
 
-    A class is named by its folder's path below the folder that holds all of them. Where that has two of
-    train, val and test or more, they are the split. DataError where there are no class folders, a split is
-    missing or a class is in two.
+    A class is named by its folder's path below the folder that holds all of them. Where two or more of train,
+    val and test lie beside each other, with class folders in them, they are the split, and images elsewhere
+    belong to no class. DataError where there are no class folders, a split is missing or a class is in two.
     """
     images, passed_over = image_files(tree)
+    passed_over += map(str, tree.unreadable)
     folders = by_folder(tree, images)
-    root = common_root(folders)
+    divided = _split_root(tree, folders)
+    root = common_root(folders) if divided is None else divided
     strays = folders.pop(root, [])
     if not folders:
         raise DataError(
             f"{tree.path} has no folders with images ({', '.join(sorted(SUFFIXES))}) in them; make a folder "
             "for each class."
         )
-    parts: dict[str, list[str]] | None = None
-    if _is_split(folders, root):
+    splits: dict[str, list[str]] | None = None
+    if divided is not None:
         strays += _take_strays(folders, root)
-        parts, files = _divided(tree, folders, root)
+        splits, files = _divided(tree, folders, root)
     else:
         files = {_class_name(tree, folder[len(root) :]): names for folder, names in folders.items()}
     if strays:
         passed_over.append(f"{_number(strays, 'image', 'images')} in no class folder: {_some(strays)}.")
-    split = "train, val and test folders of " if parts else ""
+    split = "train, val and test folders of " if splits else ""
     decoding = Decoding(84, channels, FORMATS, native=None, fit=fit)
-    return OwnImages(f"{split}class folders ({tree.kind})", tree, files, parts, passed_over, decoding)
+    return OwnImages(f"{split}class folders ({tree.kind})", tree, files, splits, passed_over, decoding)
 
 
 def image_files(tree: Tree) -> tuple[list[str], list[str]]:
@@ -142,17 +145,38 @@ def image_files(tree: Tree) -> tuple[list[str], list[str]]:
     return images, [f"{what} passed over ({kinds})."]
 
 
-def _is_split(folders: Iterable[FolderParts], root: FolderParts) -> bool:
-    """Whether two or more of train, val and test have class folders; one alone may be a class of trains."""
-    tops = {folder[len(root)] for folder in folders if len(folder) > len(root) + 1}
-    return len({_SPLIT_OF[top.lower()] for top in tops if top.lower() in _SPLIT_OF}) > 1
+def _split_root(tree: Tree, folders: Mapping[FolderParts, list[str]]) -> FolderParts | None:
+    """Return the folder whose train, val and test have class folders; None where nothing is divided so.
+
+    One of the three alone may be a class of trains. DataError where several folders are divided, or one that
+    has less than half of the images: what is meant is for the user to say.
+    """
+    found: dict[FolderParts, set[str]] = {}
+    for folder in folders:
+        for depth, part in enumerate(folder[:-1]):
+            if split := _SPLIT_OF.get(part.lower()):
+                found.setdefault(folder[:depth], set()).add(split)
+    roots = {root for root, splits in found.items() if len(splits) > 1}
+    outer = sorted(root for root in roots if not any(root[:depth] in roots for depth in range(len(root))))
+    if not outer:
+        return None
+    root = outer[0]
+    inside = sum(len(names) for folder, names in folders.items() if folder[: len(root)] == root)
+    if len(outer) > 1 or 2 * inside < sum(map(len, folders.values())):
+        places = ", ".join(repr(shortened("/".join(root))) for root in outer[:3])
+        raise DataError(
+            f"{tree.path} has train, val and test folders in {places}, but not for all of its images; pass "
+            "the folder that holds them, or rename them if they are classes."
+        )
+    return root
 
 
 def _take_strays(folders: dict[FolderParts, list[str]], root: FolderParts) -> list[str]:
     """Remove the folders that are in no split, or are a split themselves, and return their images."""
     depth = len(root)
-    outside = [f for f in folders if len(f) == depth + 1 or f[depth].lower() not in _SPLIT_OF]
-    return [name for folder in outside for name in folders.pop(folder)]
+    splits = [f for f in folders if f[:depth] == root and len(f) > depth + 1]
+    inside = {f for f in splits if f[depth].lower() in _SPLIT_OF}
+    return [name for folder in [*folders] if folder not in inside for name in folders.pop(folder)]
 
 
 def _divided(

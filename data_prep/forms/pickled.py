@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.archives import Tree, lacking, where
-from data_prep.errors import DataError, NoRoom, shortened
+from data_prep.errors import DataError, NoRoom, OfStranger, shortened
 from data_prep.forms.arrays import ArrayImages, is_images, places_in, rows_by_label, whole_numbers
 from data_prep.forms.class_folders import check_counts
-from data_prep.pickles import looks_like_pickle, read_pickle
+from data_prep.pickles import Budget, looks_like_pickle, read_pickle
 from data_prep.stored_arrays import StoredArray
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -56,16 +56,19 @@ def read_pickles(tree: Tree) -> Pickles:
 def _read_all(tree: Tree) -> Pickles:
     values: dict[str, object] = {}
     fault: DataError | None = None
+    budget = Budget()
     for name in tree.names():
         if name.lower().endswith(_IMAGE_SUFFIXES):
             continue
         try:
             if looks_like_pickle(tree.head(name, 4)):
-                values[name] = read_pickle(tree, name)
+                values[name] = read_pickle(tree, name, budget)
         except NoRoom:
             raise
         except DataError as error:
-            fault = fault or error
+            if fault is None:
+                fault = OfStranger(str(error))
+                fault.__cause__ = error
     return Pickles(values, fault)
 
 

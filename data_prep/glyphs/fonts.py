@@ -1,6 +1,5 @@
 """The font faces, the letters they have, and their outlines."""
 
-import hashlib
 import io
 from collections.abc import Callable
 from functools import cached_property
@@ -13,6 +12,7 @@ from fontTools import unicodedata
 from fontTools.pens.basePen import BasePen
 from fontTools.ttLib import TTFont, TTLibError
 
+from data_prep.archives.base import file_sha256, list_sha256
 from data_prep.errors import DataError
 from data_prep.glyphs.outlines import Outlines, Points, from_contours
 
@@ -86,9 +86,8 @@ def load_faces() -> list[Face]:
 
 
 def fonts_sha256(faces: list[Face]) -> str:
-    """Return the checksum of a list of the font files, in lines as `sha256sum` writes them."""
-    lines = [f"{hashlib.sha256(face.path.read_bytes()).hexdigest()}  {face.path.name}\n" for face in faces]
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    """Return the checksum of a list of the font files, in lines as `sha256sum` writes them, by name."""
+    return list_sha256({face.path.name: file_sha256(face.path) for face in faces})
 
 
 def script_and_name(letter: str) -> str:

@@ -8,10 +8,11 @@ readable in little memory, and what a file promises is compared with what it has
 
 from data_prep.archives import Tree
 from data_prep.pickles.calls import names_of
+from data_prep.pickles.limits import Budget
 from data_prep.pickles.machine import Machine
 from data_prep.stored_arrays import OpenFile
 
-__all__ = ["looks_like_pickle", "names_of", "read_pickle"]
+__all__ = ["Budget", "looks_like_pickle", "names_of", "read_pickle"]
 
 
 def looks_like_pickle(head: bytes) -> bool:
@@ -20,10 +21,11 @@ def looks_like_pickle(head: bytes) -> bool:
     return binary or head.startswith((b"(d", b"(l", b"}q", b"]q"))  # protocols 0 and 1 have no mark
 
 
-def read_pickle(tree: Tree, name: str) -> object:
+def read_pickle(tree: Tree, name: str, budget: Budget | None = None) -> object:
     """Return what a pickle holds: plain values, lists, tuples, dicts and `StoredArray`.
 
     Texts of Python 2 are bytes, save keys of dicts, which are always str (or int). DataError for a pickle
-    that is damaged, needs more than plain data, or would take memory out of proportion to its size.
+    that is damaged, needs more than plain data, or would take memory out of proportion to its size. Pickles
+    that are kept side by side share a `budget`.
     """
-    return Machine(tree, OpenFile.of(tree, name)).run()
+    return Machine(tree, OpenFile.of(tree, name), budget or Budget()).run()

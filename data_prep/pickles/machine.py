@@ -14,21 +14,16 @@ from data_prep.pickles.scanner import Scanner
 from data_prep.pickles.spans import Spool
 from data_prep.stored_arrays import OpenFile
 
-# Besides what the budget counts, each opcode makes at most some 150 bytes: a small container, and its
-# place in the memo. An array of a real dataset takes 25 opcodes and has 10,000 bytes; labels are far fewer
-# than four million.
-_FREE_OPCODES, _BYTES_PER_OPCODE = 4_000_000, 256
-
 Container = TypeVar("Container", list[Any], dict[Any, Any])
 
 
 class Machine:
     """Runs one pickle; what it opens is closed with the tree."""
 
-    def __init__(self, tree: Tree, source: OpenFile) -> None:
+    def __init__(self, tree: Tree, source: OpenFile, budget: Budget) -> None:
         self._tree = tree
         self._source = source
-        budget = Budget()
+        self._budget = budget
         with readable(source.path, source.name):
             self._scanner = Scanner(source, budget)
         self._builder = Builder(source, self._get_spool, budget)
@@ -48,7 +43,7 @@ class Machine:
 
     def _run(self) -> object:
         read, handlers, stop = self._scanner.read, self._handlers, codes.STOP
-        for _ in range(_FREE_OPCODES + self._scanner.size // _BYTES_PER_OPCODE):
+        for _ in self._budget.opcodes(self._scanner.size):
             code = read(1)
             if code == stop:
                 return self._stack.pop()
@@ -58,7 +53,7 @@ class Machine:
                     raise EOFError("it is cut short")
                 raise Refused(f"it has the opcode {code!r}, which plain data does not need")
             handler()
-        raise Refused("it has more parts than a file of its size should")
+        raise AssertionError("a budget ends with an exception")
 
     def _value_handlers(self) -> dict[bytes, Callable[[], None]]:
         """Return the opcodes that put a value on the stack, and what each does."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from data_prep.fitting import Fit
-from data_prep.forms import Collection, Form, own_splits
+from data_prep.forms import Collection, Form
 from data_prep.store import SPLITS
 
 
@@ -64,7 +64,7 @@ def read_list(name: str) -> list[str]:
 
 def own_or_listed(folder: str) -> Callable[[Collection], dict[str, list[str]]]:
     """Return the `splits` of a source: those that the form itself says, else the lists in a folder."""
-    return lambda images: own_splits(images) or read_split_lists(folder)
+    return lambda images: dict(images.splits) if images.splits else read_split_lists(folder)
 
 
 def read_split_lists(folder: str) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from data_prep.archives import Tree, lacking, where
 from data_prep.errors import DataError
 from data_prep.forms import Collection, Form
 from data_prep.forms.arrays import ArrayImages, whole_numbers
-from data_prep.forms.class_folders import check_counts, find_class_folders
+from data_prep.forms.class_folders import Files, check_counts, class_roots, find_class_folders
 from data_prep.forms.encoded import EncodedImages
 from data_prep.forms.parquet import read_tables
 from data_prep.forms.pickled import read_pickles
@@ -40,11 +40,28 @@ def class_names() -> list[str]:
 
 def find_png_folders(tree: Tree) -> Collection | None:
     """Find <anything>/<class>/*.png for the 100 classes, official train and test parts joined."""
-    files = find_class_folders(tree, class_names(), ".png", "CIFAR-100")
+    files = _joined_parts(tree) or find_class_folders(tree, class_names(), ".png", "CIFAR-100")
     if files is None:
         return None
     check_counts(tree, files, IMAGES_PER_CLASS)
     return EncodedImages(f"class folders of PNG files ({tree.kind})", tree, files, _DECODING)
+
+
+def _joined_parts(tree: Tree) -> Files | None:
+    """Return the images of two folders that are the official train and test, None where there are not those.
+
+    They are sorted by their own names, as if they lay in one folder.
+    """
+    roots = [files for files in class_roots(tree, set(class_names()), ".png").values() if len(files) == 100]
+    numbers = sorted(sorted({len(own) for own in files.values()}) for files in roots)
+    if numbers != [[100], [500]]:
+        return None
+    first, second = roots
+    return {name: sorted(first[name] + second[name], key=_own_name) for name in class_names()}
+
+
+def _own_name(file: str) -> tuple[str, str]:
+    return file.rsplit("/", 1)[-1], file
 
 
 def find_official_pickles(tree: Tree) -> Collection | None:
@@ -73,6 +90,8 @@ def find_official_pickles(tree: Tree) -> Collection | None:
     if len(arrays) == 1 and len(images) < len(known) * IMAGES_PER_CLASS:
         train = len(images) > len(known) * IMAGES_PER_CLASS / 2
         raise lacking(tree, "CIFAR-100", ["test" if train else "train"])
+    if len(images) > len(known) * IMAGES_PER_CLASS:
+        raise DataError(f"{tree.path} holds CIFAR-100 more than once; pass a folder that holds it once.")
     images.sort()
     places: dict[str, list[tuple[int, int]]] = {name: [] for name in known}
     for label, _, array, row in images:

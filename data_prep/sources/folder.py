@@ -29,7 +29,7 @@ def _configured(name: str, options: OwnOptions) -> Source:
         if isinstance(tree, FileTree):
             return None
         found = find_own_images(tree, cast(Fit, fit), channels)
-        if found.parts is not None and options.class_split is not None:
+        if found.splits is not None and options.class_split is not None:
             raise DataError(
                 f"{tree.path} has folders for train, val and test; leave out --class-split, or pass a folder "
                 "of all class folders."
@@ -38,7 +38,7 @@ def _configured(name: str, options: OwnOptions) -> Source:
 
     def splits(images: Collection) -> dict[str, list[str]]:
         assert isinstance(images, OwnImages)
-        return images.parts or class_split.assign(
+        return images.splits or class_split.assign(
             images.files, options.split_seed or 0, str(images.tree.path)
         )
 
@@ -47,8 +47,11 @@ def _configured(name: str, options: OwnOptions) -> Source:
 
 
 def name_of(source: Path) -> str:
-    """Return what a folder or archive is called, without the endings of archives."""
-    return without_ending(source.resolve().name)
+    """Return what a folder or archive is called, without the endings of archives.
+
+    A link counts by its own name: caches of datasets link to files that are called by their checksums.
+    """
+    return without_ending((source.resolve() if source.name in ("", "..") else source).name)
 
 
 def _not_configured(_: Collection) -> dict[str, list[str]]:

@@ -34,6 +34,8 @@ class Glyphs:
     """The letters, drawn on demand; a `Collection`."""
 
     form = "drawn from matplotlib's DejaVu fonts"
+    splits = None
+    other_split = ""
 
     @cached_property
     def _faces(self) -> list[Face]:

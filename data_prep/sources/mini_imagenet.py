@@ -85,7 +85,9 @@ def find_folders(tree: Tree) -> Collection | None:
     files = find_split_folders(tree, _lists(), _SUFFIXES, "miniImageNet")
     if files is None:
         return None
-    check_counts(tree, files, IMAGES_PER_CLASS)
+    whole = min(map(len, files.values())) > IMAGES_PER_CLASS
+    advice = "ImageNet itself needs train.csv, val.csv and test.csv beside it" if whole else "get it again"
+    check_counts(tree, files, IMAGES_PER_CLASS, advice)
     return EncodedImages(f"class folders of images ({tree.kind})", tree, files, _DECODING)
 
 

@@ -25,6 +25,9 @@ def cannot_write(out: Path, error: Exception) -> DataError:
     found = re.search(r"errno = (\d+)", str(error))
     number = getattr(error, "errno", None) or (int(found.group(1)) if found else None)
     reason = os.strerror(number) if number else first_line(error)
+    if number in (errno.ENOTDIR, errno.EEXIST):
+        blocking = next((each for each in out.parents if each.is_file()), None)
+        reason = f"{blocking} is a file, not a folder" if blocking else reason
     advice = (
         "free some space" if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "choose another --out"
     )

@@ -65,7 +65,10 @@ def integers(group: Any, name: str, kind: type[np.integer[Any]], shape: tuple[in
 
 
 def names(group: Any, name: str) -> list[str]:
-    """Return texts, a few at a time: one that many places refer to would take memory for each of them."""
+    """Return different texts, a few at a time: one that many places refer to would take memory for each.
+
+    None is empty, or has the zero byte that ends a name where checksums are made of them.
+    """
     found = dataset(group, name)
     kind = h5py.check_string_dtype(found.dtype)
     if kind is None or (kind.length or 0) > MAX_NAME_BYTES:
@@ -79,6 +82,8 @@ def names(group: Any, name: str) -> list[str]:
             if len(encoded) > MAX_NAME_BYTES or size > _MAX_NAMES_BYTES:
                 raise fault(group, f"{path_of(group, name)} are no short texts")
             result.append(bytes(encoded).decode())
+    if "" in result or any("\0" in one for one in result) or len(set(result)) < len(result):
+        raise fault(group, f"{path_of(group, name)} are not a name for each class")
     return result
 
 
@@ -100,7 +105,10 @@ def numbers(group: Any, name: str) -> NDArray[np.float64]:
     identifier = group.attrs.get_id(name)
     if len(identifier.shape) != 1 or identifier.shape[0] > 3 or identifier.dtype != np.float64:
         raise fault(group, f"the attribute {name!r} is not up to three numbers of the type float64")
-    return np.asarray(group.attrs[name], np.float64)
+    found = np.asarray(group.attrs[name], np.float64)
+    if not (np.isfinite(found) & (found >= 0)).all():
+        raise fault(group, f"the attribute {name!r} has numbers that it cannot have")
+    return found
 
 
 def _opened(group: Any, name: str) -> Any:

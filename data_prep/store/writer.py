@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,12 @@ def _check_names(split: str, names: list[str]) -> None:
             raise DataError(
                 f"{split} has a class called {shortened(name)!r}; give it a name of 1 to {MAX_NAME_BYTES:,} "
                 "bytes of UTF-8 without a zero byte."
+            )
+    for name, following in pairwise(names):
+        if name >= following:
+            raise DataError(
+                f"{split} has the class {shortened(following)!r} behind {shortened(name)!r}; give it "
+                "different names in rising order."
             )
 
 

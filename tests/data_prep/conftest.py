@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import forms_support as forms
 import pytest
@@ -43,7 +44,7 @@ def pictures() -> AllPictures:
         source = find_source(dataset)
         size, kind = (32, "PNG") if source.image_size == 32 else (84, "JPEG")
         kind = "PNG" if dataset == "tieredimagenet" else kind
-        lists = source.splits(None)  # type: ignore[arg-type]  # these follow their lists
+        lists = source.splits(SimpleNamespace(splits=None))  # type: ignore[arg-type]  # these follow their lists
         result[dataset] = {
             split: forms.make_pictures(dict.fromkeys(sorted(names), few(dataset)), size, kind, seed)
             for seed, (split, names) in enumerate(lists.items())

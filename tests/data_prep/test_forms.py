@@ -15,7 +15,8 @@ from known_forms import ALL, FEW, FORMS, AllPictures, changed, few, write
 from PIL import Image
 
 from data_prep import DataError, Store, prepare, verify_store
-from data_prep.sources import cifar100, mini_imagenet
+from data_prep.sources import cifar100
+from data_prep.sources.base import read_split_lists
 
 pytestmark = pytest.mark.usefixtures("small_datasets")
 
@@ -67,7 +68,7 @@ def test_forms_that_differ_say_so(tmp_path: Path, pictures: AllPictures) -> None
 
 
 def test_photographs_of_other_sizes_are_squeezed(tmp_path: Path) -> None:
-    lists = mini_imagenet.SOURCE.splits(None)  # type: ignore[arg-type]
+    lists = read_split_lists("mini_imagenet")
     wide = Image.fromarray(np.tile(np.linspace(0, 255, 200).astype(np.uint8)[None, :, None], (100, 1, 3)))
     buffer = io.BytesIO()
     wide.save(buffer, "JPEG")

@@ -19,9 +19,9 @@ from data_prep_support import write_folder
 from forms_support import pack_tar, pack_zip
 from loopback import DATA, MD5, Script, files_of
 
-from data_prep import DataError, collecting, prepare, write_store
+from data_prep import DataError, prepare, write_store
 from data_prep.download import DownloadOptions, fetch
-from data_prep.errors import NoRoom
+from data_prep.errors import NoRoom, is_of_content
 from data_prep.forms import pickled
 from data_prep.sources.remote import REMOTE, RemoteFiles
 from data_prep.store.writer import Origin, SplitContent
@@ -176,7 +176,7 @@ def test_a_truncated_tar_is_the_fault_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.tgz").write_bytes(gzip.compress((tmp_path / "x.tar").read_bytes())[:-9])
     with pytest.raises(DataError) as error:
         prepare("cifar-fs", tmp_path / "x.tgz", tmp_path / "s.h5")
-    assert collecting._is_of_content(error.value) and not isinstance(error.value, NoRoom)
+    assert is_of_content(error.value) and not isinstance(error.value, NoRoom)
 
 
 def test_a_disk_that_is_too_full_for_a_store_is_told_before(

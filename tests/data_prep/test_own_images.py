@@ -236,7 +236,7 @@ def test_stores_are_called_as_their_folders(tmp_path: Path) -> None:
 class Listed:
     """A tree of names alone."""
 
-    path, kind = Path("listed"), "folder"
+    path, kind, unreadable = Path("listed"), "folder", ()
 
     def __init__(self, names: list[str]) -> None:
         self._names = names
@@ -258,5 +258,5 @@ def test_any_layout_is_understood_or_refused(names: list[str]) -> None:
     used = [name for files in found.files.values() for name in files]
     assert len(used) == len(set(used)) and set(used) <= set(names)
     assert all(label and files for label, files in found.files.items())
-    if found.parts is not None:
-        assert sorted(chain(*found.parts.values())) == sorted(found.files)
+    if found.splits is not None:
+        assert sorted(chain(*found.splits.values())) == sorted(found.files)

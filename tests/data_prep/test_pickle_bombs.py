@@ -177,7 +177,7 @@ def test_odd_names_of_classes(tmp_path: Path, kind: bytes, count: int, data: byt
 
 def test_pickles_of_a_tree_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = []
-    monkeypatch.setattr(pickled, "read_pickle", lambda tree, name: reads.append(name))
+    monkeypatch.setattr(pickled, "read_pickle", lambda tree, name, budget: reads.append(name))
     with FolderTree(write_folder(tmp_path, {"a.pkl": b"\x80\x02N.", "b.pkl": b"\x80\x02N."})) as tree:
         assert pickled.read_pickles(tree) is pickled.read_pickles(tree)
     assert reads == ["a.pkl", "b.pkl"]
