@@ -132,11 +132,9 @@ def check_names(path: Path, names: Iterable[str]) -> None:
 
 
 def check_size(size: int, path: Path, name: str) -> None:
-    """Refuse a file that is larger than any image."""
+    """Refuse a file that is larger than any image or list."""
     if size > MAX_MEMBER_BYTES:
-        raise DataError(
-            f"{where(path, name)} has {size:,} bytes, which no image of this dataset has; get it again."
-        )
+        raise DataError(f"{where(path, name)} has {size:,} bytes, more than any image or list; get it again.")
 
 
 def normalized(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -9,12 +10,11 @@ from numpy.typing import NDArray
 
 from data_prep.archives import Tree, lacking, where
 from data_prep.errors import DataError, NoRoom, OfStranger, shortened
+from data_prep.fitting import SUFFIXES
 from data_prep.forms.arrays import ArrayImages, is_images, places_in, rows_by_label, whole_numbers
 from data_prep.forms.class_folders import check_counts
 from data_prep.pickles import Budget, looks_like_pickle, read_pickle
 from data_prep.stored_arrays import StoredArray
-
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _read_all(tree: Tree) -> Pickles:
     fault: DataError | None = None
     budget = Budget()
     for name in tree.names():
-        if name.lower().endswith(_IMAGE_SUFFIXES):
+        if PurePosixPath(name).suffix.lower() in SUFFIXES:
             continue
         try:
             if looks_like_pickle(tree.head(name, 4)):

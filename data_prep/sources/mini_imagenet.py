@@ -9,18 +9,12 @@ from data_prep.forms.encoded import EncodedImages
 from data_prep.forms.listed import find_listed
 from data_prep.forms.parquet import read_tables, wnid_in
 from data_prep.forms.pickled import Part, Pickles, join_parts, labelled_part, read_pickles
-from data_prep.images import Decoding
 from data_prep.sources.base import DatasetInfo, Source, own_or_listed, read_split_lists
+from data_prep.sources.imagenet import IMAGE_SIZE, PHOTOGRAPHS, SUFFIXES
 from data_prep.stored_arrays import StoredArray
-
-IMAGE_SIZE = 84
 
 IMAGES_PER_CLASS = 600
 IN_PARQUET = 650  # timm has taken 50 images a class more
-
-# Photographs of another size are squeezed to squares, as those who made the set have done.
-_DECODING = Decoding(size=IMAGE_SIZE, channels=3, formats=("JPEG", "PNG"), native=None, fit="stretch")
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def _lists() -> dict[str, list[str]]:
@@ -77,18 +71,18 @@ def find_lists(tree: Tree) -> Collection | None:
     if not listed.other_split:
         check_counts(tree, listed.files, IMAGES_PER_CLASS)
     form = f"images and {listed.kind} ({tree.kind})"
-    return EncodedImages(form, tree, listed.files, _DECODING, listed.splits, listed.other_split)
+    return EncodedImages(form, tree, listed.files, PHOTOGRAPHS, listed.splits, listed.other_split)
 
 
 def find_folders(tree: Tree) -> Collection | None:
     """Find {train,val,test}/<wnid>/*, or 100 wnid folders."""
-    files = find_split_folders(tree, _lists(), _SUFFIXES, "miniImageNet")
+    files = find_split_folders(tree, _lists(), SUFFIXES, "miniImageNet")
     if files is None:
         return None
     whole = min(map(len, files.values())) > IMAGES_PER_CLASS
     advice = "ImageNet itself needs train.csv, val.csv and test.csv beside it" if whole else "get it again"
     check_counts(tree, files, IMAGES_PER_CLASS, advice)
-    return EncodedImages(f"class folders of images ({tree.kind})", tree, files, _DECODING)
+    return EncodedImages(f"class folders of images ({tree.kind})", tree, files, PHOTOGRAPHS)
 
 
 def find_parquet(tree: Tree) -> Collection | None:
@@ -118,7 +112,7 @@ def find_parquet(tree: Tree) -> Collection | None:
         "another way: results on it do not compare with published ones."
     )
     form = f"parquet of timm/mini-imagenet ({tree.kind})"
-    return EncodedImages(form, tables, files, _DECODING, remarks=[note])
+    return EncodedImages(form, tables, files, PHOTOGRAPHS, remarks=[note])
 
 
 def _joined(tree: Tree, pickles: Pickles, parts: list[Part], form: str) -> Collection | None:
@@ -151,6 +145,6 @@ SOURCE = Source(
     image_size=IMAGE_SIZE,
     channels=3,
     splits=own_or_listed("mini_imagenet"),
-    fit=_DECODING.fit,
+    fit=PHOTOGRAPHS.fit,
     forms=(find_caches, find_category_splits, find_lists, find_folders, find_parquet),
 )

@@ -6,16 +6,10 @@ from data_prep.forms import Collection
 from data_prep.forms.class_folders import find_split_folders
 from data_prep.forms.encoded import EncodedImages
 from data_prep.forms.tiered import find_npz_arrays, find_png_pickles
-from data_prep.images import Decoding
 from data_prep.sources.base import DatasetInfo, Source, own_or_listed, read_split_lists
-
-IMAGE_SIZE = 84
+from data_prep.sources.imagenet import IMAGE_SIZE, PHOTOGRAPHS, SUFFIXES
 
 COUNTS = {"train": (351, 448_695), "val": (97, 124_261), "test": (160, 206_209)}
-
-# Photographs of another size are squeezed to squares, as those who made the set have done.
-_FILES = Decoding(size=IMAGE_SIZE, channels=3, formats=("JPEG", "PNG"), native=None, fit="stretch")
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 _splits = own_or_listed("tiered_imagenet")
@@ -37,10 +31,10 @@ def find_arrays(tree: Tree) -> Collection | None:
 
 def find_folders(tree: Tree) -> Collection | None:
     """Find {train,val,test}/<wnid>/*, or 608 wnid folders."""
-    files = find_split_folders(tree, _lists(), _SUFFIXES, "tieredImageNet")
+    files = find_split_folders(tree, _lists(), SUFFIXES, "tieredImageNet")
     if files is None:
         return None
-    return _checked(tree, EncodedImages(f"class folders of images ({tree.kind})", tree, files, _FILES))
+    return _checked(tree, EncodedImages(f"class folders of images ({tree.kind})", tree, files, PHOTOGRAPHS))
 
 
 def _checked(tree: Tree, images: Collection | None) -> Collection | None:
@@ -72,6 +66,6 @@ SOURCE = Source(
     image_size=IMAGE_SIZE,
     channels=3,
     splits=_splits,
-    fit=_FILES.fit,
+    fit=PHOTOGRAPHS.fit,
     forms=(find_folders, find_arrays, find_pickles),
 )

@@ -128,3 +128,33 @@ def test_what_turns_out_to_be_something_else_does_not_stay(
     assert "\n" not in str(error.value) and "`pamela prepare omniglot SOURCE`" in str(error.value)
     assert list((tmp_path / "cache" / "omniglot").iterdir()) == []
     assert not (tmp_path / "o.h5").exists()
+
+
+def test_what_turns_out_to_be_broken_at_its_last_image_does_not_stay(
+    server: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAMELA_CACHE_DIR", str(tmp_path / "cache"))
+    files = omniglot_files("background") | omniglot_files("evaluation")
+    monkeypatch.setattr(omniglot, "_DRAWINGS", 1)
+    bad = dict(files) | {max(files): b"no image"}
+    monkeypatch.setitem(REMOTE, "omniglot", RemoteFiles("omniglot", server.address, {"data.bin": None}))
+    server.files["/data.bin"] = write_zip(tmp_path / "bad.zip", bad).read_bytes()
+    with pytest.raises(DataError, match=r"is broken .*; run this again to download it anew"):
+        prepare("omniglot", None, tmp_path / "o.h5")
+    assert list((tmp_path / "cache" / "omniglot").iterdir()) == []
+    server.files["/data.bin"] = write_zip(tmp_path / "good.zip", files).read_bytes()
+    assert prepare("omniglot", None, tmp_path / "o.h5").splits["train"]["classes"] == 1028
+
+
+def test_what_is_no_fault_of_a_download_leaves_it(
+    server: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAMELA_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(omniglot, "_DRAWINGS", 1)
+    files = omniglot_files("background") | omniglot_files("evaluation")
+    server.files["/data.bin"] = write_zip(tmp_path / "good.zip", files).read_bytes()
+    monkeypatch.setitem(REMOTE, "omniglot", RemoteFiles("omniglot", server.address, {"data.bin": None}))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError, match="file is a file, not a folder"):
+        prepare("omniglot", None, tmp_path / "file" / "o.h5")
+    assert (tmp_path / "cache" / "omniglot" / "data.bin").exists()

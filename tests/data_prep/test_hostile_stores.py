@@ -181,3 +181,40 @@ def written(folder: Path, val: SplitContent) -> None:
         write_store(folder / "s.h5", origin(), splits, image_size=8, channels=1)
     finally:
         assert not list(folder.iterdir())
+
+
+def _names(*wanted: str) -> Change:
+    return replaced("train/class_names", lambda *_: np.array([*wanted, "c", "d", "e", "f"], TEXT))
+
+
+def _attribute(name: str, value: float) -> Change:
+    def change(file: Any, _: Path) -> None:
+        file.attrs[name] = np.array([value])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (_names("a", "a"), "train/class_names are not a name for each class"),
+        (_names("a", ""), "train/class_names are not a name for each class"),
+        (_attribute("mean", np.nan), "the attribute 'mean' has numbers that it cannot have"),
+        (_attribute("std", np.inf), "the attribute 'std' has numbers that it cannot have"),
+        (_attribute("std", -1.0), "the attribute 'std' has numbers that it cannot have"),
+    ],
+)
+def test_what_no_writer_writes(store: Path, change: Change, sentence: str) -> None:
+    with h5py.File(store, "r+") as file:
+        change(file, store)
+    with pytest.raises(DataError, match=sentence):
+        Store.open(store)
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["b", "a"]])
+def test_classes_have_different_names_in_order(tmp_path: Path, names: list[str]) -> None:
+    images = random_images([20, 20])
+    splits = {name: content(images) for name in ("train", "val", "test")}
+    splits["val"] = SplitContent(names, iter(enumerate(images)), 40)
+    with pytest.raises(DataError, match="val has the class 'a' behind"):
+        write_store(tmp_path / "s.h5", origin(), splits, image_size=8, channels=1)

@@ -181,3 +181,13 @@ def test_pickles_of_a_tree_are_read_once(tmp_path: Path, monkeypatch: pytest.Mon
     with FolderTree(write_folder(tmp_path, {"a.pkl": b"\x80\x02N.", "b.pkl": b"\x80\x02N."})) as tree:
         assert pickled.read_pickles(tree) is pickled.read_pickles(tree)
     assert reads == ["a.pkl", "b.pkl"]
+
+
+def test_pickles_share_what_they_may_make(tmp_path: Path) -> None:
+    """Some kilobytes of a zip can hold many pickles, each of which alone may make millions of small parts."""
+    bomb = b"\x80\x02(" + b"}" * 3_000_000 + b"l."
+    files = {f"{number}.pkl": bomb for number in range(4)} | {"last.pkl": b"\x80\x02]."}
+    with FolderTree(write_folder(tmp_path, files)) as tree:
+        found = pickled.read_pickles(tree)
+    assert list(found.values) == ["0.pkl"]
+    assert "it has more parts than a file of its size should" in str(found.fault)

@@ -2,12 +2,13 @@
 
 import gzip
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from forms_support import pack_zip
+from forms_support import pack_tar, pack_zip
 from known_forms import AllPictures, changed, write
 
 from data_prep import DataError, prepare
@@ -73,3 +74,52 @@ def test_an_archive_that_is_broken_is_named_where_nothing_else_is_found(tmp_path
     (tmp_path / "photos.zip").write_bytes(b"PK\3\4 and then nothing")
     with pytest.raises(DataError, match=r"photos\.zip cannot be read"):
         prepare("cifar-fs", tmp_path, tmp_path / "s.h5")
+
+
+@pytest.mark.parametrize("note", ["filename,class,remark\na,b,c\n", "filename,label\na,b,c\n", "x,y"])
+def test_other_lists_do_no_harm(tmp_path: Path, written: Callable[[str, str], Path], note: str) -> None:
+    folder = tmp_path / "x"
+    shutil.copytree(written("miniimagenet", "lists"), folder)
+    expected = prepare("miniimagenet", folder, tmp_path / "one.h5").sha256
+    (folder / "notes").mkdir()
+    (folder / "notes" / "a.csv").write_text(note)
+    assert prepare("miniimagenet", folder, tmp_path / "two.h5").sha256 == expected
+
+
+def test_a_list_of_a_split_that_cannot_be_read_is_named(
+    tmp_path: Path, written: Callable[[str, str], Path]
+) -> None:
+    folder = tmp_path / "x"
+    shutil.copytree(written("miniimagenet", "lists"), folder)
+    path = next(folder.rglob("val.csv"))
+    path.write_text(path.read_text() + "one,two,three\n")
+    with pytest.raises(DataError, match=r"val\.csv has a row without two columns"):
+        prepare("miniimagenet", folder, tmp_path / "s.h5")
+
+
+def test_what_is_missing_counts_for_more_than_a_stranger(
+    tmp_path: Path, written: Callable[[str, str], Path]
+) -> None:
+    folder = tmp_path / "x"
+    shutil.copytree(written("miniimagenet", "lists"), folder)
+    add_strangers(folder)
+    for name in ("val.csv", "test.csv"):
+        next(folder.rglob(name)).unlink()
+    with pytest.raises(DataError, match="has not exactly one CSV file of images for val and test"):
+        prepare("miniimagenet", folder, tmp_path / "s.h5")
+
+
+def test_a_stranger_without_room_to_unpack_does_no_harm(
+    tmp_path: Path, written: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = written("cifar-fs", "folders")
+    expected = prepare("cifar-fs", source, tmp_path / "one.h5").sha256
+    folder = tmp_path / "x"
+    folder.mkdir()
+    backup = pack_tar(source, folder / "backup.tar.gz")
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("r+b", 0))  # noqa: SIM115
+    for place in (backup, folder):
+        with pytest.raises(DataError, match=r"backup\.tar\.gz could not be unpacked to the temporary folder"):
+            prepare("cifar-fs", place, tmp_path / "two.h5")
+    pack_zip(source, folder / "data.zip")
+    assert prepare("cifar-fs", folder, tmp_path / "two.h5").sha256 == expected

@@ -71,6 +71,21 @@ def test_a_cut_transfer_goes_on_in_a_later_run(server: Script, options: Download
     assert server.log == [("/data.bin", f"bytes={size}-")]
 
 
+@pytest.mark.parametrize("checksum", [MD5, None])
+def test_what_has_no_tag_is_resumed_only_under_a_checksum(
+    server: Script, options: DownloadOptions, checksum: str | None
+) -> None:
+    """Else the file may have changed on the way, and nothing would tell."""
+    server.tag, server.files["/data.bin"] = "", np.random.default_rng(1).bytes(len(DATA))
+    server.faults[:] = ["cut", 404]
+    with pytest.raises(DataError, match="404"):
+        fetch("some", files_of(server, checksum), options, None)
+    server.files["/data.bin"] = DATA
+    server.log.clear()
+    assert fetch("some", files_of(server, checksum), options, None).read_bytes() == DATA
+    assert [asked is not None for _, asked in server.log] == ([True, False] if checksum else [False])
+
+
 @pytest.mark.parametrize("change", ["tag", "size", "address", "no ranges", "wrong range"])
 def test_parts_of_two_files_are_not_joined(server: Script, options: DownloadOptions, change: str) -> None:
     old = np.random.default_rng(1).bytes(900_000 if change == "size" else len(DATA))

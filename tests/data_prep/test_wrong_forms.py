@@ -123,3 +123,18 @@ def test_parquet_without_pyarrow_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(DataError, match="pip install pyarrow"):
         prepare("cifar-fs", source, tmp_path / "s.h5")
+
+
+def test_two_copies_of_the_official_pickles_are_said(tmp_path: Path, pictures: AllPictures) -> None:
+    for copy in ("one", "two"):
+        write(tmp_path / "x" / copy, "cifar-fs", "official", pictures)
+    with pytest.raises(DataError, match="holds CIFAR-100 more than once"):
+        prepare("cifar-fs", tmp_path / "x", tmp_path / "s.h5")
+
+
+def test_imagenet_itself_needs_lists(tmp_path: Path, pictures: AllPictures) -> None:
+    source = write(tmp_path / "x", "miniimagenet", "class folders", pictures)
+    for file in list(source.rglob("*.jpg")):
+        shutil.copy(file, file.with_name(f"more-{file.name}"))
+    with pytest.raises(DataError, match=r"has 6 images, not 3; ImageNet itself needs train\.csv, val\.csv"):
+        prepare("miniimagenet", source, tmp_path / "s.h5")
