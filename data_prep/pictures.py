@@ -1,7 +1,7 @@
 """Pictures outside any store, to learn from and to be labelled: found, and made like a store's images."""
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -82,11 +82,20 @@ def find_queries(given: Sequence[str], classes: Sequence[str]) -> tuple[list[Que
     return list(found.values()), notes
 
 
-def read_queries(queries: Sequence[Query], how: Preparation) -> Iterator[Images]:
-    """Yield the pictures in order, some at a time, uint8 (n, H, W, C); DataError for one that is none."""
+def read_queries(
+    queries: Sequence[Query], how: Preparation, on_broken: Callable[[DataError], None]
+) -> Iterator[tuple[Query, Images]]:
+    """Yield the pictures in order, uint8 (1, H, W, C); one that is none is left out and reported.
+
+    DataError for what is no fault of a file.
+    """
+    paths = [[query.path] for query in queries]
     with strict_pillow():
-        for _, block in decode_files(_Files(), [[q.path] for q in queries], how.decoding, None):
-            yield block
+        for place, block in decode_files(
+            _Files(), paths, how.decoding, None, lambda _, error: on_broken(error)
+        ):
+            if len(block):
+                yield queries[place], block
 
 
 class _Files:

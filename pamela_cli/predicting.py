@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from data_prep.errors import DataError
 from data_prep.machine import available_cores
 from data_prep.pictures import Query, find_queries, read_queries, read_support
 from data_prep.store.format import Images
@@ -94,12 +95,12 @@ def predict(
                 f"examples of {given[1]} are among the images to label ({again} of {len(queries)}): the "
                 "network was adapted to them, and may be less sure of others."
             )
-        images, probabilities = _label(context, known, queries, cast(NormSource, options.norm_stats))
+        labelled = _label(context, known, queries, cast(NormSource, options.norm_stats))
     if options.save is not None:
         known.save(options.save)
-    document = _document(known, queries, probabilities, options)
-    if options.figures and queries:
-        _draw(context, document, images, options.figure or sheet)
+    document = _document(known, labelled, options)
+    if options.figures and labelled.queries:
+        _draw(context, document, labelled.images, options.figure or sheet)
     return document
 
 
@@ -152,14 +153,29 @@ def _inputs_of_store(context: Context, config: Config) -> Inputs:
     return Inputs.of(store)
 
 
+@dataclass(frozen=True)
+class _Labelled:
+    """Queries with the probability of each class, (queries, classes), and images for the sheet by place.
+
+    ``broken`` says of each that is left out what is wrong.
+    """
+
+    queries: list[Query]
+    probabilities: Floats
+    images: dict[int, Images]
+    broken: list[str]
+
+
 def _label(
     context: Context, known: AdaptedRun, queries: Sequence[Query], norm_stats: NormSource
-) -> tuple[dict[int, Images], Floats]:
-    """Images for the sheet by their places, and the probability of each class, (images, classes)."""
+) -> _Labelled:
+    """Label what can be; :class:`DataError` where nothing can."""
     theta, classes = known.adapted.theta, len(known.classes)
     shown = set(evenly(len(queries), SHOWN))
+    done: list[Query] = []
     kept: dict[int, Images] = {}
     parts: list[Floats] = []
+    broken: list[DataError] = []
 
     def probabilities(block: Images) -> Floats:
         x = known.inputs.tensor(block, theta.dtype, theta.device)
@@ -174,24 +190,25 @@ def _label(
         context.console.progress("labelling", len(queries)) as bar,
         ThreadPoolExecutor(workers) as pool,
     ):
-        blocks = read_queries(queries, known.inputs.preparation)
-        while group := list(islice(blocks, _AT_A_TIME if norm_stats == "support" else len(queries))):
-            start = len(parts)
-            kept |= {start + i: image[0] for i, image in enumerate(group) if start + i in shown}
-            together = group if norm_stats == "support" else [np.concatenate(group)]
-            parts += pool.map(probabilities, together)
-            bar.update(min(start + len(group), len(queries)))
+        read = read_queries(queries, known.inputs.preparation, broken.append)
+        while group := list(islice(read, _AT_A_TIME if norm_stats == "support" else len(queries))):
+            images = [image for _, image in group]
+            kept |= {len(done) + i: image[0] for i, image in enumerate(images) if len(done) + i in shown}
+            done += [query for query, _ in group]
+            parts += pool.map(probabilities, images if norm_stats == "support" else [np.concatenate(images)])
+            bar.update(len(done) + len(broken))
             stop.check("nothing was written")
-    return kept, np.concatenate(parts) if parts else np.empty((0, classes))
+    if broken and not done:
+        raise broken[0]
+    found = np.concatenate(parts) if parts else np.empty((0, classes))
+    return _Labelled(done, found, kept, sorted(map(str, broken)))
 
 
-def _document(
-    known: AdaptedRun, queries: Sequence[Query], probabilities: Floats, options: PredictOptions
-) -> dict[str, Any]:
+def _document(known: AdaptedRun, found: _Labelled, options: PredictOptions) -> dict[str, Any]:
     """What the command prints with ``--json`` (see docs/commands.md)."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : options.top]
+    order = np.argsort(-found.probabilities, axis=1, kind="stable")[:, : options.top]
     predictions = []
-    for query, own, best in zip(queries, probabilities, order, strict=True):
+    for query, own, best in zip(found.queries, found.probabilities, order, strict=True):
         labels = [{"label": known.classes[k], "probability": float(own[k])} for k in best]
         predictions.append({"image": query.path, **labels[0], "truth": query.truth, "top": labels})
     judged = [p for p in predictions if p["truth"] is not None]
@@ -210,6 +227,7 @@ def _document(
         "interval95": proportion_interval(hits, len(judged)) if judged else None,
         "judged": len(judged),
         "predictions": predictions,
+        "broken": found.broken,
         "saved": None if options.save is None else str(options.save),
     }
 

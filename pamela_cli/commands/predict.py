@@ -9,7 +9,7 @@ import typer
 
 from pamela_cli.cli import Context, command, int_option
 from pamela_cli.config import whole_number
-from pamela_cli.errors import UsageError
+from pamela_cli.errors import PamelaError, UsageError
 
 EXAMPLES = """
 **Examples**
@@ -82,3 +82,6 @@ def predict(
         context.console.text(as_csv(document))
     else:
         context.console.result(prediction_table(document), document)
+    if broken := document["broken"]:
+        rest = f", and {len(broken) - 1:,} more" if len(broken) > 1 else ""
+        raise PamelaError(f"the others are labelled, but {broken[0].rstrip('.')}{rest}.")

@@ -54,6 +54,7 @@ def test_document(predict: Predict) -> None:
     assert {key: document[key] for key in expected} == expected
     assert document["support"] == dict.fromkeys(CLASSES, 1)
     assert (document["judged"], len(document["predictions"]), document["saved"]) == (75, 75, None)
+    assert document["broken"] == []
     for each in document["predictions"]:
         assert set(each) == {"image", "label", "probability", "truth", "top"}
         assert each["truth"] == Path(each["image"]).parent.name
@@ -213,6 +214,24 @@ def test_wrong_support_sets(predict: Predict, tmp_path: Path) -> None:
     predict("tiny-a", tmp_path / "six", "query").error(2, "has 6 classes", "trained with 5", "--way")
     predict("tiny-a", tmp_path / "broken", "query").error(1, "1.png is broken")
     predict("tiny-a", "nowhere", "query").error(2, "nowhere")
+
+
+@pytest.mark.parametrize("norm_stats", ["support", "query"])
+def test_broken_queries_are_left_out(predict: Predict, tmp_path: Path, norm_stats: str) -> None:
+    """The others get what they get without them, and the exit code tells."""
+    mine = shutil.copytree("query", tmp_path / "mine")
+    options = ["--json", "--norm-stats", norm_stats]
+    expected = predict("tiny-a", "support", mine, *options).ok().document
+    broken = [mine / CLASSES[0] / "aa.png", mine / CLASSES[-1] / "zz.png"]
+    for file in broken:
+        file.write_text("no image")
+    found = predict("tiny-a", "support", mine, *options)
+    assert found.code == 1
+    assert "the others are labelled, but" in found.err and "and 1 more" in found.err
+    document = found.document
+    assert [file.name in why for file, why in zip(broken, document.pop("broken"), strict=True)] == [True] * 2
+    assert expected.pop("broken") == []
+    assert document == expected
 
 
 def test_wrong_queries(predict: Predict, tmp_path: Path) -> None:

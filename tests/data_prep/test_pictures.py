@@ -1,5 +1,6 @@
 """Pictures outside stores: found, and made like the images that `prepare` has packed."""
 
+import errno
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,11 @@ from data_prep.images import decode
 from data_prep.pictures import Query, find_queries, read_queries, read_support
 from data_prep.preparation import Preparation
 from data_prep.resizing import resized
-from data_prep.sources import cifar100, find_source, mini_imagenet, omniglot, tiered_imagenet
+from data_prep.sources import cifar100, find_source, imagenet, omniglot
+
+
+def fail(error: DataError) -> None:
+    raise error
 
 
 def photo(seed: int, kind: str = "PNG", mode: str = "RGB") -> bytes:
@@ -49,7 +54,8 @@ def test_pictures_become_what_prepare_has_made_of_them(tmp_path: Path, options: 
         assert (how.fit, how.inverted) == (options.get("fit", "crop"), False)
         for split in map(store.split, store.splits()):
             paths = [str(path) for name in split.class_names for path in sorted((source / name).iterdir())]
-            found = np.concatenate(list(read_queries([Query(path) for path in paths], how)))
+            queries = [Query(path) for path in paths]
+            found = np.concatenate([image for _, image in read_queries(queries, how, fail)])
             assert np.array_equal(found, split.read())
 
 
@@ -74,8 +80,8 @@ def test_drawings_of_omniglot_are_inverted(size: int) -> None:
 def test_photographs_of_the_known_datasets() -> None:
     cases = [
         ("cifar-fs", cifar100._DECODING, png(32)),
-        ("miniimagenet", mini_imagenet._DECODING, photo(1, "JPEG")),
-        ("tieredimagenet", tiered_imagenet._FILES, photo(2, "JPEG")),
+        ("miniimagenet", imagenet.PHOTOGRAPHS, photo(1, "JPEG")),
+        ("tieredimagenet", imagenet.PHOTOGRAPHS, photo(2, "JPEG")),
     ]
     for name, own, data in cases:
         source = find_source(name)
@@ -214,8 +220,19 @@ def test_queries_that_are_not_there(here: Path, given: str, message: str) -> Non
 @pytest.mark.parametrize("data", [b"", b"text", png()[:100], huge_png(60_000)])
 def test_a_query_that_is_no_image(here: Path, data: bytes) -> None:
     (here / "odd.png").write_bytes(data)
-    with pytest.raises(DataError, match=r"^odd\.png is broken"):
-        list(read_queries([Query("lone.png"), Query("odd.png")], HOW))
+    queries, broken = [Query("odd.png"), Query("lone.png"), Query("odd.png"), Query("lone.png")], []
+    read = list(read_queries(queries, HOW, broken.append))
+    assert [query for query, _ in read] == [queries[1], queries[3]]
+    assert [str(error).split(" (")[0] for error in broken] == ["odd.png is broken"] * 2
+
+
+def test_a_query_that_the_machine_cannot_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(DataError, match=r"^lone\.png cannot be read \(Input/output error\)"):
+        list(read_queries([Query("lone.png")], HOW, fail))
 
 
 def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
