@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli_plan import PLAN
 from cli_support import assert_same_run, snapshot
 
 from pamela_cli.engine.evaluation import mean_ci95
@@ -20,33 +21,6 @@ from pamela_cli.reproducing.plan import in_order, read_plan
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, read_scores
 
-SMALL = "dataset = 'sine', width = 8, iterations = 30, val_every = 15, val_tasks = 4, test_tasks = 6"
-PLAN = f"""
-[figures]
-sine = "Sine waves"
-tiny = "Tiny"
-
-[[group]]
-name = "five"
-title = "Five points"
-figure = "sine"
-cells = {{ pamela = [0, 1], maml = [0, 1] }}
-settings = {{ {SMALL}, shot = 5 }}
-
-[[group]]
-name = "ten"
-title = "Ten points"
-figure = "sine"
-cells = {{ maml = [0] }}
-settings = {{ {SMALL}, shot = 10 }}
-
-[[group]]
-name = "tiny"
-title = "Tiny images"
-figure = "tiny"
-cells = {{ pamela = [0] }}
-settings = {{ dataset = "tiny", way = 5, shot = 1 }}
-"""
 ABSURD = "iterations = 200, inner_lr = 100, clip = 0.0, steps = 10"
 KEPT = {"config.toml", "summary.json", "environment.json", "metrics.csv", "scores.json", "checkpoint.json"}
 CELLS = ["five/pamela-s0", "five/pamela-s1", "five/maml-s0", "five/maml-s1", "ten/maml-s0", "tiny/pamela-s0"]

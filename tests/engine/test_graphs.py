@@ -69,6 +69,12 @@ def believing(init: Callable[..., None]) -> Callable[..., None]:
     return begin
 
 
+def called_often(made: Graphs, times: int = USUAL_TIMES + 2) -> Graphs:
+    for _ in range(times):
+        made.call("x", lambda t: (t,), torch.ones(1))
+    return made
+
+
 def trained(learner: Learner, steps: int, at_a_time: int) -> list[Tensor]:
     settings = OuterSettings(steps, 4, meta_lr=1e-2, phi_lr=1e-3, clip=10.0, schedule="cosine")
     runner = Runner(Plan("cpu", at_a_time, 4, 1, 1))
@@ -157,9 +163,7 @@ def test_what_is_returned_may_be_kept(recorded) -> None:
 
 
 def test_what_is_done_a_few_times_is_not_recorded(recorded) -> None:
-    made = Graphs(CPU)
-    for _ in range(USUAL_TIMES - 1):
-        made.call("x", lambda t: (t,), torch.ones(1))
+    made = called_often(Graphs(CPU), USUAL_TIMES - 1)
     made.call("y", lambda t: (t,), torch.ones(1))
     made.call("x", lambda t: (t,), torch.ones(2))
     assert recorded == []
@@ -223,9 +227,7 @@ def test_where_it_does_not_work_all_is_done_as_usual(recorded, monkeypatch, of, 
 
 def test_not_where_cudnn_may_give_other_bits_each_time(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
-    made = Graphs(CPU)
-    for _ in range(USUAL_TIMES + 2):
-        made.call("x", lambda t: (t,), torch.ones(1))
+    called_often(Graphs(CPU))
     assert recorded == []
 
 
@@ -241,8 +243,7 @@ def test_memory_that_runs_out_takes_the_graphs_first(recorded, monkeypatch: pyte
 
     forgotten: list[torch.device] = []
     monkeypatch.setattr(engine_runner.beside, "forget", forgotten.append)
-    for _ in range(USUAL_TIMES):
-        runner.graphs.call("x", lambda t: (t,), torch.ones(1))
+    called_often(runner.graphs, USUAL_TIMES)
     lack.pop()
     assert runner.map(work, tasks) == [2] and runner.lowered == []
     lack.append(True)
@@ -274,9 +275,7 @@ def test_memory_that_does_not_suffice_beside_a_recording_ends_the_recording(reco
 def test_a_smaller_plan_is_recorded_anew(recorded) -> None:
     made = Graphs(CPU)
     for _ in range(2):
-        for _ in range(USUAL_TIMES + 1):
-            made.call("x", lambda t: (t,), torch.ones(1))
-        made.forget()
+        called_often(made).forget()
     assert len(recorded) == 2
 
 
@@ -292,9 +291,7 @@ def test_modules_are_not_recorded(recorded) -> None:
 
 def test_a_cpu_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recorded, "of", failing)
-    made = Graphs(CPU)
-    for _ in range(USUAL_TIMES + 2):
-        made.call("x", lambda t: (t,), torch.ones(1))
+    made = called_often(Graphs(CPU))
     assert made.refused is None
     monkeypatch.setenv("PAMELA_GRAPHS", "0")
     assert not Graphs(torch.device("cuda", 0))._wanted

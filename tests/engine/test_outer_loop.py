@@ -7,65 +7,21 @@ from math import cos, pi
 import pytest
 import torch
 from engine_support import Points, cpu_runner, make_learner, parabola
+from outer_support import (
+    SETTINGS,
+    Listed,
+    assert_same_bits,
+    gradients_now,
+    outer,
+    sines,
+    small_learner,
+    snapshot,
+    take,
+)
 from torch import Tensor
 
-from pamela_cli.engine.backbones import MLP
-from pamela_cli.engine.checkpoint import CheckpointError
-from pamela_cli.engine.episodes import SineEpisodes
-from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
-from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.tasks import Regression, Tasks
-
-SETTINGS = OuterSettings(
-    iterations=10, meta_batch=4, meta_lr=1e-2, phi_lr=1e-3, clip=0.0, schedule="constant"
-)
-
-
-class Listed:
-    """Tasks that a test names: those of step k at place k, the last ones from then on."""
-
-    def __init__(self, *batches: Tasks) -> None:
-        self.batches = batches
-        self.asked: list[tuple[int, int, list[int]]] = []
-
-    def draw(self, seed: int, step: int, indices: range) -> Tasks:
-        self.asked.append((seed, step, list(indices)))
-        return self.batches[min(step, len(self.batches) - 1)]
-
-
-def sines(dtype: torch.dtype = torch.float64) -> SineEpisodes:
-    return SineEpisodes("train", 5, 10, torch.device("cpu"), dtype)
-
-
-def small_learner(method: str = "pamela", w: int | None = 2) -> Learner:
-    return make_learner(method, MLP((1, 6, 6, 1)), 3, w, lr=0.02)
-
-
-def outer(learner: Learner, settings: OuterSettings = SETTINGS, seed: int = 0) -> OuterLoop:
-    return OuterLoop(learner, Regression(), cpu_runner(2), settings, seed)
-
-
-def take(loop: OuterLoop, source, steps: int) -> list:
-    run = loop.run(source)
-    return [next(run) for _ in range(steps)]
-
-
-def snapshot(loop: OuterLoop) -> dict[str, Tensor]:
-    tensors = {"theta": loop.learner.theta, "q": loop.learner.q, "p": loop.learner.p} | loop.state()
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def assert_same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
-    assert a.keys() == b.keys()
-    for name, tensor in a.items():
-        assert torch.equal(tensor, b[name]), name
-
-
-def gradients_now(learner: Learner, tasks: Tasks) -> dict[str, Tensor]:
-    found = mean_meta_gradient(learner, Regression(), tasks, cpu_runner(2))
-    return {name: getattr(found, name) for name in ("theta", "q", "p")}
-
 
 # --- Adam -------------------------------------------------------------------------------------------
 
@@ -250,59 +206,3 @@ def test_metrics_are_the_means_of_the_meta_batch():
     assert loss == pytest.approx(sum(found.loss.tolist()) / 4, rel=1e-12)
     assert score == pytest.approx(loss)
     assert (norm, skipped) == (metrics.gradient_norm.item(), 0)
-
-
-# --- going on ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("method", "w"), [("maml", None), ("meta-sgd", None), ("pamela", 2)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("cut", [0, 1, 4])
-def test_a_run_taken_up_again_has_the_bits_of_one_never_stopped(method, w, dtype, cut):
-    settings = replace(SETTINGS, clip=10.0, schedule="cosine")
-
-    def fresh() -> Learner:
-        return small_learner(method, w).to(torch.device("cpu"), dtype)
-
-    whole = outer(fresh(), settings)
-    take(whole, sines(dtype), 8)
-    first = outer(fresh(), settings)
-    take(first, sines(dtype), cut)
-    kept = {name: t.clone() for name, t in first.state().items()}
-    learner = replace(first.learner, **{k: getattr(first.learner, k).clone() for k in ("theta", "q", "p")})
-    take(first, sines(dtype), 2)  # whatever the first goes on to do must not reach the second
-    second = outer(learner, settings)
-    second.load_state(kept, cut)
-    take(second, sines(dtype), 8 - cut)
-    assert second.step == whole.step == 8
-    assert_same_bits(snapshot(second), snapshot(whole))
-
-
-def test_another_seed_draws_other_tasks():
-    loops = [outer(small_learner(), seed=seed) for seed in (0, 1)]
-    losses = [take(loop, sines(), 1)[0].loss.item() for loop in loops]
-    assert losses[0] != losses[1]
-
-
-def test_training_learns():
-    # 200 steps on four waves: the loss after adaptation falls to less than half.
-    tasks = sines().draw(0, 0, torch.arange(4))
-    loop = outer(small_learner(), replace(SETTINGS, iterations=200))
-    losses = [metrics.loss.item() for metrics in loop.run(Listed(tasks))]
-    assert losses[-1] < 0.5 * losses[0]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda state: {k: v for k, v in state.items() if k != "adam.theta.exp_avg"},
-        lambda state: {k: v for k, v in state.items() if ".q." not in k},
-        lambda state: state | {"adam.theta.exp_avg": torch.zeros(3, dtype=torch.float64)},
-        lambda state: {},
-    ],
-)
-def test_optimizer_state_that_does_not_fit_is_refused(change):
-    loop = outer(small_learner())
-    take(loop, sines(), 2)
-    with pytest.raises(CheckpointError):
-        outer(small_learner()).load_state(change(loop.state()), 2)
