@@ -49,8 +49,8 @@ def named(name: object) -> Text:
 
 def listing_tables(datasets: list[ListedDataset], stores: list[FoundStore]) -> Group:
     """What can be prepared, with terms and citation, and what is in the data folder."""
-    known = Table("dataset", "images", "classes\n(train/val/test)", show_lines=True)
-    known.add_column("forms taken", overflow="fold")
+    headings = ("dataset", "images", "classes\n(train/val/test)", "forms taken")
+    known = Table(*(Column(heading, overflow="fold") for heading in headings), show_lines=True)
     for entry in datasets:
         info = entry.info
         numbers = "/".join(f"{classes:,}" for classes, _ in info.counts.values()) or "your own"
