@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from data_prep.archives import Tree, where
 from data_prep.archives.base import readable
-from data_prep.errors import DataError, NoRoom, shortened
+from data_prep.errors import DataError, NoRoom, OfStranger, shortened
 from data_prep.forms.class_folders import Files
 
 # Lists of 60,000 images have 3 MB at most.
@@ -51,8 +51,8 @@ def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None
     """
     lists, faults = _read_lists(tree)
     if not lists:
-        if faults:
-            raise next(iter(faults.values()))
+        for fault in faults.values():
+            raise OfStranger(str(fault)) from fault
         return None
     found = {split: [own for own in lists if own.files.keys() == set(usual[split])] for split in usual}
     other_split = ""
