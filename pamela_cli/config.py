@@ -160,7 +160,9 @@ _KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a tex
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """:class:`UsageError` for the value of a flag that is no setting, unless it is one of a few."""
     if value not in choices:
-        raise UsageError(f"{flag(name)} must be {' or '.join(choices)}, not '{value}'.")
+        close = get_close_matches(value.casefold().replace("_", "-"), choices, n=1)
+        meant = f"; did you mean {close[0]}?" if close else "."
+        raise UsageError(f"{flag(name)} must be {' or '.join(choices)}, not '{value}'{meant}")
 
 
 def parse_flag(name: str, value: Any) -> Any:

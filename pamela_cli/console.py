@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderResult
@@ -27,6 +27,8 @@ _LONGEST_SENTENCE = 3_000
 
 _FILE_WIDTH = 160
 """Columns of a table that goes into a file or to another program, unless COLUMNS says otherwise."""
+
+_STDERR = 2  # the file descriptor
 
 PLAIN_INTERVAL = 30.0
 """Seconds between progress lines where there is no terminal to draw a bar on."""
@@ -44,13 +46,43 @@ class Bar(Protocol):
         ...
 
 
-class _Err(RichConsole):
-    """Standard error; if it is closed, messages are dropped and the work goes on."""
+class _Stderr:
+    """Standard error; where it is gone, a pipe or a terminal, messages are dropped and the work goes on."""
 
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
+    @property
+    def _stream(self) -> Any:
+        # While a bar is shown, Rich has its own in the place of it.
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+
+    @property
+    def rich_proxied_file(self) -> _Stderr:
+        """Itself: Rich writes to what it finds under this name."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, or from now on nowhere."""
+        with _dropped():
+            if self._stream is not None:  # closed before
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or from now on nowhere."""
+        with _dropped():
+            if self._stream is not None:
+                self._stream.flush()
+
+
+@contextmanager
+def _dropped() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
         # Python would fail at its end, over what it could not write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)
 
 
 class Console:
@@ -60,7 +92,7 @@ class Console:
         self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
         self._muted = False
         # Names may come from anybody: nothing in a text is markup.
-        self._err = _Err(stderr=True, highlight=False, markup=False, emoji=False)
+        self._err = RichConsole(file=cast(IO[str], _Stderr()), highlight=False, markup=False, emoji=False)
         self._out = RichConsole(highlight=False, markup=False, emoji=False)
         if not self._out.is_terminal and "COLUMNS" not in os.environ:
             self._out.width = _FILE_WIDTH
@@ -234,4 +266,3 @@ class _Plain:
 
     def line(self, text: str) -> None:
         self._console.say(text)
-        sys.stderr.flush()

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from data_prep import DataError, Prepared, Store, canonical_name, plain_name, prepare
+from data_prep import DataError, Prepared, Store, canonical_name, dataset_names, plain_name, prepare
 from pamela_cli.config import SINE, Config, Layer, read_layer
 from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError, UsageError, some_of
@@ -85,12 +85,13 @@ def store_path(dataset: str, data_dir: Path) -> Path:
 
 def _unknown(dataset: str, prepared: list[Path], error: DataError) -> str:
     unknown = str(error).replace("There is", "there is", 1)
+    names = [path.stem for path in prepared]
+    known = [info.name for info in dataset_names() if info.name != "folder"]
+    if close := get_close_matches(dataset, [*names, SINE, *known], n=1):
+        return f"--dataset {shown(dataset)}: there is no such one; did you mean {close[0]}?"
     if not prepared:
         return f"--dataset: {unknown}"
-    names = [path.stem for path in prepared]
     folder = prepared[0].parent
-    if close := get_close_matches(dataset, names, n=1):
-        return f"--dataset {shown(dataset)}: {folder} has no such one; did you mean {close[0]}?"
     return f"--dataset: {folder} has {some_of(names)}, and {unknown}"
 
 

@@ -25,7 +25,14 @@ from pamela_cli.judging import judge, load_learner
 from pamela_cli.planning import plan_to_judge
 from pamela_cli.problem import Problem
 from pamela_cli.report.figures import fitted_waves, loss_by_update
-from pamela_cli.results import EvaluationProtocol, loss_unit, norm_stats_text, result_record, task_text
+from pamela_cli.results import (
+    EvaluationProtocol,
+    loss_unit,
+    norm_stats_text,
+    result_record,
+    task_text,
+    updates_text,
+)
 from pamela_cli.runs import RunFolder, find_run, labels_of
 from pamela_cli.signals import StopRequest
 
@@ -240,8 +247,11 @@ def _apart(judged: list[Judged]) -> str:
 
 def _draw_waves(judged: Judged, waves: Tasks) -> Any:
     """The first waves of the task set, with the curve after each update (paper figure 4)."""
-    curves = fit_curves(judged.learner, judged.problem, waves, judged.protocol.steps)
-    return fitted_waves(judged.label, *curves, judged.folder.figures / "fitted-waves")
+    p = judged.protocol
+    curves = fit_curves(judged.learner, judged.problem, waves, p.steps)
+    apart = ("" if p.split == "test" else f"-{p.split}") + _apart([judged])
+    title = f"{judged.label}: {p.split} waves, {task_text(p.way, p.shot)}, {updates_text(p.steps)}"
+    return fitted_waves(title, *curves, judged.folder.figures / f"fitted-waves{apart}")
 
 
 def fit_curves(

@@ -100,7 +100,8 @@ def predict(
         known.save(options.save)
     document = _document(known, labelled, options)
     if options.figures and labelled.queries:
-        _draw(context, document, labelled.images, options.figure or sheet)
+        named = options.figure is not None
+        _draw(context, document, labelled.images, options.figure or sheet, named)
     return document
 
 
@@ -232,8 +233,22 @@ def _document(known: AdaptedRun, found: _Labelled, options: PredictOptions) -> d
     }
 
 
-def _draw(context: Context, document: dict[str, Any], images: dict[int, Images], out: Path) -> None:
-    """Draw the sheet; that it cannot be written costs the sheet only."""
+def _draw(
+    context: Context, document: dict[str, Any], images: dict[int, Images], out: Path, named: bool
+) -> None:
+    """Draw the sheet; that it cannot be written costs the sheet only.
+
+    Unless the user has ``named`` the place, no link of a run's folder, which may come from anywhere, is
+    followed.
+    """
+    if not named and out.parent.name == "figures" and out.parent.is_symlink():
+        context.console.warn(f"no figure: {out.parent} is a link, which is not followed.")
+        return
+    if out.exists() and not is_sheet(out):
+        context.console.warn(
+            f"no figure: {out} is there, and holds something else; --figure names another file."
+        )
+        return
     try:
         write_sheet(document, images, out)
     except PamelaError as error:

@@ -64,12 +64,16 @@ class Progress:
         """Whether each part is what such a run can have, in order: later checks rely on earlier ones."""
         most = config.iterations
         yield "step", is_count(self.step, most)
-        yield "seconds", number(self.seconds) is not None and self.seconds >= 0
+        yield (
+            "seconds",
+            number(self.seconds) is not None and (self.seconds > 0 or self.step == self.seconds == 0),
+        )
         yield "skipped", is_count(self.skipped, most)
         yield "validated", self.validated == -1 or is_count(self.validated, most)
         yield "best", self.best is None or _has_numbers(self.best, ("step", config.score_name, "ci95"))
         yield "window", _all(self.window, lambda row: _all(row, _is_float) and len(row) == 4)
-        yield "recent_skips", _all(self.recent_skips, lambda skips: is_count(skips, most))
+        few = isinstance(self.recent_skips, list) and len(self.recent_skips) <= DIVERGENCE_WINDOWS
+        yield "recent_skips", few and _all(self.recent_skips, lambda skips: is_count(skips, most))
         yield "lowered", _all(self.lowered, lambda plan: isinstance(plan, dict))
 
 

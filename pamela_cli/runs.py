@@ -102,6 +102,10 @@ class RunFolder:
 
     def read_config(self) -> tuple[Config, Recorded]:
         """The settings of the run, and what is recorded beside them."""
+        if not is_run(self.path):
+            raise UsageError(f"{self.path} is no run: it has no config.toml.")
+        if not self.config_file.is_symlink() and not self.config_file.exists():
+            raise UsageError(f"{self.path} is an ablation: name one of its runs, which lie beside it.")
         try:
             text = read_text(self.config_file, LARGEST_SETTINGS)
         except OddFileError as error:
@@ -159,7 +163,7 @@ class RunFolder:
         with suppress(OddFileError):
             summary = read_json(self.summary_file)
             if is_summary(summary):
-                return dict(summary)
+                return dict(summary) | {"run": self.name}  # the folder may have been renamed
         raise PamelaError(f"{self.summary_file} is damaged; delete it, and --resume tests the run again.")
 
 
@@ -239,7 +243,8 @@ def run_path(runs_dir: Path, name: str) -> Path:
     if "\0" in name:
         raise UsageError(f"'{name}' cannot be the name of a run.")
     # A folder of pictures may be here that has the name of a run there.
-    return Path(name) if "/" in name or is_run(Path(name)) else runs_dir / name
+    is_path = "/" in name or name in (".", "..") or is_run(Path(name))
+    return Path(name) if is_path else runs_dir / name
 
 
 def is_run(path: Path) -> bool:

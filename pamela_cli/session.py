@@ -29,8 +29,8 @@ from pamela_cli.metrics import drawable
 from pamela_cli.planning import ALL, Share, new_plan, same_plan
 from pamela_cli.problem import Problem
 from pamela_cli.results import task_text, updates_text
-from pamela_cli.runs import RunFolder, create_run, find_run, free_path, run_path
-from pamela_cli.signals import SAME_REQUEST, StopRequest
+from pamela_cli.runs import RunFolder, create_run, default_name, find_run, free_path, run_path
+from pamela_cli.signals import StopRequest
 from pamela_cli.training import Training
 
 
@@ -99,8 +99,9 @@ def _start(
         context.console.warn("--precision tf32 has no effect on the CPU, which computes in float32.")
     plan = new_plan(problem, processes, share, low_memory)
     folder = create_run(context.runs_dir, run, problem.config, problem.recorded(plan))
-    how = f", {processes.size} processes" if processes.size > 1 else ""
-    how += ", with compiled functions" if plan.compiled else ""
+    if run is None and folder.name != (usual := default_name(problem.config)):
+        context.console.say(f"{context.runs_dir / usual} is taken: this run is {folder.name}")
+    how = f", {processes.size} processes" * (processes.size > 1) + ", with compiled functions" * plan.compiled
     context.console.say(f"run {folder.path} on {describe(device)}{how}: {_headline(problem.config)}")
     _tell(processes, folder, problem.store, goes_on=False)
     return _Started(folder, problem, plan)
@@ -228,7 +229,7 @@ def _run(
     use_precision(problem.config.precision)
     said = f"{folder.path} is being computed by another process; wait until that has ended, or stop it."
     lock = only_one(folder.path, said) if processes.leads else nullcontext()
-    with lock, StopRequest(0.0 if processes.size == 1 else SAME_REQUEST) as stop:
+    with lock, StopRequest() as stop:
         command = _resume_command(context, folder, problem.store, device_name)
         training = Training(folder, problem, Runner(plan, processes), context.console, stop, command)
         if started.goes_on:

@@ -1,4 +1,4 @@
-"""Stopping when asked, by Ctrl-C or SIGTERM: at once, or when the step in progress has ended."""
+"""Stopping when asked, by a signal: at once, or when the step in progress has ended."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 
 from pamela_cli.errors import Stopped
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
-"""The signals that ask a process to stop."""
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals that ask a process to stop: Ctrl-C, the usual one, and that its terminal has gone."""
 
 
-# Who is impatient, or wraps a command, may send the same request several times: those that follow within this
-# time must not break into the tidying up that the first has set off. In seconds.
+# Who is impatient, or wraps a command, may send the same request several times, and a terminal and torchrun
+# both pass the same Ctrl-C on: those that follow within this time must not break into the saving and tidying
+# up that the first has set off. In seconds.
 SAME_REQUEST = 2.0
 
 # Raised inside a finalizer or a callback, an exception ends there, and nobody hears of it. So often, in
@@ -27,7 +28,7 @@ _LOOK_AGAIN = 0.5
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """While entered, SIGINT or SIGTERM raises :class:`Stopped` wherever the program is.
+    """While entered, one of ``STOPPING`` raises :class:`Stopped` wherever the program is.
 
     Temporary files are removed on the way out. One that was ignored when the process started stays ignored.
     """
@@ -95,15 +96,14 @@ def stopped_by(number: int, state: str) -> Stopped:
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM is only noted; a second one stops at once.
+    """While entered, the first of ``STOPPING`` is only noted; another one, later, stops at once.
 
     One that was ignored when the process started stays ignored.
-    Those that come within ``patience`` seconds are one: a terminal and torchrun both pass the same Ctrl-C on.
     """
 
-    def __init__(self, patience: float = 0.0) -> None:
+    def __init__(self) -> None:
         self.signal: int | None = None
-        self._patience, self._noted = patience, 0.0
+        self._noted = 0.0
         self._before: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
@@ -129,9 +129,7 @@ class StopRequest:
         now = time.monotonic()
         if self.signal is None:
             self.signal, self._noted = number, now
-            if not self._patience:
-                self._restore()
-        elif now - self._noted > self._patience:
+        elif now - self._noted > SAME_REQUEST:
             self._restore()
             signal.raise_signal(number)
 

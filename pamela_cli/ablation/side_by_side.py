@@ -65,7 +65,7 @@ def train_cells(
     )
     failures: dict[Cell, str] = {}
     with StopRequest() as stop, console.progress("training", total) as bar:
-        following = _Following([cell for cell, _ in todo], jobs, bar, failures)
+        following = _Following([cell for cell, _ in todo], jobs, bar, failures, stop)
         if executor is None:
             run_jobs(jobs, slots, following.hear, stop)
         else:
@@ -85,9 +85,15 @@ class _Following:
     """Turns the news of the cells into one bar, and a line for each that ends."""
 
     def __init__(
-        self, cells: Sequence[Cell], jobs: Sequence[Job], bar: Bar, failures: dict[Cell, str]
+        self,
+        cells: Sequence[Cell],
+        jobs: Sequence[Job],
+        bar: Bar,
+        failures: dict[Cell, str],
+        stop: StopRequest,
     ) -> None:
         self._cells, self._jobs, self._bar, self._failures = cells, jobs, bar, failures
+        self._stop = stop
         self._done = [0] * len(cells)
         self._at_work: dict[int, str] = {}
         self.finished = 0
@@ -105,7 +111,7 @@ class _Following:
         self._bar.update(sum(self._done), " · ".join(self._at_work.values()))
 
     def _end(self, cell: Cell, index: int, name: str, news: News) -> None:
-        if news.kind == "failed":
+        if news.kind == "failed" or (news.kind == "stopped" and not self._stop):  # by somebody else
             self._failures[cell] = news.text
             self._bar.line(f"{name} ({cell}) failed: {news.text}")
         elif news.kind == "done":

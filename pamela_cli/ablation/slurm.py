@@ -16,6 +16,7 @@ from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.signals import StopRequest
 
 _POLL_SECONDS = 1.0
+_LONGEST_SAVING = 60.0  # Slurm itself kills a job after 30 s by default
 
 
 class CellTask:
@@ -72,24 +73,39 @@ def submit_jobs(
 ) -> None:
     """Submit the jobs as one array to a submitit executor, and wait for all of them.
 
-    A request to stop cancels what is left.
+    One that ends by a signal that was not asked for here, as where Slurm preempts it by SIGTERM, is submitted
+    again. A request to stop cancels what is left, and waits until that has saved and ended.
     """
+    # A job has the cores that Slurm gives it, and no others.
+    tasks = [
+        CellTask(replace(job, device=slots[i % len(slots)], cores=None, cells=1))
+        for i, job in enumerate(jobs)
+    ]
     with executor.batch():
-        submitted = [
-            # A job has the cores that Slurm gives it, and no others.
-            executor.submit(CellTask(replace(job, device=slots[i % len(slots)], cores=None, cells=1)))
-            for i, job in enumerate(jobs)
-        ]
+        submitted = [executor.submit(task) for task in tasks]
     left = dict(enumerate(submitted))
     while left:
         for index, one in list(left.items()):
             if one.done():
                 del left[index]
-                on_news(index, _end(one))
+                news = _end(one)
+                if news.kind == "stopped" and not stop:
+                    on_news(index, News("line", f"{news.text} It is submitted again."))
+                    left[index] = executor.submit(tasks[index])
+                else:
+                    on_news(index, news)
         if stop:
-            for one in left.values():
-                one.cancel()
+            _cancel(list(left.values()))
             return
+        time.sleep(_POLL_SECONDS)
+
+
+def _cancel(jobs: Sequence[Any]) -> None:
+    """Tell jobs to save and end, and wait for them: nobody else may go on with their runs meanwhile."""
+    for one in jobs:
+        one.cancel()
+    until = time.monotonic() + _LONGEST_SAVING
+    while not all(one.done() for one in jobs) and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
 
 

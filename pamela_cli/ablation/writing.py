@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,9 +44,11 @@ def write_ablation(found: Ablation, figures: bool) -> Iterator[Path]:
 
 
 def _figures(found: Ablation, folder: Path) -> Iterator[Path]:
-    document, name = found.document, title(found.document)
+    document, name = _of_one_budget(found.document), title(found.document)
+    if document is not found.document:
+        name += f", {document['iterations']:,} iterations"
     yield draw.dissection(document, folder / "dissection", name)
-    if len({row.variant.steps for row in found.rows if not row.variant.alone}) > 1:
+    if len({row["steps"] for row in document["rows"] if row["variant"] != "meta-sgd"}) > 1:
         yield draw.by_updates(document, folder / "by-updates", name)
     shown = _shown(found)
     cells = {row.variant.label: _first(row) for row in shown}
@@ -66,12 +69,24 @@ def _figures(found: Ablation, folder: Path) -> Iterator[Path]:
         yield from _sine_fits(found, cells, folder)
 
 
+def _of_one_budget(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the rows of the most iterations alone: others are no variants of them."""
+    scored = [row["iterations"] for row in document["rows"] if row["seed_scores"]]
+    most = max(scored)
+    if set(scored) == {most}:
+        return document
+    rows = [row for row in document["rows"] if row["iterations"] == most]
+    return document | {"rows": rows, "iterations": most}
+
+
 def _shown(found: Ablation) -> list[Row]:
     """The rows that curves are drawn of: MAML, Meta-SGD, +Q, and one with connections (w = 2 if there)."""
     steps = found.base.steps or 0
-    most = max(row.iterations for row in found.rows)
+    most = max(row.iterations for row in found.rows if row.scores)
     rows = [row for row in found.rows if row.scores and row.iterations == most and row.status != "equal"]
-    here = [row for row in rows if row.variant.steps == steps or row.variant.alone] or rows
+    there = [row.variant.steps for row in rows if not row.variant.alone]
+    steps = steps if steps in there else max(there, default=steps)
+    here = [row for row in rows if row.variant.steps == steps or row.variant.alone]
     plain = [row for row in here if row.variant.method in ("maml", "meta-sgd", "q")]
     skips = [row for row in here if row.variant.skip_interval is not None]
     usual = [row for row in skips if row.variant.skip_interval == USUAL_INTERVAL] or skips

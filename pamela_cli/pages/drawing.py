@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pamela_cli.console import Console
 from pamela_cli.engine.checkpoint import CheckpointError
+from pamela_cli.errors import PamelaError
 from pamela_cli.pages.page import Block, Note, Picture
 from pamela_cli.pages.reading import Document, ReadRun
 from pamela_cli.report.ablation_figures import convergence
@@ -39,6 +40,11 @@ KNOWN = {
 }
 """Captions of the figures that other commands draw, by their names."""
 
+_APART = {
+    "loss-by-update-": "Query loss after each inner update",
+    "fitted-waves-": "Waves, with the curve fitted after each inner update",
+}
+
 
 class Drawer:
     """Draws figures into a folder, or, where that may not be written to, into one that is thrown away."""
@@ -53,8 +59,9 @@ class Drawer:
                 # A name in letters that the font lacks, or a curve of one task, is no news for the user.
                 warnings.simplefilter("ignore")
                 return self._drawn(name, caption, alt, drawing)
-        except (CheckpointError, ValueError, ArithmeticError) as error:
-            return [Note(f"The figure “{name}” could not be drawn: {error}.", pressing=True)]
+        except (CheckpointError, PamelaError, ValueError, ArithmeticError) as error:
+            why = str(error).rstrip(".")
+            return [Note(f"The figure “{name}” could not be drawn: {why}.", pressing=True)]
 
     def _drawn(
         self, name: str, caption: str, alt: str, drawing: Callable[[Path], Path | None]
@@ -110,8 +117,10 @@ def convergence_figure(runs: dict[str, ReadRun], name: str, drawer: Drawer) -> l
 
 def _caption(name: str) -> str:
     """Of a figure by its name, which may say how its run was judged."""
-    told = name.removeprefix("loss-by-update-")
-    return f"{name}." if told == name else f"Query loss after each inner update, as last evaluated: {told}."
+    for stem, what in _APART.items():
+        if name.startswith(stem):
+            return f"{what}, as last evaluated: {name.removeprefix(stem)}."
+    return f"{name}."
 
 
 def figures_there(folder: Path, besides: set[str]) -> list[Block]:

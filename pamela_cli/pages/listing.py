@@ -9,8 +9,10 @@ from typing import Any
 from pamela_cli.config import Config
 from pamela_cli.errors import PamelaError
 from pamela_cli.metrics import Record, drawable
+from pamela_cli.progress import DIVERGENCE_WINDOWS, Progress
 from pamela_cli.results import score_name_of
 from pamela_cli.runs import ABLATION, RunFolder, runs_in
+from pamela_cli.untrusted import number
 
 
 def listing(runs_dir: Path) -> dict[str, Any]:
@@ -31,13 +33,15 @@ def _entry(folder: RunFolder) -> dict[str, Any]:
     try:
         config = folder.read_config()[0]
         summary = folder.read_summary()
-        metrics = drawable(folder.metrics(), config.score_name) if summary is None else []
+        lines = [] if summary is not None else list(folder.metrics())
     except PamelaError as error:
         return {"run": folder.name, "status": "damaged", "fault": str(error)}
+    metrics = drawable(lines, config.score_name)
     step = metrics[-1]["step"] if metrics else 0
+    unfinished = "diverged" if _has_diverged(lines, step, config) else "unfinished"
     return {
         "run": folder.name,
-        "status": "unfinished" if summary is None else "finished",
+        "status": unfinished if summary is None else "finished",
         "fault": None,
         **{key: getattr(config, key) for key in ("method", "dataset", "way", "shot", "steps", "seed")},
         "iterations": config.iterations,
@@ -45,6 +49,13 @@ def _entry(folder: RunFolder) -> dict[str, Any]:
         "val": _best(metrics, config) if summary is None else _score(summary["val"]),
         "test": None if summary is None else _score(summary["test"]),
     }
+
+
+def _has_diverged(lines: Sequence[Record], step: int, config: Config) -> bool:
+    """Whether --resume would go no further, as far as the metrics tell."""
+    windows = [number(line.get("skipped")) or 0 for line in lines if "val_scores" not in line]
+    progress = Progress(step=step, recent_skips=[int(skips) for skips in windows[-DIVERGENCE_WINDOWS:]])
+    return bool(windows) and progress.divergence(config) is not None
 
 
 def _score(record: Record) -> Record:

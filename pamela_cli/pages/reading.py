@@ -26,8 +26,8 @@ class ReadRun:
     """A run: settings, how it was computed, and what there is of results.
 
     ``summary`` is None for a run that is not finished; ``metrics`` are the sound lines; ``step`` is the
-    outer step of the last checkpoint; ``fit`` is how own images were made square; ``faults`` are sentences on
-    what is damaged.
+    outer step of the last checkpoint; ``divergence`` says why there is no result where the run has diverged;
+    ``fit`` is how own images were made square; ``faults`` are sentences on what is damaged.
     """
 
     folder: RunFolder
@@ -37,6 +37,7 @@ class ReadRun:
     metrics: list[Document]
     scores: dict[str, StoredScores]
     step: int
+    divergence: str | None
     fit: str
     faults: list[str]
 
@@ -72,8 +73,9 @@ def read_run(folder: RunFolder) -> ReadRun:
     metrics = _metrics(folder, config.score_name, faults)
     inputs = Inputs.read(recorded, config)
     fit = "crop" if inputs is None else inputs.preparation.fit
-    plan, step = recorded.get("plan", {}), _step(folder, config, faults)
-    return ReadRun(folder, config, plan, summary, metrics, scores, step, fit, faults)
+    plan, progress = recorded.get("plan", {}), _progress(folder, config, faults)
+    why = progress.divergence(config) if summary is None else None
+    return ReadRun(folder, config, plan, summary, metrics, scores, progress.step, why, fit, faults)
 
 
 def _summary(folder: RunFolder, faults: list[str]) -> Document | None:
@@ -96,12 +98,12 @@ def _metrics(folder: RunFolder, score: str, faults: list[str]) -> list[Document]
     return found
 
 
-def _step(folder: RunFolder, config: Config, faults: list[str]) -> int:
+def _progress(folder: RunFolder, config: Config, faults: list[str]) -> Progress:
     if not folder.last.exists():
-        return 0
+        return Progress()
     try:
         rule = update_rule(config, network(config))
-        return Progress.read(Checkpoint.read(folder.last, rule), config).step
+        return Progress.read(Checkpoint.read(folder.last, rule), config)
     except (CheckpointError, PamelaError):
         faults.append("Its last.safetensors is damaged: the run cannot go on from there.")
-        return 0
+        return Progress()

@@ -48,6 +48,8 @@ def headline(run: ReadRun) -> str:
 
 def result_text(run: ReadRun) -> str:
     """The test result, or how far the run is."""
+    if run.divergence is not None:
+        return f"Diverged: {run.divergence}"
     if run.summary is None:
         return f"Not finished, at outer step {run.step:,} of {run.config.iterations:,}"
     test = run.summary["test"]
@@ -67,7 +69,10 @@ def run_sections(context: Context, run: ReadRun) -> list[Section]:
 
 def _results(run: ReadRun) -> list[Block]:
     blocks: list[Block] = [Note(fault, pressing=True) for fault in run.faults]
-    if run.summary is None:
+    if run.divergence is not None:
+        blocks.append(Note(f"This run has no result: it diverged. {run.divergence}.", pressing=True))
+        blocks += _last_validation(run)
+    elif run.summary is None:
         blocks.append(
             Note(
                 f"This run is not finished: its last checkpoint is at outer step {run.step:,} of "

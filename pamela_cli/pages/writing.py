@@ -38,7 +38,7 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
     if out is not None and not nearest_there(out.parent).is_dir():
         raise PamelaError(f"--out {out} cannot be made: {out.parent} is no folder; name another file.")
     folders = _folders(context, list(dict.fromkeys(names)))
-    runs = [read_run(folder) for folder in folders if not is_ablation(folder.path)]
+    runs = _readable(context, [folder for folder in folders if not is_ablation(folder.path)])
     ablations = [_Ablation(f.path, read_ablation(f.path)) for f in folders if is_ablation(f.path)]
     for run in runs:
         for fault in run.faults:
@@ -53,6 +53,21 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
             raise
         raise PamelaError(f"{str(error).rstrip('.')}, or name another file with --out.") from error
     return {"report": str(target), "runs": [run.summary for run in runs]}
+
+
+def _readable(context: Context, folders: list[RunFolder]) -> list[ReadRun]:
+    """The runs; of several, one that cannot be read is left out."""
+    runs = []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+        except PamelaError as error:
+            if len(folders) == 1:
+                raise
+            context.console.warn(f"left out: {error}")
+    if folders and not runs:
+        raise PamelaError("none of these runs can be read; name others.")
+    return runs
 
 
 def _folders(context: Context, names: list[str]) -> list[RunFolder]:

@@ -40,6 +40,8 @@ def notes(document: Document) -> str:
     seeds = ", ".join(map(str, document["seeds"]))
     several = len(document["seeds"]) > 1
     seed_text = f"seed{'s' * several} {seeds}" + (" (a task counts once, by its mean)" if several else "")
+    if seeds_differ(document):
+        seed_text += ", not all in every cell: gains are over the seeds that both have"
     iterations = document["iterations"]
     budget = f"{iterations:,} iterations in every cell" if iterations else "the cells' iterations differ"
     text = (
@@ -55,6 +57,11 @@ def notes(document: Document) -> str:
     return text
 
 
+def seeds_differ(document: Document) -> bool:
+    """Whether rows have scores under other seeds than others, so that their means do not compare."""
+    return len({tuple(sorted(row["seed_scores"])) for row in document["rows"] if row["seed_scores"]}) > 1
+
+
 def _cells(document: Document) -> tuple[list[str], list[list[str]]]:
     """Headings and lines, only the columns that have something in them."""
     rows = document["rows"]
@@ -65,6 +72,8 @@ def _cells(document: Document) -> tuple[list[str], list[list[str]]]:
     ]
     if document["iterations"] is None:
         columns.append(("iterations", lambda row: f"{row['iterations']:,}"))
+    if seeds_differ(document):
+        columns.append(("seeds", lambda row: ", ".join(row["seed_scores"])))
     columns.append((heading, lambda row: _score(row, name)))
     if any(row["seed_spread"] is not None for row in rows):
         columns.append(("spread of seeds", lambda row: _spread(row, name)))

@@ -17,6 +17,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from data_prep.store.atomic import atomic_path
+from data_prep.thumbnails import evenly
 from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import Floats, TaskScores
 from pamela_cli.results import task_text, updates_text
@@ -42,6 +43,9 @@ STYLE: Any = {
 }
 _MOST_MEDIANS = 2_000
 """More places than a figure of this width can show."""
+
+_MOST_NAMED = 12
+"""Curves in a legend."""
 
 
 def save(figure: Figure, stem: Path, header: list[str], rows: list[list[Any]]) -> Path:
@@ -144,6 +148,8 @@ def fitted_waves(
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.1 * columns, 2.6 * math.ceil(waves / columns)))
         shades = mpl.colormaps["viridis_r"](np.linspace(0.15, 1, len(fits)))
+        # A legend of more would leave no room for the waves.
+        named = set(evenly(len(fits), _MOST_NAMED))
         for wave in range(waves):
             axes = figure.add_subplot(math.ceil(waves / columns), columns, wave + 1)
             axes.plot(
@@ -157,7 +163,7 @@ def fitted_waves(
             for update, fit in enumerate(fits):
                 last = update == len(fits) - 1
                 axes.plot(truth[0][wave], fit[wave], color=shades[update], linewidth=1.6 if last else 0.8,
-                          label=f"after {updates_text(update)}")  # fmt: skip
+                          label=f"after {updates_text(update)}" if update in named else None)  # fmt: skip
             axes.plot(
                 support[0][wave], support[1][wave], "o", color=COLOURS[1], markersize=4, label="support"
             )

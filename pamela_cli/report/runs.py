@@ -45,8 +45,9 @@ def _row(entry: dict[str, Any]) -> tuple[Text, ...]:
     finished = entry["status"] == "finished"
     steps = f"{entry['step']:,}" if finished else f"{entry['step']:,} of {entry['iterations']:,}"
     scores = (score_text(entry[split]) if entry[split] else "–" for split in ("val", "test"))
+    colour = {"finished": "", "diverged": "red"}.get(entry["status"], "yellow")
     return (
         Text.assemble(named(entry["run"]), "\n", (one_line(what), "dim")),
-        Text(steps, style="" if finished else "yellow"),
+        Text(f"{steps}\ndiverged" if entry["status"] == "diverged" else steps, style=colour),
         *(Text(score.replace("MSE ", "")) for score in scores),
     )

@@ -11,6 +11,7 @@ from pamela_cli.methods import METHODS
 from pamela_cli.report.stores import titled
 from pamela_cli.report.texts import gain_text
 from pamela_cli.results import norm_stats_text, score_name_of, score_text, task_text, updates_text
+from pamela_cli.untrusted import number
 
 
 def summary_table(summary: dict[str, Any]) -> Group:
@@ -28,6 +29,8 @@ def summary_table(summary: dict[str, Any]) -> Group:
         f"({summary['tasks_per_second']:.1f} tasks/s){skipped}; {norm_stats_text(summary['test'])}"
     )
     test = summary["test"]
+    if score_name_of(test) == "mse" and number(test.get("median")) is not None:
+        note += f"; median of the test {test['median']:.4g}"
     tasks = f"{task_text(test['way'], test['shot'])}, {updates_text(test['steps'])}"
     title = f"{METHODS[summary['method']].title} on {summary['dataset']}, {tasks}, seed {summary['seed']}"
     return titled(title, table, note)
@@ -38,10 +41,12 @@ def evaluation_table(document: dict[str, Any]) -> Group:
     first = document.get("runs", [document])[0]
     tasks = task_text(first["way"], first["shot"])
     title = f"{first['dataset']} {first['split']}, {tasks}, {first['tasks']:,} tasks"
+    title += "" if first["seed"] is None else f" of seed {first['seed']}"
     note = norm_stats_text(first)
     if "runs" in document:
         return titled(title, _compared(document), note)
-    return titled(title, _by_update(document), f"run {_with_origin(document)}; {note}")
+    median = f"; median {first['median']:.4g}" if score_name_of(first) == "mse" else ""
+    return titled(title, _by_update(document), f"run {_with_origin(document)}; {note}{median}")
 
 
 def _by_update(record: dict[str, Any]) -> Table:

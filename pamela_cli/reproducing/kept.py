@@ -26,10 +26,11 @@ from pamela_cli.engine.evaluation import Floats, TaskScores
 from pamela_cli.errors import PamelaError
 from pamela_cli.files import write_atomically, writing
 from pamela_cli.metrics import Record as Document
+from pamela_cli.problem import network, update_rule
 from pamela_cli.reproducing.plan import PlannedCell
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import read_scores
-from pamela_cli.untrusted import OddFileError, read_json
+from pamela_cli.untrusted import OddFileError, number, read_json
 
 _PARTS = ("summary.json", "scores.json", "checkpoint.json", "diverged.json")
 """What tells a result, or that there is none."""
@@ -61,13 +62,17 @@ def keep(run: RunFolder, out: Path) -> None:
     if summary is None:
         raise PamelaError(f"{run.path} is not finished; go on with it by --resume.")
     config, _ = run.read_config()
-    test = read_scores(run.scores, config)["test"]
+    test = read_scores(run.scores, config).get("test")
+    if test is None:
+        raise PamelaError(
+            f"{run.scores} has no scores of test tasks; delete it, and --resume tests the run again."
+        )
     # Six digits: the seventh is rounding.
     scores = [float(f"{value:.6g}") for value in test.scores.final]
     parts = {
         "summary.json": _json(summary),
         "scores.json": json.dumps(finite({"tasks": test.tasks, "test": scores})) + "\n",
-        "checkpoint.json": _json(_about(run.best)),
+        "checkpoint.json": _json(_about(run.best, config)),
     }
     _replace(out, parts | _course(run, config))
 
@@ -151,9 +156,12 @@ def _thinned(metrics: list[Document], name: str) -> str:
     for start in range(0, len(training), size):
         part = training[start : start + size]
         means = {key: _mean(part, key) for key in ("loss", name, "gradient_norm", "tasks_per_second")}
-        rows.append((part[-1]["step"], {**means, "skipped": sum(m["skipped"] for m in part)}))
+        skipped = sum(number(m.get("skipped")) or 0 for m in part)
+        rows.append((part[-1]["step"], {**means, "skipped": skipped}))
     rows += [
-        (m["step"], {k: m[k] for k in (f"val_{name}", "val_ci95")}) for m in metrics if "val_scores" in m
+        (m["step"], {k: number(m.get(k)) for k in (f"val_{name}", "val_ci95")})
+        for m in metrics
+        if "val_scores" in m
     ]
     header = ["step", "loss", name, "gradient_norm", "skipped", "tasks_per_second", f"val_{name}", "val_ci95"]
     text = io.StringIO()
@@ -165,7 +173,7 @@ def _thinned(metrics: list[Document], name: str) -> str:
 
 
 def _mean(lines: list[Document], key: str) -> float | None:
-    values = [m[key] for m in lines if m.get(key) is not None]
+    values = [value for m in lines if (value := number(m.get(key))) is not None]
     return sum(values) / len(values) if values else None
 
 
@@ -173,10 +181,10 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.5g}"
 
 
-def _about(path: Path) -> Document:
+def _about(path: Path, config: Config) -> Document:
     """A checkpoint's checksum and step, and of each of its tensors the shape and the spread of numbers."""
     try:
-        checkpoint = Checkpoint.read(path)
+        checkpoint = Checkpoint.read(path, update_rule(config, network(config)))
     except CheckpointError as error:
         raise PamelaError(f"{error}.") from error
     return {

@@ -14,6 +14,7 @@ from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.outcome import Row, gain
 from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import mean_ci95
+from pamela_cli.errors import holds_something_else
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import METHODS
 from pamela_cli.report.ablation_figures import by_shot
@@ -24,10 +25,9 @@ from pamela_cli.reproducing.kept import KeptResult, kept_divergence, kept_result
 from pamela_cli.reproducing.plan import Group, PlannedCell
 from pamela_cli.results import hardware_text, norm_stats_text, task_text
 
-_HEAD = """\
-# Results
-
-Written by `pamela reproduce` (version {version}) from the folders beside this page; nothing was typed in.
+_MARK = "# Results\n\nWritten by `pamela reproduce`"
+_HEAD = f"""\
+{_MARK} (version {{version}}) from the folders beside this page; nothing was typed in.
 Each of them has the settings of a run (`config.toml`), its summary, the course of its training, the score of
 every test task, what it was computed on, and a summary of its checkpoint.
 
@@ -48,6 +48,19 @@ class _ByShot:
     title: str
     config: Config
     scores: dict[str, dict[int, tuple[float, float]]] = field(default_factory=dict)
+
+
+def check_page(results: Path) -> None:
+    """:class:`UsageError` where the page would replace a README.md that is none."""
+    page = results / "README.md"
+    if page.is_symlink() or page.exists():
+        try:
+            with page.open(encoding="utf-8") as file:
+                ours = file.read(len(_MARK)) == _MARK
+        except (OSError, UnicodeDecodeError):
+            ours = False
+        if not ours:
+            raise holds_something_else("--results", page)
 
 
 def write_page(results: Path, groups: Sequence[Group]) -> Path:

@@ -23,7 +23,7 @@ from pamela_cli.errors import PamelaError
 from pamela_cli.problem import Problem
 from pamela_cli.progress import divergence_of
 from pamela_cli.reproducing.kept import keep, keep_divergence, kept_divergence, kept_result
-from pamela_cli.reproducing.page import write_page
+from pamela_cli.reproducing.page import check_page, write_page
 from pamela_cli.reproducing.plan import PlannedCell, in_order, read_plan
 from pamela_cli.runs import numbered
 from pamela_cli.session import settle
@@ -55,6 +55,7 @@ class _Found:
 def reproduce(context: Context, options: ReproduceOptions) -> dict[str, Any]:
     """Train the cells that are neither kept nor finished, keep what is, and write the page of all."""
     planned = in_order(read_plan(options.groups))
+    check_page(options.results)
     missing = [cell for cell in planned if not _is_kept(cell, options.results)]
     failures: dict[str, str] = {}
     absent: dict[str, str] = {}
@@ -76,8 +77,11 @@ def reproduce(context: Context, options: ReproduceOptions) -> dict[str, Any]:
         for _, cells in groupby(there, key=lambda found: found.planned.dataset):
             failures |= _have(context, options, list(cells))
     finally:  # also after a request to stop: what is finished is not lost
-        page = write_page(options.results, read_plan())
-    return {"page": str(page), "cells": [_status(c, options.results, failures, absent) for c in planned]}
+        page = write_page(options.results, read_plan()) if _is_anything(options.results) else None
+    return {
+        "page": page and str(page),
+        "cells": [_status(c, options.results, failures, absent) for c in planned],
+    }
 
 
 def check(context: Context, options: ReproduceOptions) -> dict[str, Any]:
@@ -132,6 +136,12 @@ def _keep(found: _Found, out: Path) -> None:
         keep(run, out)
     elif why := divergence_of(run):
         keep_divergence(run, why, out)
+
+
+def _is_anything(results: Path) -> bool:
+    """Whether there is a page already, or anything to be on one."""
+    there = (results / "README.md").exists()
+    return there or any(_is_kept(cell, results) for group in read_plan() for cell in group.cells)
 
 
 def _is_kept(planned: PlannedCell, results: Path) -> bool:

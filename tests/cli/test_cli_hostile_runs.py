@@ -212,7 +212,8 @@ def test_settings_that_ask_for_more_memory_than_there_is(
 def test_progress_that_no_run_can_have_made(sine: Attacks) -> None:
     last = sine.fresh(*UNFINISHED) / "last.safetensors"
     sound = Checkpoint.read(last)
-    for progress in ({}, [], sound.progress | {"step": -1}, sound.progress | {"window": [[1]]}):
+    odd = ({"step": -1}, {"window": [[1]]}, {"seconds": 0.0}, {"recent_skips": [0] * 11})
+    for progress in ({}, [], *(sound.progress | part for part in odd)):
         Checkpoint(sound.tensors, progress).write(last)
         sine.refused(f"progress {progress}", RESUME, "the run cannot go on from runs/odd/last.safetensors")
     sine.endured("progress", REPORT, "Its last.safetensors is damaged")

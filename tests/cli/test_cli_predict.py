@@ -234,6 +234,24 @@ def test_broken_queries_are_left_out(predict: Predict, tmp_path: Path, norm_stat
     assert document == expected
 
 
+def test_no_link_and_no_other_picture_is_written_over(
+    pamela, predict: Predict, world: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run = Path(shutil.copytree(world / "runs" / "tiny-a", tmp_path / "run"))
+    shutil.rmtree(run / "figures")
+    (run / "figures").symlink_to(elsewhere)
+    result = pamela("predict", f"{run}/", "support", "query").ok()
+    assert "no figure: " in result.err and "which is not followed" in result.err
+    assert list(elsewhere.iterdir()) == []
+    (run / "figures").unlink()
+    (run / "figures").mkdir()
+    (run / "figures" / "predictions.png").write_text("mine")
+    assert "holds something else" in pamela("predict", f"{run}/", "support", "query").ok().err
+    assert (run / "figures" / "predictions.png").read_text() == "mine"
+
+
 def test_wrong_queries(predict: Predict, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "empty").mkdir()

@@ -259,5 +259,5 @@ def test_wrong_usage(pamela, undrawn: None, own_world: Path) -> None:
     pamela("report").error(2, "RUN")
     pamela("report", "none").error(2, "there is no run runs/none", "sine-a")
     pamela("report", "sine-a", "--out", "config.toml").error(2, "--out config.toml", ".html")
-    pamela("report", "data").error(1, "data is no run", "config.toml")
+    pamela("report", "data").error(2, "data is no run", "config.toml")
     assert snapshot(own_world) == before

@@ -114,7 +114,7 @@ def test_what_is_no_run_among_several_is_left_out(pamela, undrawn: None, own_wor
         result = pamela("report", *found, "--json").ok()
         assert len(result.document["runs"]) == 4
     assert "left out, as there is no run in it: runs/report-figures, runs/report.html" in result.err
-    pamela("report", "runs/report-figures").error(1, "runs/report-figures is no run")
+    pamela("report", "runs/report-figures").error(2, "runs/report-figures is no run")
     pamela("report", "runs/none", "runs/sine-a").error(2, "there is no run runs/none")
 
 
@@ -122,3 +122,24 @@ def test_runs_of_one_name(report: Report, own_world: Path) -> None:
     shutil.copytree(own_world / "runs/sine-a", own_world / "other/sine-a")
     page = report("sine-a", "other/sine-a")
     assert [row[0] for row in page.table("Results with")[1:]] == ["runs/sine-a", "other/sine-a"]
+
+
+def test_what_cannot_be_read_or_drawn_costs_no_other(pamela, undrawn: None, own_world: Path) -> None:
+    config = Path("runs/tiny-b/config.toml")
+    config.write_text(config.read_text().replace("image_size = 16", "image_size = 300"))
+    Path("runs/sine-b/config.toml").write_text("[task]\n")
+    result = pamela("report", "sine-a", "sine-b", "tiny-b", "--json").ok()
+    assert "left out: " in result.err and "sine-b" in result.err
+    assert len(result.document["runs"]) == 2
+    assert "The figure “trends” could not be drawn: " in Path(result.document["report"]).read_text()
+    pamela("report", "sine-b").error(1, "sine-b")
+
+
+def test_what_is_no_run_is_wrong_usage(pamela, own_world: Path) -> None:
+    ablation = own_world / "runs" / "ablation-sine-10s"
+    ablation.mkdir()
+    (ablation / "ablation.json").write_text("{}")
+    for command in (["evaluate"], ["predict"], ["meta-train", "--resume", "--run"]):
+        rest = ["data", "data"] if command == ["predict"] else []
+        pamela(*command, "ablation-sine-10s", *rest).error(2, "is an ablation", "one of its runs")
+    pamela("report", ".").error(2, ". is no run: it has no config.toml")

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from cli_plan import PLAN
 from cli_support import assert_same_run, snapshot
+from safetensors.numpy import save_file
 
 from pamela_cli.engine.evaluation import mean_ci95
 from pamela_cli.methods import METHODS
 from pamela_cli.reproducing import kept, plan
 from pamela_cli.reproducing.plan import in_order, read_plan
 from pamela_cli.runs import RunFolder
-from pamela_cli.scores import StoredScores, read_scores
+from pamela_cli.scores import StoredScores, read_scores, write_scores
 
 ABSURD = "iterations = 200, inner_lr = 100, clip = 0.0, steps = 10"
 KEPT = {"config.toml", "summary.json", "environment.json", "metrics.csv", "scores.json", "checkpoint.json"}
@@ -217,6 +218,41 @@ def test_wrong_usage(pamela, here: Path) -> None:
     pamela("reproduce", "--list", "--check").error(2, "choose one")
     pamela("reproduce", "five", "--jobs", 0).error(2, "--jobs must be at least 1")
     pamela("reproduce", "five", "--device", "gpu").error(2, "--device")
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_page_of_somebody_else_is_kept(pamela, here: Path, link: bool) -> None:
+    readme = here / "docs" / "README.md"
+    readme.parent.mkdir()
+    if link:
+        readme.symlink_to(here / "nowhere.md")
+    else:
+        readme.write_text("# Results\n\nWritten by hand.")
+    for flags in ([], ["--collect"]):
+        pamela("reproduce", "ten", "--results", "docs", *flags).error(2, "docs/README.md", "something else")
+    assert not (here / "runs").exists() and readme.is_symlink() == link
+
+
+def test_odd_runs_do_not_keep_others_from_being_kept(pamela, mine: Path) -> None:
+    """Whatever a stranger has put into them."""
+    shutil.rmtree(mine / "results")
+    runs = mine / "runs"
+    file = runs / "five-pamela-s0" / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[0].pop("skipped")
+    lines[1]["loss"] = "low"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    save_file({"x": np.zeros(3)}, runs / "five-pamela-s1" / "best.safetensors")
+    scores = read_scores(
+        runs / "five-maml-s0" / "scores.safetensors", RunFolder(runs / "five-maml-s0").read_config()[0]
+    )
+    write_scores(runs / "five-maml-s0" / "scores.safetensors", {"val": scores["val"]})
+    result = pamela("reproduce", "five", "ten", "--collect", "--json", "-q")
+    assert statuses(result.document) == {
+        "five/pamela-s0": "done", "five/pamela-s1": "failed", "five/maml-s0": "failed",
+        "five/maml-s1": "done", "ten/maml-s0": "done",
+    }  # fmt: skip
+    assert "unexpected" not in result.err
 
 
 def test_damaged_results_count_as_not_run(pamela, mine: Path) -> None:

@@ -9,9 +9,11 @@ import re
 import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cli_support import PATIENCE, QUICK_SINE, SINE, TINY, Job, Result, environment
 
 from pamela_cli.console import Console
@@ -68,6 +70,23 @@ def test_ctrl_c_on_a_terminal(warm, here: Path) -> None:
     assert "pamela meta-train --run runs/long --resume" in result.err
     assert (here / "runs" / "long" / "last.safetensors").exists()
     assert "\x1b[?25h" in result.err.split("\x1b[?25l")[-1], "the cursor stays hidden"
+
+
+@pytest.mark.parametrize("command", ["meta-train", "ablate"])
+def test_a_terminal_that_goes_away(here: Path, command: str) -> None:
+    """As where a connection to another machine breaks off: all is saved, and nobody hears of it."""
+    run = [command, *SINE, "--iterations", "100000", "--val-every", "100000"]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(here)
+        os.execve(sys.executable, [sys.executable, "-m", "pamela_cli", *run], environment())
+    seen, until = b"", time.monotonic() + PATIENCE
+    while not re.search(rb"[1-9][0-9]+/[0-9]{6}", seen) and time.monotonic() < until:
+        if select.select([terminal], [], [], 0.1)[0]:
+            seen += os.read(terminal, 65536)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
+    assert [*here.glob("runs/*/last.safetensors")], seen
 
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]m")

@@ -263,6 +263,18 @@ def test_a_run_that_diverged_has_not_got_better_since(pamela, here: Path, iterat
     assert not (here / "runs" / "wild" / "summary.json").exists()
 
 
+def test_a_run_that_diverged_is_no_unfinished_one(pamela, here: Path) -> None:
+    pamela(*ABSURD, "--run", "wild", "-q").error(1, "diverged")
+    (entry,) = pamela("report", "--list", "--json").ok().document["runs"]
+    assert (entry["status"], entry["test"]) == ("diverged", None)
+    listed = pamela("report", "--list").ok().out
+    assert "diverged" in listed and "unfinished" not in listed
+    pamela("report", "wild", "-q").ok()
+    page = (here / "runs" / "wild" / "report.html").read_text()
+    assert "This run has no result: it diverged." in page
+    assert "To go on with it" not in page
+
+
 def test_divergence_does_not_advise_to_lower_what_is_off(pamela) -> None:
     message = pamela(*ABSURD, "-q").error(1, "diverged")
     assert "lower --clip (now 0)" not in message

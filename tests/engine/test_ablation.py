@@ -6,22 +6,21 @@ import json
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from pamela_cli.ablation import pool
+from pamela_cli.ablation.ablating import Ablation
 from pamela_cli.ablation.cells import all_runs, earlier_cells, find_cell, free_names, make_cells
 from pamela_cli.ablation.grid import Variant, grid
 from pamela_cli.ablation.outcome import document, make_rows
+from pamela_cli.ablation.writing import _of_one_budget, _shown
 from pamela_cli.config import Config, Layer, resolve
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.report.ablations import _in_latex, as_csv, as_latex, as_markdown
 from pamela_cli.results import score_number
 from pamela_cli.runs import RunFolder, create_run
 from pamela_cli.scores import StoredScores, write_scores
-from pamela_cli.signals import StopRequest
 
 BASE = resolve([Layer({"dataset": "sine", "method": "maml", "steps": 5, "test_tasks": 2})])
 
@@ -147,6 +146,36 @@ def test_a_failed_cell_is_marked_and_the_other_seed_counts(tmp_path: Path) -> No
     assert (q["mse"], q["gain"], q["gain_ci95"]) == (2.0, 4.0, pytest.approx(1.96))
 
 
+def test_means_over_other_seeds_are_told_apart(tmp_path: Path) -> None:
+    for config, scores in (
+        (cell("maml"), [4.0, 8.0]),
+        (cell("q"), [1.0, 3.0]),
+        (cell("q", seed=1), [3.0, 7.0]),
+    ):
+        finished(tmp_path, config, scores)
+    cells = earlier_cells(BASE, None, all_runs(tmp_path), any_budget=True)
+    table = document(make_rows([], cells, {}, BASE), BASE, None)
+    assert [row["gain"] for row in table["rows"]] == [None, 4.0]
+    (_, _, header, _, maml, q, *_, note) = as_markdown(table).splitlines()
+    assert header.startswith("| variant | n | seeds | MSE |")
+    assert maml.startswith("| MAML | 5 | 0 | 6.0000") and q.startswith("| +Q | 5 | 0, 1 | 3.5000")
+    assert "not all in every cell: gains are over the seeds that both have" in note
+
+
+def test_figures_are_of_one_budget(tmp_path: Path) -> None:
+    for iterations, steps in ((50, 5), (70, 1), (70, 2)):
+        config = replace(cell("maml", steps=steps), iterations=iterations)
+        finished(tmp_path, config, [4.0, 8.0])
+    rows = make_rows([], earlier_cells(BASE, None, all_runs(tmp_path), any_budget=True), {}, BASE)
+    table = document(rows, BASE, None)
+    shown = _of_one_budget(table)
+    assert [(row["steps"], row["iterations"]) for row in shown["rows"]] == [(1, 70), (2, 70)]
+    assert shown["iterations"] == 70 and table["iterations"] is None
+    assert _of_one_budget(shown) is shown
+    found = Ablation(BASE, None, rows, table, tmp_path, {})
+    assert [(row.variant.steps, row.iterations) for row in _shown(found)] == [(2, 70)]
+
+
 def test_a_damaged_scores_file_is_a_failure_not_a_crash(tmp_path: Path) -> None:
     folder = finished(tmp_path, cell("maml"), [4.0, 8.0])
     folder.scores.write_bytes(b"nonsense")
@@ -230,26 +259,3 @@ def test_csv_is_unrounded(made: dict) -> None:
     row = made["rows"][1]
     assert float(first["ci95"]) == row["ci95"] and first["variant"] == "q" and first["skip_interval"] == ""
     assert json.loads(json.dumps(made)) == made
-
-
-def test_an_error_on_the_way_ends_the_cells_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or the command would hang at its end until they are trained."""
-    running = []
-
-    class Process:
-        ended = False
-
-        def terminate(self) -> None:
-            self.ended = True
-
-    def start(context: Any, index: int, job: Any) -> Any:
-        if running:
-            raise OSError("no more processes")
-        running.append(pool._Running(index, "cpu", cast(Any, Process()), context.Pipe(duplex=False)[0]))
-        return running[0]
-
-    monkeypatch.setattr(pool, "_start", start)
-    monkeypatch.setattr(pool, "replace", lambda job, **_: job)
-    with StopRequest() as stop, pytest.raises(OSError, match="no more"):
-        pool.run_jobs(cast(Any, [None, None]), ["cpu", "cpu"], lambda *_: None, stop)
-    assert cast(Any, running[0].process).ended

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from pamela_cli.signals import StopRequest
+from pamela_cli import signals
+from pamela_cli.errors import Stopped
+from pamela_cli.signals import SAME_REQUEST, STOPPING, StopRequest
 
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPPING}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -34,3 +36,30 @@ def test_one_that_was_ignored_stays_ignored() -> None:
         signal.raise_signal(signal.SIGINT)
         assert not stop
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_each_of_them_is_noted(number: signal.Signals) -> None:
+    signal.signal(number, signal.default_int_handler)
+    with StopRequest() as stop:
+        signal.raise_signal(number)
+        with pytest.raises(Stopped, match=f"stopped by {number.name}") as caught:
+            stop.check("all is saved")
+    assert caught.value.exit_code == 128 + number
+
+
+def test_those_that_follow_at_once_are_the_same_and_later_ones_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who wraps a command passes on what it gets, and the saving that has begun must not break off."""
+    now = [100.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with StopRequest() as stop:
+        for seconds in (0.0, 0.1, SAME_REQUEST - 0.2):
+            now[0] += seconds
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        now[0] += 0.2
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
