@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from pamela_cli.ablation import pool
+from pamela_cli.ablation import pool, slurm
 from pamela_cli.ablation.cells import Cell
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import _Following
@@ -52,7 +52,8 @@ class _Executor:
         return SimpleNamespace(done=lambda: True, result=lambda: news, job_id="1")
 
 
-def test_a_cell_that_slurm_stops_is_submitted_again() -> None:
+def test_a_cell_that_slurm_stops_is_submitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "_POLL_SECONDS", 0.0)
     said: list[tuple[int, str]] = []
     stopped, done = News("stopped", "stopped by SIGTERM; all is saved."), News("done")
     jobs = [Job({}, Path("a"), "", None, 1, False, Path(), Path()) for _ in range(2)]
