@@ -71,6 +71,8 @@ def adapt(
 
     ``.outputs(x)`` of the result are those of the adapted network, ``.parameters`` its parameters by name.
     """
+    if len(support_x) != len(support_y):
+        raise ValueError(f"support_y must have a target for each of support_x, not {len(support_y)}")
     return adapted(learner, _objective(loss), support_x, support_y, steps)
 
 
@@ -81,7 +83,7 @@ def meta_gradient(learner: Learner, loss: Loss, tasks: Tasks) -> MetaGradient:
     memory of one.
     """
     runner = Runner(Plan(str(learner.theta.device), 1, 1, workers=1, threads=1), settles=False)
-    return mean_meta_gradient(learner, _objective(loss), tasks, runner)
+    return mean_meta_gradient(learner, _objective(loss), _checked(tasks), runner)
 
 
 def meta_train(
@@ -139,9 +141,7 @@ def evaluate(
     steps = learner.rule.steps if steps is None else steps
     parts = []
     for batch in [tasks] if isinstance(tasks, Tasks) else tasks:
-        if not len(batch):
-            raise ValueError("tasks must have at least one task in each batch")
-        for one in batch.chunks(1):
+        for one in _checked(batch).chunks(1):
             found = adapt_and_judge(learner, objective, one, expanded, steps, norm_stats, every_step=True)
             parts.append(TaskScores(*(values.double().cpu().numpy() for values in found)))
     return concatenate(parts)
@@ -207,7 +207,21 @@ class _Drawn:
     function: Callable[[int], Tasks]
 
     def draw(self, seed: int, step: int, indices: Indices) -> Tasks:
-        return self.function(step)
+        return _checked(self.function(step))
+
+
+def _checked(tasks: Tasks) -> Tasks:
+    """The tasks; ValueError where there are none, or images and targets are not as many."""
+    parts = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
+    if len({len(part) for part in parts}) > 1:
+        numbers = ", ".join(str(len(part)) for part in parts)
+        raise ValueError(f"support_x, support_y, query_x and query_y must be of as many tasks, not {numbers}")
+    if not len(tasks):
+        raise ValueError("tasks must have at least one task in each batch")
+    for name, x, y in (("support", *parts[:2]), ("query", *parts[2:])):
+        if x.shape[1:2] != y.shape[1:2]:
+            raise ValueError(f"{name}_y must have a target for each of {name}_x in a task: {tuple(y.shape)}")
+    return tasks
 
 
 def _objective(loss: Loss) -> Objective:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,23 @@ def test_no_tasks_are_no_result() -> None:
     none = Tasks(*(t[:0] for t in (drawn.support_x, drawn.support_y, drawn.query_x, drawn.query_y)))
     with pytest.raises(ValueError, match="at least one task"):
         evaluate(make_learner(linear()), Classification(3), none)
+
+
+@pytest.mark.parametrize("part", ["support_x", "support_y", "query_x", "query_y"])
+def test_tasks_that_do_not_fit_together(part: str) -> None:
+    drawn, learner = points(0, 2), make_learner(linear())
+    fewer_tasks = replace(drawn, **{part: getattr(drawn, part)[:1]})
+    fewer_examples = replace(drawn, **{part: getattr(drawn, part)[:, :1]})
+    for tasks, said in ((fewer_tasks, "must be of as many tasks"), (fewer_examples, "a target for each of")):
+        for use in (
+            lambda t: meta_gradient(learner, F.cross_entropy, t),
+            lambda t: evaluate(learner, Classification(3), t),
+            lambda t: next(meta_train(learner, F.cross_entropy, lambda _: t, 1)),
+        ):
+            with pytest.raises(ValueError, match=said):
+                use(tasks)
+    with pytest.raises(ValueError, match="support_y must have a target"):
+        adapt(learner, F.cross_entropy, drawn.support_x[0], drawn.support_y[0, :1])
 
 
 def test_a_device_that_is_not_there() -> None:
