@@ -154,6 +154,11 @@ def _evaluate(
         context.console.warn(
             f"{tasks.left_out} classes of {options.split} have too few images and are left out."
         )
+    if problem.store is not None and tasks.frozen is None and tasks.seed is None:
+        context.console.say(
+            f"{label}: its {count:,} tasks are drawn by a fixed seed; they are not the store's frozen ones: "
+            "600, with 15 queries, for 5 and 20 ways and 1 and 5 shots"
+        )
     check_enough("--tasks", count, processes)
     runner = Runner(plan, processes)
     with StopRequest() as stop, context.console.progress(f"judging {label}", count) as bar:

@@ -180,6 +180,19 @@ def test_classes_left_out_are_said(evaluate: Evaluate, here: Path) -> None:
     assert re.search(r"warning: 2 classes of test .* left out", result.err)
 
 
+def test_tasks_that_are_not_the_frozen_ones_are_said(pamela, world: Path, monkeypatch) -> None:
+    monkeypatch.chdir(world)
+    said = "are not the store's frozen ones"
+    for flags, drawn in (
+        (["--tasks", 4], False),
+        (["--tasks", 601], True),
+        (["--tasks", 4, "--query", 3], True),
+    ):
+        assert (said in pamela("evaluate", "tiny-b", *flags, "--no-figures").ok().err) == drawn
+    assert said not in pamela("evaluate", "sine-b", "--tasks", 1001, "--no-figures").ok().err
+    assert said not in pamela("evaluate", "tiny-b", "--tasks", 4, "--seed", 3, "--no-figures").ok().err
+
+
 def test_table_for_people(pamela, world: Path) -> None:
     places = ["--data-dir", world / "data", "--runs-dir", world / "runs", "--no-figures"]
     images = pamela("evaluate", "tiny-a", "--tasks", 6, *places).ok()
