@@ -169,7 +169,7 @@ class Console:
     def _live(self, what: str, total: int) -> Iterator[Bar]:
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=12),
+            BarColumn(bar_width=8),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
             # On a narrow terminal the note gives way, and the other columns keep their width.

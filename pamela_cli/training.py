@@ -163,12 +163,14 @@ class Training:
         self._check_divergence()
         accuracy = f" {100 * score:.1f} %" if self.objective.higher_is_better else ""
         lost = f" · {self.progress.skipped} skipped" if self.progress.skipped else ""
-        # What is most worth knowing comes first: narrow terminals cut the rest.
-        return f"loss {loss:.3f}{accuracy}{{best}} · {rate:.1f} tasks/s{lost}"
+        speed = f"{rate:.1f}" if rate < 100 else f"{rate:,.0f}"
+        # What is most worth knowing comes first: terminals of less than 80 columns cut the rest.
+        return f"loss {loss:.3f}{accuracy}{lost}{{best}} · {speed} tasks/s"
 
     def _best_text(self) -> str:
         """Of the best validation so far, which may be later than the window."""
-        return f" · best {score_text(self.progress.best)}" if self.progress.best else ""
+        best = self.progress.best
+        return f" · best {score_text(best).partition(' ±')[0]}" if best else ""
 
     def _note_time(self) -> None:
         passed = self._watch.take()
