@@ -13,7 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from pamela_cli.errors import UsageError
+from pamela_cli.errors import UsageError, meant
 from pamela_cli.methods import METHODS, complete_steps
 from pamela_cli.untrusted import LARGEST_SETTINGS, OddFileError, parse_toml, read_text, shown
 
@@ -160,9 +160,7 @@ _KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a tex
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """:class:`UsageError` for the value of a flag that is no setting, unless it is one of a few."""
     if value not in choices:
-        close = get_close_matches(value.casefold().replace("_", "-"), choices, n=1)
-        meant = f"; did you mean {close[0]}?" if close else "."
-        raise UsageError(f"{flag(name)} must be {' or '.join(choices)}, not '{value}'{meant}")
+        raise UsageError(f"{flag(name)} must be {' or '.join(choices)}, not '{value}'{meant(value, choices)}")
 
 
 def parse_flag(name: str, value: Any) -> Any:
@@ -276,7 +274,9 @@ def _checked(name: str, value: Any, origin: str, called: Callable[[str], str] = 
     if high is not None and value > high:
         raise UsageError(f"{called(name)} must be at most {high:,}, {found}.")
     if choices is not None and value not in choices:
-        raise UsageError(f"{called(name)} must be one of {', '.join(choices)}, {found}.")
+        raise UsageError(
+            f"{called(name)} must be one of {', '.join(choices)}, {found}{meant(value, choices)}"
+        )
     return value
 
 

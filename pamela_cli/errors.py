@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -31,6 +32,12 @@ def cause(error: Exception) -> str:
 def holds_something_else(flag: str, path: Path) -> UsageError:
     """The sentence for a file that would be written over, and is none of those that may be."""
     return UsageError(f"{flag} {path} is there, and holds something else; choose another file, or remove it.")
+
+
+def meant(value: object, choices: Sequence[str]) -> str:
+    """How a sentence on a value that is none of the choices ends: with the one that may be meant."""
+    close = get_close_matches(str(value).casefold().replace("_", "-"), choices, n=1)
+    return f"; did you mean {close[0]}?" if close else "."
 
 
 def some_of(names: Sequence[str], most: int = 8) -> str:
