@@ -47,6 +47,13 @@ def drawable(records: Iterable[Record], score: str) -> list[Record]:
     return found
 
 
+def best_validation(records: Iterable[Record], score: str) -> Record | None:
+    """The line of the best validation: of the lowest error, or of the highest accuracy; None without any."""
+    validations = [record for record in records if f"val_{score}" in record]
+    pick = min if score == "mse" else max
+    return pick(validations, key=lambda record: record[f"val_{score}"], default=None)
+
+
 def last_validation(records: Iterable[Record], tasks: int) -> tuple[int, Floats] | None:
     """The step of the last validation and the score of each task; None unless they are so many and finite."""
     last = None

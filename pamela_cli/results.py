@@ -164,14 +164,14 @@ def score_number(value: float, name: str, sign: str = "") -> str:
 
 
 def score_text(record: dict[str, Any]) -> str:
-    """A result for people: accuracy in percent, or squared error, with its 95 % interval."""
+    """A result for people: accuracy in percent, or squared error, with its 95 % interval if it has one."""
     name = score_name_of(record)
     value, ci95 = record[name], record["ci95"]
     if value is None or not isfinite(value):
         return "not finite"
     if name == "mse":
         return f"MSE {with_interval(value, ci95, name)}"
-    return f"{score_number(value, name)} % ± {score_number(ci95, name)}"
+    return f"{score_number(value, name)} %" + ("" if ci95 is None else f" ± {score_number(ci95, name)}")
 
 
 def with_interval(value: float | None, ci95: float | None, name: str, sign: str = "") -> str:

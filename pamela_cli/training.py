@@ -170,7 +170,7 @@ class Training:
     def _best_text(self) -> str:
         """Of the best validation so far, which may be later than the window."""
         best = self.progress.best
-        return f" · best {score_text(best).partition(' ±')[0]}" if best else ""
+        return f" · best {score_text(best | {'ci95': None})}" if best else ""
 
     def _note_time(self) -> None:
         passed = self._watch.take()

@@ -89,9 +89,7 @@ def ablate_command(config: Config, vary: str, w: int | None, seeds: list[int], d
     changed = _changed(config, recipes) if recipes else _explicit(config)
     changed = {name: value for name, value in changed.items() if name not in ("method", "seed")}
     if vary == "steps":  # without the flag it goes to another number than the recipes have
-        changed = {"steps": config.steps} | {
-            name: value for name, value in changed.items() if name != "steps"
-        }
+        changed["steps"] = config.steps
     words = ["pamela", "ablate", "--dataset", config.dataset or ""]
     words += ["--vary", vary] if vary != "variant" else []
     words += ["--skip-interval", str(w)] if w not in (None, USUAL_INTERVAL) else []

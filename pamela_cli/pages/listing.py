@@ -8,7 +8,7 @@ from typing import Any
 
 from pamela_cli.config import Config
 from pamela_cli.errors import PamelaError
-from pamela_cli.metrics import Record, drawable
+from pamela_cli.metrics import Record, best_validation, drawable
 from pamela_cli.progress import DIVERGENCE_WINDOWS, Progress
 from pamela_cli.results import score_name_of
 from pamela_cli.runs import ABLATION, RunFolder, runs_in
@@ -65,9 +65,7 @@ def _score(record: Record) -> Record:
 def _best(metrics: Sequence[Record], config: Config) -> Record | None:
     """The best validation so far."""
     name = config.score_name
-    validations = [record for record in metrics if f"val_{name}" in record]
-    if not validations:
+    best = best_validation(metrics, name)
+    if best is None:
         return None
-    pick = min if name == "mse" else max
-    best = pick(validations, key=lambda record: record[f"val_{name}"])
     return {name: best[f"val_{name}"], "ci95": best["val_ci95"], "tasks": config.val_tasks}

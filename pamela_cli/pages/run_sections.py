@@ -8,6 +8,7 @@ from pamela_cli.cli import Context
 from pamela_cli.config import SETTINGS, value_text
 from pamela_cli.errors import PamelaError
 from pamela_cli.methods import METHODS
+from pamela_cli.metrics import best_validation
 from pamela_cli.pages import again
 from pamela_cli.pages.drawing import run_figures
 from pamela_cli.pages.page import Block, Code, Note, Section, Table
@@ -106,9 +107,7 @@ def _training(run: ReadRun, summary: Document) -> Table:
         ["training time", f"{summary['seconds']:,.0f} s"],
         ["speed", f"{summary['tasks_per_second']:,.1f} tasks/s"],
     ]
-    if run.validations:
-        pick = min if run.score_name == "mse" else max
-        best = pick(run.validations, key=lambda m: m[f"val_{run.score_name}"])
+    if best := best_validation(run.metrics, run.score_name):
         rows.append(["best validation", f"at outer step {best['step']:,}"])
     return Table("Training; its time is without validation and test.", ["what", "value"], rows)
 

@@ -62,9 +62,8 @@ def _readable(context: Context, folders: list[RunFolder]) -> list[ReadRun]:
         try:
             runs.append(read_run(folder))
         except PamelaError as error:
-            if len(folders) == 1 or isinstance(
-                error, UsageError
-            ):  # what is no run at all was named by mistake
+            # What is no run at all was named by mistake.
+            if len(folders) == 1 or isinstance(error, UsageError):
                 raise
             context.console.warn(f"left out: {error}")
     if folders and not runs:

@@ -88,6 +88,19 @@ def omniglot_files(part: str) -> dict[str, bytes]:
     return {f"{name}/0001_01.png": buffer.getvalue() for name in names}
 
 
+class Listed:
+    """A tree of names alone."""
+
+    path, kind, unreadable = Path("listed"), "folder", ()
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = sorted(names)
+
+    def names(self) -> list[str]:
+        """Return the names, sorted."""
+        return self._names
+
+
 def write_folder(root: Path, files: dict[str, bytes]) -> Path:
     """Write files by name below a folder; return the folder."""
     for name, data in files.items():

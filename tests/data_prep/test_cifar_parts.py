@@ -1,33 +1,27 @@
 """CIFAR-100 in class folders: its official parts are joined, and copies of it are not."""
 
-from pathlib import Path
-
 import pytest
+from data_prep_support import Listed
 
 from data_prep import DataError
 from data_prep.forms.encoded import EncodedImages
 from data_prep.sources import cifar100
 
 
-class Listed:
-    """A tree of names alone."""
-
-    path, kind = Path("listed"), "folder"
-
-    def __init__(self, counts: dict[str, int]) -> None:
-        self._names = [
+def folders(counts: dict[str, int]) -> Listed:
+    """So many images of each class, in class folders below each root."""
+    return Listed(
+        [
             f"{root}/{name}/{number:04}.png"
             for root, count in counts.items()
             for name in cifar100.class_names()
             for number in range(count)
         ]
-
-    def names(self) -> list[str]:
-        return self._names
+    )
 
 
 def test_official_parts_of_cifar_in_class_folders_are_joined() -> None:
-    found = cifar100.find_png_folders(Listed({"cifar/train": 500, "cifar/test": 100}))  # type: ignore[arg-type]
+    found = cifar100.find_png_folders(folders({"cifar/train": 500, "cifar/test": 100}))  # type: ignore[arg-type]
     assert isinstance(found, EncodedImages) and set(found.counts.values()) == {600}
     assert found.files["apple"][:3] == [
         "cifar/test/apple/0000.png", "cifar/train/apple/0000.png", "cifar/test/apple/0001.png",
@@ -36,4 +30,4 @@ def test_official_parts_of_cifar_in_class_folders_are_joined() -> None:
 
 def test_copies_of_a_dataset_are_told_apart_by_their_numbers() -> None:
     with pytest.raises(DataError, match=r"more than once \('a' with 60,000 images, 'b' with 50,000 images\)"):
-        cifar100.find_png_folders(Listed({"a": 600, "b": 500}))  # type: ignore[arg-type]
+        cifar100.find_png_folders(folders({"a": 600, "b": 500}))  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_prep_support import SPLITS, huge_png, png, write_folder, write_zip
+from data_prep_support import SPLITS, Listed, huge_png, png, write_folder, write_zip
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -231,18 +231,6 @@ def test_stores_are_called_as_their_folders(tmp_path: Path) -> None:
     assert stored_name("folder", tmp_path, "x") == "x"
     assert stored_name("CIFAR_FS") == "cifar-fs"
     assert name_of(Path()) == Path.cwd().name
-
-
-class Listed:
-    """A tree of names alone."""
-
-    path, kind, unreadable = Path("listed"), "folder", ()
-
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
-
-    def names(self) -> list[str]:
-        return sorted(self._names)
 
 
 part = st.sampled_from(["train", "val", "test", "a", "b", "c", "x.jpg", "y.png", "note.txt"])
