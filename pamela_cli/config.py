@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from pamela_cli.errors import UsageError, meant
+from pamela_cli.measures import Measure, measure_of
 from pamela_cli.methods import METHODS, complete_steps
 from pamela_cli.untrusted import LARGEST_SETTINGS, OddFileError, parse_toml, read_text, shown
 
@@ -82,9 +82,9 @@ class Config:
     )
 
     @property
-    def score_name(self) -> str:
-        """What results of these settings are: "mse" of sine waves, "accuracy" of images."""
-        return "mse" if self.way is None else "accuracy"
+    def measure(self) -> Measure:
+        """What results of these settings are measured in."""
+        return measure_of(self.way)
 
     def values(self) -> dict[str, Any]:
         """The settings by name; those that are None are left out."""
@@ -204,14 +204,12 @@ def read_layer(text: str, origin: str) -> tuple[Layer, Recorded]:
         known = [name for name, item in SETTINGS.items() if item.metadata["section"] == section]
         if not known or not isinstance(entries, dict):
             sections = sorted({item.metadata["section"] for item in SETTINGS.values()})
-            raise UsageError(
-                f"{origin} has an unknown section or key '{shown(section)}'{_closest(section, sections)}"
-            )
+            others = meant(section, sections, listed=True)
+            raise UsageError(f"{origin} has an unknown section or key '{shown(section)}'{others}")
         for key, value in entries.items():
             if key not in known:
-                raise UsageError(
-                    f"{origin} has an unknown key '{shown(key)}' in [{section}]{_closest(key, known)}"
-                )
+                others = meant(key, known, listed=True)
+                raise UsageError(f"{origin} has an unknown key '{shown(key)}' in [{section}]{others}")
             values[key] = value
     return Layer(values, origin), recorded
 
@@ -292,8 +290,3 @@ def _completed(config: Config) -> Config:
     except ValueError as error:
         raise UsageError(str(error)) from error
     return replace(config, steps=steps, skip_interval=w)
-
-
-def _closest(word: str, known: list[str]) -> str:
-    match = get_close_matches(word, known, n=1)
-    return f"; did you mean '{match[0]}'?" if match else f"; known are {', '.join(known)}."

@@ -34,10 +34,15 @@ def holds_something_else(flag: str, path: Path) -> UsageError:
     return UsageError(f"{flag} {path} is there, and holds something else; choose another file, or remove it.")
 
 
-def meant(value: object, choices: Sequence[str]) -> str:
-    """How a sentence on a value that is none of the choices ends: with the one that may be meant."""
+def meant(value: object, choices: Sequence[str], listed: bool = False) -> str:
+    """How a sentence on a value that is none of the choices ends: with the one that may be meant.
+
+    ``listed``: else with all of them.
+    """
     close = get_close_matches(str(value).casefold().replace("_", "-"), choices, n=1)
-    return f"; did you mean {close[0]}?" if close else "."
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known are {', '.join(choices)}." if listed else "."
 
 
 def some_of(names: Sequence[str], most: int = 8) -> str:

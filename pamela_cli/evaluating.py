@@ -22,12 +22,12 @@ from pamela_cli.engine.tasks import Tasks
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.inputs import Inputs
 from pamela_cli.judging import judge, load_learner
+from pamela_cli.measures import measure_of
 from pamela_cli.planning import plan_to_judge
 from pamela_cli.problem import Problem
 from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import (
     EvaluationProtocol,
-    loss_unit,
     norm_stats_text,
     result_record,
     task_text,
@@ -223,7 +223,7 @@ def _draw(judged: list[Judged]) -> list[str]:
     title = f"{p.dataset} {p.split}, {task_text(p.way, p.shot)}, {len(first.scores.final)} tasks"
     title += "" if first.record["seed"] is None else f" of seed {first.record['seed']}"
     title += f"\n{norm_stats_text(first.record)}"
-    unit = loss_unit(p.way)
+    unit = measure_of(p.way).loss_unit
     labelled = [(each.label, each.scores) for each in judged]
     trained = [each.problem.config.steps or 0 for each in judged]
     stem = first.folder.figures / f"loss-by-update-{p.split}{_apart(judged)}"

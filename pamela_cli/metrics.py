@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pamela_cli.engine.evaluation import Floats
+from pamela_cli.measures import Measure
 from pamela_cli.untrusted import OddFileError, is_count, number, parse_json, read_lines
 
 Record = dict[str, Any]
@@ -33,25 +34,26 @@ def read_metrics(path: Path) -> Iterator[Record]:
             yield record
 
 
-def drawable(records: Iterable[Record], score: str) -> list[Record]:
+def drawable(records: Iterable[Record], measure: Measure) -> list[Record]:
     """What figures show: of each line its step, and the numbers among its scores.
 
     A validation without its interval is left out.
     """
     found = []
     for record in islice(records, _MOST_DRAWN):
-        values = {key: number(record.get(key)) for key in (score, f"val_{score}", "val_ci95")}
+        values = {key: number(record.get(key)) for key in (measure.name, f"val_{measure.name}", "val_ci95")}
         known = {key: value for key, value in values.items() if value is not None}
-        if f"val_{score}" not in known or "val_ci95" in known:
+        if f"val_{measure.name}" not in known or "val_ci95" in known:
             found.append({"step": record["step"]} | known)
     return found
 
 
-def best_validation(records: Iterable[Record], score: str) -> Record | None:
+def best_validation(records: Iterable[Record], measure: Measure) -> Record | None:
     """The line of the best validation: of the lowest error, or of the highest accuracy; None without any."""
-    validations = [record for record in records if f"val_{score}" in record]
-    pick = min if score == "mse" else max
-    return pick(validations, key=lambda record: record[f"val_{score}"], default=None)
+    score = f"val_{measure.name}"
+    validations = [record for record in records if score in record]
+    pick = max if measure.higher_is_better else min
+    return pick(validations, key=lambda record: record[score], default=None)
 
 
 def last_validation(records: Iterable[Record], tasks: int) -> tuple[int, Floats] | None:

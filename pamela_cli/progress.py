@@ -70,7 +70,7 @@ class Progress:
         )
         yield "skipped", is_count(self.skipped, most)
         yield "validated", self.validated == -1 or is_count(self.validated, most)
-        yield "best", self.best is None or _has_numbers(self.best, ("step", config.score_name, "ci95"))
+        yield "best", self.best is None or _has_numbers(self.best, ("step", config.measure.name, "ci95"))
         yield "window", _all(self.window, lambda row: _all(row, _is_float) and len(row) == 4)
         few = isinstance(self.recent_skips, list) and len(self.recent_skips) <= DIVERGENCE_WINDOWS
         yield "recent_skips", few and _all(self.recent_skips, lambda skips: is_count(skips, most))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor, isfinite, log10
 from typing import Any
 
 import numpy as np
 
 from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import NormSource, TaskScores, mean_ci95
+from pamela_cli.measures import measure_in
 from pamela_cli.methods import METHODS
 from pamela_cli.problem import SINE_QUERY_POINTS, TaskSet
 from pamela_cli.untrusted import number
@@ -118,7 +118,7 @@ def is_summary(document: Any) -> bool:
 
 
 def _is_result(record: dict[str, Any]) -> bool:
-    name = score_name_of(record)
+    name = measure_in(record).name
     if not {name, "way", "norm_stats"} <= record.keys() or not _has(record, _RESULT):
         return False
     # A score that was not finite is null.
@@ -132,11 +132,6 @@ def _has(document: dict[str, Any], kinds: dict[str, type]) -> bool:
     return all(isinstance(document.get(key), kind) for key, kind in kinds.items())
 
 
-def score_name_of(record: dict[str, Any]) -> str:
-    """What the score of a result is: "mse" of sine waves, "accuracy" of images."""
-    return "mse" if "mse" in record else "accuracy"
-
-
 def task_text(way: Any, shot: Any) -> str:
     """The shape of tasks for people: 5-way 1-shot, or for sine waves 10-shot."""
     return f"{way}-way {shot}-shot" if way else f"{shot}-shot"
@@ -145,45 +140,6 @@ def task_text(way: Any, shot: Any) -> str:
 def updates_text(steps: Any) -> str:
     """How many inner updates, for people."""
     return f"{steps} update{'s' * (steps != 1)}"
-
-
-def loss_unit(way: int | None) -> str:
-    """What the loss of such tasks is measured in."""
-    return "squared error" if way is None else "cross-entropy, nats"
-
-
-def score_number(value: float, name: str, sign: str = "") -> str:
-    """An "accuracy", or a difference of two, in percent; an "mse" as it is. ``sign``: "+" shows it."""
-    if not isfinite(value):
-        return "not finite"
-    if name == "accuracy":
-        text = f"{100 * value:{sign}.2f}"
-    else:
-        text = f"{value:{sign}.4f}" if abs(value) < 1000 else f"{value:{sign}.3g}"
-    return text.replace("-", sign) if float(text) == 0 else text
-
-
-def score_text(record: dict[str, Any]) -> str:
-    """A result for people: accuracy in percent, or squared error, with its 95 % interval if it has one."""
-    name = score_name_of(record)
-    value, ci95 = record[name], record["ci95"]
-    if value is None or not isfinite(value):
-        return "not finite"
-    if name == "mse":
-        return f"MSE {with_interval(value, ci95, name)}"
-    return f"{score_number(value, name)} %" + ("" if ci95 is None else f" ± {score_number(ci95, name)}")
-
-
-def with_interval(value: float | None, ci95: float | None, name: str, sign: str = "") -> str:
-    """As :func:`score_number`, with the half-width of the interval where there is one; empty for None."""
-    if value is None:
-        return ""
-    if ci95 is None or not isfinite(value):
-        return score_number(value, name, sign)
-    if name == "mse" and 0 < ci95 < 5e-5 and abs(value) < 1:  # four decimals would not show it
-        digits = 1 - floor(log10(ci95))
-        return f"{value:{sign}.{digits}f} ± {ci95:.{digits}f}"
-    return f"{score_number(value, name, sign)} ± {score_number(ci95, name)}"
 
 
 def hardware_text(environment: dict[str, Any]) -> str:

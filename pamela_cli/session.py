@@ -251,7 +251,7 @@ def _draw(folder: RunFolder, config: Config, console: Console) -> None:
     from pamela_cli.report.trends import Trends, draw_trends
 
     try:
-        training_curves(drawable(folder.metrics(), config.score_name), folder.figures / "training", config)
+        training_curves(drawable(folder.metrics(), config.measure), folder.figures / "training", config)
         draw_trends(Trends.read(config, folder.best), folder.figures / "trends", run_title(config))
     except OSError as error:
         console.warn(f"no figures: {reason(error)}")

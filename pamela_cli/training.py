@@ -26,8 +26,7 @@ from pamela_cli.judging import judge, load_learner, saying_what_to_lower
 from pamela_cli.metrics import last_validation
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.progress import DIVERGENCE_WINDOWS, WINDOW, Progress, restored, save
-from pamela_cli.report.texts import gain_text
-from pamela_cli.results import EvaluationProtocol, result_record, run_summary, score_text
+from pamela_cli.results import EvaluationProtocol, result_record, run_summary
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, task_set_name, write_scores
 from pamela_cli.signals import StopRequest, stopped_by
@@ -170,7 +169,7 @@ class Training:
     def _best_text(self) -> str:
         """Of the best validation so far, which may be later than the window."""
         best = self.progress.best
-        return f" · best {score_text(best | {'ci95': None})}" if best else ""
+        return f" · best {self.config.measure.score(best[self.config.measure.name])}" if best else ""
 
     def _note_time(self) -> None:
         passed = self._watch.take()
@@ -213,7 +212,7 @@ class Training:
         each = [float(f"{value:.6g}") for value in scores.final]
         tracker.validation({"step": step, f"val_{name}": mean, "val_ci95": ci95, "val_scores": each})
         self._save()
-        text = score_text({name: mean, "ci95": ci95})
+        text = self.config.measure.score(mean, ci95)
         bar.line(f"step {step:,}: validation {text} on {validation.count} tasks{gain}")
 
     def _gain_text(self, scores: TaskScores) -> str:
@@ -224,7 +223,7 @@ class Training:
             return ""
         step, others = before
         gain, ci95 = paired_advantage(scores.final, others, self.objective.higher_is_better)
-        return f"; {gain_text(gain, ci95, self.objective.score_name)} since step {step:,}"
+        return f"; {self.config.measure.gain(gain, ci95)} since step {step:,}"
 
     def _improved(self, score: float) -> bool:
         best = self.progress.best

@@ -13,6 +13,7 @@ from pamela_cli.ablation.grid import Variant, in_order
 from pamela_cli.config import SINE, Config
 from pamela_cli.engine.evaluation import Floats, TaskScores, mean_ci95, paired_advantage
 from pamela_cli.errors import PamelaError
+from pamela_cli.measures import Measure
 from pamela_cli.report.paper import ABLATION_GAINS
 from pamela_cli.scores import read_scores
 from pamela_cli.untrusted import printable
@@ -83,14 +84,15 @@ def _row(variant: Variant, iterations: int, cells: list[Cell], failures: Mapping
     return Row(variant, iterations, cells, scores, failed)
 
 
-def gain(row: Row, other: Row | None, higher_is_better: bool) -> tuple[float | None, float | None]:
+def gain(row: Row, other: Row | None, measure: Measure) -> tuple[float | None, float | None]:
     """How much better a row is than another, task by task under the seeds that both have; None where none."""
     if other is None or other is row:
         return None, None
     seeds = [seed for seed in row.scores if seed in other.scores]
     if not seeds:
         return None, None
-    return paired_advantage(_pooled(row.scores, seeds), _pooled(other.scores, seeds), higher_is_better)
+    ours, theirs = _pooled(row.scores, seeds), _pooled(other.scores, seeds)
+    return paired_advantage(ours, theirs, measure.higher_is_better)
 
 
 def baseline(rows: Sequence[Row], row: Row, method: str, steps: int) -> Row | None:
@@ -124,14 +126,12 @@ def document(
 
 
 def _record(row: Row, rows: Sequence[Row], base: Config) -> dict[str, Any]:
-    sine = base.dataset == SINE
-    name, higher = ("mse", False) if sine else ("accuracy", True)
     mean, ci95 = mean_ci95(row.final) if row.scores else (None, None)
     means = {seed: float(scores.final.mean()) for seed, scores in row.scores.items()}
     spread = float(np.std(list(means.values()), ddof=1)) if len(means) > 1 else None
-    over_maml = gain(row, baseline(rows, row, "maml", base.steps or 0), higher)
+    over_maml = gain(row, baseline(rows, row, "maml", base.steps or 0), base.measure)
     over_q = (
-        gain(row, baseline(rows, row, "q", base.steps or 0), higher)
+        gain(row, baseline(rows, row, "q", base.steps or 0), base.measure)
         if row.variant.skip_interval is not None and row.status != "equal"
         else (None, None)
     )
@@ -143,7 +143,7 @@ def _record(row: Row, rows: Sequence[Row], base: Config) -> dict[str, Any]:
         "iterations": row.iterations,
         "status": row.status,
         "failures": {str(seed): printable(reason) for seed, reason in row.failures.items()},
-        name: mean,
+        base.measure.name: mean,
         "ci95": ci95,
         "seed_scores": {str(seed): value for seed, value in means.items()},
         "seed_spread": spread,

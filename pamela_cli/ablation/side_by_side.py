@@ -16,7 +16,7 @@ from pamela_cli.cli import Context
 from pamela_cli.company import device_of
 from pamela_cli.config import SINE
 from pamela_cli.console import Bar
-from pamela_cli.results import score_text
+from pamela_cli.measures import score_text
 from pamela_cli.runs import RunFolder
 from pamela_cli.signals import StopRequest
 

@@ -24,7 +24,6 @@ from pamela_cli.problem import Problem
 from pamela_cli.report import ablation_figures as draw
 from pamela_cli.report.ablations import FORMATS, title
 from pamela_cli.report.figures import fitted_waves, loss_by_update
-from pamela_cli.results import loss_unit
 from pamela_cli.runs import ABLATION
 
 _SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv"}
@@ -53,12 +52,12 @@ def _figures(found: Ablation, folder: Path) -> Iterator[Path]:
     shown = _shown(found)
     cells = {row.variant.label: _first(row) for row in shown}
     metrics = {
-        label: drawable(cell.folder.metrics(), found.base.score_name)
+        label: drawable(cell.folder.metrics(), found.base.measure)
         for label, cell in cells.items()
         if cell.folder is not None
     }
     yield draw.convergence(metrics, folder / "convergence", found.base.way, f"{name}, seed {_seed(shown)}")
-    unit = loss_unit(found.base.way)
+    unit = found.base.measure.loss_unit
     scores = [(row.variant.label, row.scores[_first(row).seed]) for row in shown]
     subtitle = f"{name}, {found.base.test_tasks:,} test tasks, seed {_seed(shown)}"
     trained = [row.variant.steps for row in shown]

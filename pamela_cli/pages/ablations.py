@@ -12,12 +12,12 @@ from pamela_cli.ablation.grid import AXES
 from pamela_cli.cli import Context
 from pamela_cli.config import SETTINGS, Config, value_text
 from pamela_cli.errors import PamelaError
+from pamela_cli.measures import measure_of
 from pamela_cli.pages import again
 from pamela_cli.pages.drawing import figures_there
 from pamela_cli.pages.page import Block, Code, Note, Section, Table
 from pamela_cli.pages.reading import Document, ReadRun, read_run
 from pamela_cli.pages.run_sections import result_text
-from pamela_cli.report.texts import with_interval
 from pamela_cli.results import task_text
 from pamela_cli.runs import ABLATION, RunFolder, labels_of
 from pamela_cli.untrusted import OddFileError, is_plain_name, read_json, shown
@@ -82,10 +82,11 @@ def ablation_sections(context: Context, folder: Path, document: Document) -> lis
 
 def _results(document: Document) -> list[Block]:
     rows = document["rows"]
-    name, unit = ("mse", "") if document.get("way") is None else ("accuracy", " [%]")
+    measure = measure_of(document.get("way"))
+    unit = measure.heading.removeprefix(measure.title)
 
     def score(key: str, ci95: str = "", sign: str = "") -> Callable[[Document], str]:
-        return lambda row: with_interval(row.get(key), row.get(ci95), name, sign)
+        return lambda row: measure.interval(row.get(key), row.get(ci95), sign)
 
     def plain(key: str, usual: Any = None) -> Callable[[Document], str]:
         return lambda row: "" if row.get(key) in (None, usual) else shown(row[key])
@@ -96,7 +97,7 @@ def _results(document: Document) -> list[Block]:
         ("updates", plain("steps")),
         ("outer steps", plain("iterations", document.get("iterations"))),
         ("status", plain("status", "done")),
-        (("MSE" if name == "mse" else name) + unit, score(name, "ci95")),
+        (measure.heading, score(measure.name, "ci95")),
         ("spread of seeds" + unit, score("seed_spread")),
         ("gain over MAML" + unit, score("gain", "gain_ci95", "+")),
         ("gain over +Q" + unit, score("gain_over_q", "gain_over_q_ci95", "+")),

@@ -7,12 +7,12 @@ from itertools import combinations
 
 from pamela_cli.engine.evaluation import paired_advantage
 from pamela_cli.errors import some_of
+from pamela_cli.measures import score_text
 from pamela_cli.methods import METHODS
 from pamela_cli.pages.drawing import Drawer, convergence_figure
 from pamela_cli.pages.page import Block, Note, Section, Table
 from pamela_cli.pages.reading import ReadRun
-from pamela_cli.report.texts import gain_text
-from pamela_cli.results import score_text, task_text
+from pamela_cli.results import task_text
 from pamela_cli.runs import labels_of
 
 
@@ -21,7 +21,7 @@ def comparison(runs: Sequence[ReadRun], drawer: Drawer) -> Section:
     labels = labels_of([run.folder for run in runs])
     by_score: dict[str, dict[str, ReadRun]] = {}
     for label, run in zip(labels, runs, strict=True):
-        by_score.setdefault(run.score_name, {})[label] = run
+        by_score.setdefault(run.config.measure.name, {})[label] = run
     blocks: list[Block] = [_results(labels, runs)]
     for name, group in by_score.items():
         figure = "convergence" if len(by_score) == 1 else f"convergence-{name}"
@@ -55,11 +55,10 @@ def _pairs(labels: Sequence[str], runs: Sequence[ReadRun]) -> list[Block]:
         first, second = one.scores["test"], other.scores["test"]
         x, y = first.scores.final, second.scores.final
         if first.tasks == second.tasks and len(x) == len(y):
-            name = one.score_name
-            gain, ci95 = paired_advantage(x, y, higher_is_better=name == "accuracy")
-            rows.append(
-                [a, b, gain_text(gain, ci95, name), f"{len(x):,}", "yes" if abs(gain) > ci95 else "no"]
-            )
+            measure = one.config.measure
+            gain, ci95 = paired_advantage(x, y, measure.higher_is_better)
+            certain = "yes" if abs(gain) > ci95 else "no"
+            rows.append([a, b, measure.gain(gain, ci95), f"{len(x):,}", certain])
     blocks: list[Block] = []
     if rows:
         header = ["run", "is better than", "by", "tasks", "interval leaves out 0"]

@@ -16,7 +16,6 @@ from pamela_cli.pages.reading import Document, ReadRun
 from pamela_cli.report.ablation_figures import convergence
 from pamela_cli.report.figures import loss_by_update, run_title, training_curves
 from pamela_cli.report.trends import Trends, draw_trends
-from pamela_cli.results import loss_unit
 from pamela_cli.untrusted import on_one_line
 
 _MOST_PICTURES = 24
@@ -80,7 +79,7 @@ def run_figures(run: ReadRun, console: Console) -> list[Block]:
     """All figures of a run: those that its folder has the numbers for, then others that lie in it."""
     drawer = Drawer(run.folder.figures, console)
     config = replace(run.config, dataset=on_one_line(run.config.dataset or "", _LABEL))
-    title, score = run_title(config), "MSE" if config.way is None else "accuracy"
+    title, score = run_title(config), config.measure.title
     blocks: list[Block] = []
     if run.metrics:
         blocks += drawer.draw(
@@ -100,7 +99,7 @@ def convergence_figure(runs: dict[str, ReadRun], name: str, drawer: Drawer) -> l
     """Training and validation by outer step, for runs with the same kind of score, by their labels."""
     if not any(run.metrics for run in runs.values()):
         return []
-    first = next(iter(runs.values()))
+    first = next(iter(runs.values())).config
     metrics: dict[str, list[Document]] = {}
     for i, (label, run) in enumerate(runs.items()):
         short = on_one_line(label, _LABEL)
@@ -110,8 +109,8 @@ def convergence_figure(runs: dict[str, ReadRun], name: str, drawer: Drawer) -> l
     return drawer.draw(
         name,
         "Convergence: validation (solid) and training (broken, moving median) by outer step.",
-        f"Lines of {len(runs)} runs: {first.score_name} on training and validation tasks, by outer step.",
-        lambda stem: convergence(metrics, stem, first.config.way, "Convergence"),
+        f"Lines of {len(runs)} runs: {first.measure.title} on training and validation tasks, by outer step.",
+        lambda stem: convergence(metrics, stem, first.way, "Convergence"),
     )
 
 
@@ -162,7 +161,7 @@ def _loss_figure(run: ReadRun, drawer: Drawer, title: str) -> list[Block]:
     if not labelled:
         finished = run.summary is not None
         return [Note("No loss by update: the run keeps no score of each task.")] if finished else []
-    unit = loss_unit(run.config.way)
+    unit = run.config.measure.loss_unit
     return drawer.draw(
         "loss-by-update",
         "Query loss after each inner update: mean and standard deviation over the tasks.",

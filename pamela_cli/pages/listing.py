@@ -8,9 +8,9 @@ from typing import Any
 
 from pamela_cli.config import Config
 from pamela_cli.errors import PamelaError
+from pamela_cli.measures import measure_in
 from pamela_cli.metrics import Record, best_validation, drawable
 from pamela_cli.progress import DIVERGENCE_WINDOWS, Progress
-from pamela_cli.results import score_name_of
 from pamela_cli.runs import ABLATION, RunFolder, runs_in
 from pamela_cli.untrusted import number
 
@@ -36,7 +36,7 @@ def _entry(folder: RunFolder) -> dict[str, Any]:
         lines = [] if summary is not None else list(folder.metrics())
     except PamelaError as error:
         return {"run": folder.name, "status": "damaged", "fault": str(error)}
-    metrics = drawable(lines, config.score_name)
+    metrics = drawable(lines, config.measure)
     step = metrics[-1]["step"] if metrics else 0
     unfinished = "diverged" if _has_diverged(lines, step, config) else "unfinished"
     return {
@@ -59,13 +59,13 @@ def _has_diverged(lines: Sequence[Record], step: int, config: Config) -> bool:
 
 
 def _score(record: Record) -> Record:
-    return {key: record[key] for key in (score_name_of(record), "ci95", "tasks")}
+    return {key: record[key] for key in (measure_in(record).name, "ci95", "tasks")}
 
 
 def _best(metrics: Sequence[Record], config: Config) -> Record | None:
     """The best validation so far."""
-    name = config.score_name
-    best = best_validation(metrics, name)
+    name = config.measure.name
+    best = best_validation(metrics, config.measure)
     if best is None:
         return None
     return {name: best[f"val_{name}"], "ci95": best["val_ci95"], "tasks": config.val_tasks}

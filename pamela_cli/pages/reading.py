@@ -12,6 +12,7 @@ from pamela_cli.config import Config
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.errors import PamelaError
 from pamela_cli.inputs import Inputs
+from pamela_cli.measures import Measure
 from pamela_cli.metrics import drawable
 from pamela_cli.problem import network, update_rule
 from pamela_cli.progress import Progress
@@ -47,14 +48,9 @@ class ReadRun:
         return self.folder.name
 
     @property
-    def score_name(self) -> str:
-        """What its scores are: "mse" or "accuracy"."""
-        return self.config.score_name
-
-    @property
     def validations(self) -> list[Document]:
         """The lines of metrics of its validations, in order."""
-        return [m for m in self.metrics if f"val_{self.score_name}" in m]
+        return [m for m in self.metrics if f"val_{self.config.measure.name}" in m]
 
 
 def read_run(folder: RunFolder) -> ReadRun:
@@ -70,7 +66,7 @@ def read_run(folder: RunFolder) -> ReadRun:
             faults.append(
                 "Its scores.safetensors is damaged: what needs the score of every task is left out."
             )
-    metrics = _metrics(folder, config.score_name, faults)
+    metrics = _metrics(folder, config.measure, faults)
     inputs = Inputs.read(recorded, config)
     fit = "crop" if inputs is None else inputs.preparation.fit
     plan, progress = recorded.get("plan", {}), _progress(folder, config, faults)
@@ -86,10 +82,10 @@ def _summary(folder: RunFolder, faults: list[str]) -> Document | None:
         return None
 
 
-def _metrics(folder: RunFolder, score: str, faults: list[str]) -> list[Document]:
+def _metrics(folder: RunFolder, measure: Measure, faults: list[str]) -> list[Document]:
     file = folder.metrics_file
     try:
-        found = drawable(folder.metrics(), score)
+        found = drawable(folder.metrics(), measure)
         damaged = not found and file.exists() and file.stat().st_size > 0
     except PamelaError:
         found, damaged = [], True

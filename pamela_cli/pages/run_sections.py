@@ -7,6 +7,7 @@ from itertools import groupby
 from pamela_cli.cli import Context
 from pamela_cli.config import SETTINGS, value_text
 from pamela_cli.errors import PamelaError
+from pamela_cli.measures import measure_in, score_text
 from pamela_cli.methods import METHODS
 from pamela_cli.metrics import best_validation
 from pamela_cli.pages import again
@@ -14,8 +15,7 @@ from pamela_cli.pages.drawing import run_figures
 from pamela_cli.pages.page import Block, Code, Note, Section, Table
 from pamela_cli.pages.reading import Document, ReadRun
 from pamela_cli.problem import network, update_rule
-from pamela_cli.report.texts import score_number
-from pamela_cli.results import norm_stats_text, score_name_of, score_text, task_text
+from pamela_cli.results import norm_stats_text, task_text
 from pamela_cli.untrusted import number, shown
 
 _MOST_ENTRIES = 12
@@ -107,13 +107,13 @@ def _training(run: ReadRun, summary: Document) -> Table:
         ["training time", f"{summary['seconds']:,.0f} s"],
         ["speed", f"{summary['tasks_per_second']:,.1f} tasks/s"],
     ]
-    if best := best_validation(run.metrics, run.score_name):
+    if best := best_validation(run.metrics, run.config.measure):
         rows.append(["best validation", f"at outer step {best['step']:,}"])
     return Table("Training; its time is without validation and test.", ["what", "value"], rows)
 
 
 def _by_update(summary: Document) -> Table:
-    name = "MSE" if score_name_of(summary["test"]) == "mse" else "accuracy"
+    name = measure_in(summary["test"]).title
     columns = [_curve(summary[split]) for split in ("val", "test")]
     count = min(len(column) for column in columns)
     rows = [[str(j), columns[0][j], columns[1][j]] for j in range(min(count, 51))]
@@ -122,18 +122,17 @@ def _by_update(summary: Document) -> Table:
 
 def _curve(record: Document) -> list[str]:
     """The scores after each update, the first before adaptation, for people."""
-    name = score_name_of(record)
-    unit = "" if name == "mse" else " %"
-    values = [number(value) for value in record[f"{name}_per_step"]]
-    return ["not finite" if v is None else score_number(v, name) + unit for v in values]
+    measure = measure_in(record)
+    values = (number(value) for value in record[f"{measure.name}_per_step"])
+    return ["not finite" if value is None else measure.number(value) + measure.unit for value in values]
 
 
 def _last_validation(run: ReadRun) -> list[Block]:
     if not run.validations:
         return [Note("It was not validated yet.")]
-    name = run.score_name
+    measure = run.config.measure
     rows = [
-        [f"{m['step']:,}", score_text({name: m[f"val_{name}"], "ci95": m["val_ci95"]})]
+        [f"{m['step']:,}", measure.score(m[f"val_{measure.name}"], m["val_ci95"])]
         for m in run.validations[-5:]
     ]
     return [Table("The last validations, with 95 % intervals.", ["outer step", "result"], rows)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pamela_cli.engine.evaluation import Floats
+from pamela_cli.measures import measure_of
 from pamela_cli.report.figures import STYLE, line_style, moving_median, plain_log_axis, save
 
 Document = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Measure:
-    """How a score is shown: its key in documents, the axis it gets, and the factor it is shown with."""
-
-    key: str
-    label: str
-    gain_label: str
-    scale: float
-
-    @classmethod
-    def of(cls, way: int | None) -> Measure:
-        """Squared error for sine waves, which have no way, accuracy in percent for images."""
-        if way is None:
-            return cls("mse", "test MSE", "gain over MAML [drop in MSE]", 1)
-        return cls("accuracy", "test accuracy [%]", "gain over MAML [percentage points]", 100)
-
-
 def dissection(document: Document, stem: Path, title: str) -> Path:
     """Score and paired gain over MAML of each variant, with 95 % intervals (paper figure 5, right)."""
-    measure = Measure.of(document["way"])
-    rows = [row for row in document["rows"] if row[measure.key] is not None and row["status"] != "equal"]
+    measure = measure_of(document["way"])
+    rows = [row for row in document["rows"] if row[measure.name] is not None and row["status"] != "equal"]
     several = len({row["steps"] for row in rows if row["variant"] != "meta-sgd"}) > 1
     labels = [f"{row['label']}, n = {row['steps']}" if several else row["label"] for row in rows]
     places = np.arange(len(rows))[::-1]
@@ -48,7 +31,7 @@ def dissection(document: Document, stem: Path, title: str) -> Path:
         score, gain = figure.subplots(1, 2, sharey=True)
         for place, row in zip(places, rows, strict=True):
             colour = line_style(0, row["label"])["color"]
-            _interval(score, measure.scale, row[measure.key], row["ci95"], place, colour)
+            _interval(score, measure.scale, row[measure.name], row["ci95"], place, colour)
             for value in row["seed_scores"].values() if len(row["seed_scores"]) > 1 else ():
                 score.plot(measure.scale * value, place, "|", color=colour, markersize=8)
             if row["gain"] is not None:
@@ -56,13 +39,13 @@ def dissection(document: Document, stem: Path, title: str) -> Path:
         gain.axvline(0, color="black", linewidth=0.8)
         score.set_yticks(places, labels)
         score.set_ylim(-0.6, len(rows) - 0.4)
-        score.set_xlabel(measure.label)
-        gain.set_xlabel(measure.gain_label)
+        score.set_xlabel(f"test {measure.heading}")
+        gain.set_xlabel(f"gain over MAML [{measure.gain_axis}]")
         for axes in (score, gain):
             axes.grid(axis="y", visible=False)
         ticks = "; ticks: single seeds" if len(document["seeds"]) > 1 else ""
         figure.suptitle(f"{title} (95 % intervals over tasks{ticks})", fontsize=9)
-        keys = ["label", "steps", measure.key, "ci95", "gain", "gain_ci95"]
+        keys = ["label", "steps", measure.name, "ci95", "gain", "gain_ci95"]
         return save(figure, stem, keys, [[row[key] for key in keys] for row in rows])
 
 
@@ -75,28 +58,28 @@ def _interval(axes: Axes, scale: float, mean: float, ci95: float, place: float, 
 
 def by_updates(document: Document, stem: Path, title: str) -> Path:
     """Score by the number of updates that a method was trained with (``--vary steps``)."""
-    measure = Measure.of(document["way"])
+    measure = measure_of(document["way"])
     lines: dict[str, list[Document]] = {}
     for row in document["rows"]:
-        if row[measure.key] is not None and row["status"] != "equal" and row["variant"] != "meta-sgd":
+        if row[measure.name] is not None and row["status"] != "equal" and row["variant"] != "meta-sgd":
             lines.setdefault(row["label"], []).append(row)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5, 3.5), layout="constrained")
         axes = figure.add_subplot()
         for i, (label, rows) in enumerate(lines.items()):
-            x, y, ci95 = np.array([[row["steps"], row[measure.key], row["ci95"]] for row in rows]).T
+            x, y, ci95 = np.array([[row["steps"], row[measure.name], row["ci95"]] for row in rows]).T
             axes.errorbar(
                 x + 0.08 * (i - 1), measure.scale * y, measure.scale * ci95, **line_style(i, label),
                 markersize=4, capsize=2, linewidth=1.2, label=label,
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("inner updates n, in training and testing")
-        axes.set_ylabel(f"{measure.label}\n(95 % interval over tasks)")
-        if measure.key == "mse":
+        axes.set_ylabel(f"test {measure.heading}\n(95 % interval over tasks)")
+        if measure.heavy_tailed:
             plain_log_axis(axes)
         axes.set_title(title, fontsize=9)
         figure.legend(loc="outside lower center", ncols=min(len(lines), 4))
-        keys = ["label", "steps", measure.key, "ci95"]
+        keys = ["label", "steps", measure.name, "ci95"]
         return save(
             figure, stem, keys, [[row[key] for key in keys] for rows in lines.values() for row in rows]
         )
@@ -107,16 +90,16 @@ def convergence(metrics: Mapping[str, Sequence[Document]], stem: Path, way: int 
 
     ``metrics`` has the lines of metrics.jsonl of a run by its label.
     """
-    measure = Measure.of(way)
+    measure = measure_of(way)
     rows: list[list[Any]] = []
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for i, (label, lines) in enumerate(metrics.items()):
-            train = [(m["step"], m[measure.key]) for m in lines if m.get(measure.key) is not None]
-            val = [
-                (m["step"], m[f"val_{measure.key}"]) for m in lines if m.get(f"val_{measure.key}") is not None
-            ]
+            train, val = (
+                [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+                for key in (measure.name, f"val_{measure.name}")
+            )
             style = line_style(i, label)
             if train:
                 x, y = np.array(train, float).T
@@ -135,18 +118,18 @@ def convergence(metrics: Mapping[str, Sequence[Document]], stem: Path, way: int 
                 [label, "validation", *pair] for pair in val
             ]
         axes.plot([], [], color="#555555", linestyle=(0, (3, 2)), linewidth=0.8, label="training tasks")
-        if measure.key == "mse":
+        if measure.heavy_tailed:
             plain_log_axis(axes)
         axes.set_xlabel("outer step")
-        axes.set_ylabel("MSE" if measure.key == "mse" else "accuracy [%]")
+        axes.set_ylabel(measure.heading)
         axes.set_title(f"{title}\nvalidation (solid) and training (broken, moving median)", fontsize=9)
         figure.legend(loc="outside lower center", ncols=2, fontsize=7)
-        return save(figure, stem, ["variant", "tasks", "outer step", measure.key], rows)
+        return save(figure, stem, ["variant", "tasks", "outer step", measure.name], rows)
 
 
 def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path, document: Document) -> Path:
     """Score by the number of support points K (paper figure 4, right): (mean, ci95) by label and K."""
-    measure = Measure.of(document["way"])
+    measure = measure_of(document["way"])
     shots = sorted({shot for line in scores.values() for shot in line})
     rows: list[list[Any]] = []
     with mpl.rc_context(STYLE):
@@ -162,12 +145,12 @@ def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path,
         axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
         axes.grid(axis="x", visible=False)
         axes.set_axisbelow(True)
-        axes.set_xlabel("support points K" if measure.key == "mse" else "shots")
-        axes.set_ylabel(f"{measure.label} (95 % interval)")
+        axes.set_xlabel("support points K" if document["way"] is None else "shots")
+        axes.set_ylabel(f"test {measure.heading} (95 % interval)")
         axes.set_title(f"{document['dataset']}, {document['tasks']:,} test tasks", fontsize=9)
         # Beside the bars there is no room that is free whatever they show.
         figure.legend(loc="outside lower center", ncols=min(len(scores), 4), fontsize=8)
-        return save(figure, stem, ["variant", "shot", f"mean {measure.key}", "ci95"], rows)
+        return save(figure, stem, ["variant", "shot", f"mean {measure.name}", "ci95"], rows)
 
 
 def method_fits(

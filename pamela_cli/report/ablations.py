@@ -11,8 +11,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
+from pamela_cli.measures import Measure, measure_of
 from pamela_cli.report.stores import titled
-from pamela_cli.results import norm_stats_text, task_text, with_interval
+from pamela_cli.results import norm_stats_text, task_text
 
 Document = dict[str, Any]
 
@@ -65,7 +66,7 @@ def seeds_differ(document: Document) -> bool:
 def _cells(document: Document) -> tuple[list[str], list[list[str]]]:
     """Headings and lines, only the columns that have something in them."""
     rows = document["rows"]
-    name, heading = ("mse", "MSE") if document["way"] is None else ("accuracy", "accuracy [%]")
+    measure = measure_of(document["way"])
     columns: list[tuple[str, Callable[[Document], str]]] = [
         ("variant", lambda row: row["label"]),
         ("n", lambda row: str(row["steps"])),
@@ -74,36 +75,36 @@ def _cells(document: Document) -> tuple[list[str], list[list[str]]]:
         columns.append(("iterations", lambda row: f"{row['iterations']:,}"))
     if seeds_differ(document):
         columns.append(("seeds", lambda row: ", ".join(row["seed_scores"])))
-    columns.append((heading, lambda row: _score(row, name)))
+    columns.append((measure.heading, lambda row: _score(row, measure)))
     if any(row["seed_spread"] is not None for row in rows):
-        columns.append(("spread of seeds", lambda row: _spread(row, name)))
-    columns.append(("gain over MAML", lambda row: _gain(row, "gain", name)))
+        columns.append(("spread of seeds", lambda row: _spread(row, measure)))
+    columns.append(("gain over MAML", lambda row: _gain(row, "gain", measure)))
     if any(row["gain_over_q"] is not None for row in rows):
-        columns.append(("gain over +Q", lambda row: _gain(row, "gain_over_q", name)))
+        columns.append(("gain over +Q", lambda row: _gain(row, "gain_over_q", measure)))
     if any(row["paper_gain"] is not None for row in rows):
-        columns.append(("paper's gain", lambda row: with_interval(row["paper_gain"], None, name, "+")))
+        columns.append(("paper's gain", lambda row: measure.interval(row["paper_gain"], None, "+")))
     return [name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows]
 
 
-def _score(row: Document, name: str) -> str:
+def _score(row: Document, measure: Measure) -> str:
     if row["status"] == "equal":
         return "= +Q"
-    if row["status"] == "missing" and row[name] is None:
+    if row["status"] == "missing" and row[measure.name] is None:
         return "not trained"
-    if row["status"] == "failed" and row[name] is None:
+    if row["status"] == "failed" and row[measure.name] is None:
         return "failed"
     unlike = " (not all seeds)" if row["status"] in ("failed", "missing") else ""
-    return with_interval(row[name], row["ci95"], name) + unlike
+    return measure.interval(row[measure.name], row["ci95"]) + unlike
 
 
-def _spread(row: Document, name: str) -> str:
-    return "" if row["status"] == "equal" else with_interval(row["seed_spread"], None, name)
+def _spread(row: Document, measure: Measure) -> str:
+    return "" if row["status"] == "equal" else measure.interval(row["seed_spread"], None)
 
 
-def _gain(row: Document, key: str, name: str) -> str:
+def _gain(row: Document, key: str, measure: Measure) -> str:
     if row[key] is None or row["status"] == "equal":
         return ""
-    return with_interval(row[key], row[f"{key}_ci95"], name, "+")
+    return measure.interval(row[key], row[f"{key}_ci95"], "+")
 
 
 def as_markdown(document: Document) -> str:
@@ -119,22 +120,22 @@ def markdown_table(headings: list[str], lines: list[list[str]]) -> str:
 
 _LATEX = str.maketrans(
     {char: rf"\{char}" for char in "%&_#${}"}
-    | {"±": r"$\pm$", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
+    | {"±": r"$\pm$", "−": "$-$"}
+    | {"^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
     | {raised: f"$^{digit}$" for digit, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 )
 
 
 def _in_latex(cell: str) -> str:
-    text = cell.translate(_LATEX)
-    return f"$-${text[1:]}" if text.startswith("-") else text
+    return cell.translate(_LATEX)
 
 
 def as_latex(document: Document) -> str:
     """The table in LaTeX, with booktabs."""
     headings, lines = _cells(document)
     body = [" & ".join(_in_latex(cell) for cell in line) + r" \\" for line in lines]
-    head = " & ".join(heading.translate(_LATEX) for heading in headings) + r" \\"
-    caption = f"{title(document)}. {notes(document)}".replace("\n", " ").translate(_LATEX)
+    head = " & ".join(_in_latex(heading) for heading in headings) + r" \\"
+    caption = _in_latex(f"{title(document)}. {notes(document)}".replace("\n", " "))
     return "\n".join(
         [
             r"\begin{table}",

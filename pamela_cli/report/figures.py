@@ -77,8 +77,7 @@ def _naming(path: Path, error: Exception) -> Exception:
 
 def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -> Path:
     """Score of training tasks after adaptation (with a moving median) and of validation, by outer step."""
-    name = config.score_name
-    scale = 1 if config.way is None else 100
+    name, scale = config.measure.name, config.measure.scale
     train = [(m["step"], m[name]) for m in metrics if m.get(name) is not None]
     val = [(m["step"], m[f"val_{name}"], m["val_ci95"]) for m in metrics if m.get(f"val_{name}") is not None]
     with mpl.rc_context(STYLE):
@@ -94,10 +93,10 @@ def training_curves(metrics: list[dict[str, Any]], stem: Path, config: Config) -
                 x, scale * y, scale * ci, color=COLOURS[1], marker="o", markersize=4, capsize=2,
                 label="validation tasks (95 % interval)",
             )  # fmt: skip
-        if config.way is None:
+        if config.measure.heavy_tailed:
             plain_log_axis(axes)
         axes.set_xlabel("outer step")
-        axes.set_ylabel("query MSE after adaptation" if config.way is None else "query accuracy [%]")
+        axes.set_ylabel(f"query {config.measure.heading}")
         axes.set_title(run_title(config), fontsize=9)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
         rows = [["train", s, v, ""] for s, v in train] + [["validation", *row] for row in val]

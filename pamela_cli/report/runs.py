@@ -9,9 +9,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from data_prep.errors import one_line
+from pamela_cli.measures import score_text
 from pamela_cli.methods import METHODS
 from pamela_cli.report.stores import named, titled
-from pamela_cli.results import score_text, task_text
+from pamela_cli.results import task_text
 
 
 def runs_table(document: dict[str, Any]) -> Group:

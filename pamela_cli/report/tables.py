@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from pamela_cli.measures import measure_in, score_text
 from pamela_cli.methods import METHODS
 from pamela_cli.report.stores import titled
-from pamela_cli.report.texts import gain_text
-from pamela_cli.results import norm_stats_text, score_name_of, score_text, task_text, updates_text
+from pamela_cli.results import norm_stats_text, task_text, updates_text
 from pamela_cli.untrusted import number
 
 
@@ -29,7 +29,7 @@ def summary_table(summary: dict[str, Any]) -> Group:
         f"({summary['tasks_per_second']:.1f} tasks/s){skipped}; {norm_stats_text(summary['test'])}"
     )
     test = summary["test"]
-    if score_name_of(test) == "mse" and number(test.get("median")) is not None:
+    if number(test.get("median")) is not None:
         note += f"; median of the test {test['median']:.4g}"
     tasks = f"{task_text(test['way'], test['shot'])}, {updates_text(test['steps'])}"
     title = f"{METHODS[summary['method']].title} on {summary['dataset']}, {tasks}, seed {summary['seed']}"
@@ -45,23 +45,23 @@ def evaluation_table(document: dict[str, Any]) -> Group:
     note = norm_stats_text(first)
     if "runs" in document:
         return titled(title, _compared(document), note)
-    median = f"; median {first['median']:.4g}" if score_name_of(first) == "mse" else ""
+    median = f"; median {first['median']:.4g}" if measure_in(first).heavy_tailed else ""
     return titled(title, _by_update(document), f"run {_with_origin(document)}; {note}{median}")
 
 
 def _by_update(record: dict[str, Any]) -> Table:
     """The result before adaptation, and after each update."""
-    name = score_name_of(record)
+    measure = measure_in(record)
     table = Table()
     table.add_column("updates", justify="right")
     table.add_column("result (95 % interval)")
     trained = record["trained_steps"]
     for step, (score, ci95) in enumerate(
-        zip(record[f"{name}_per_step"], record["ci95_per_step"], strict=True)
+        zip(record[f"{measure.name}_per_step"], record["ci95_per_step"], strict=True)
     ):
         beyond = f" (trained {trained})" if step == record["steps"] != trained else ""
         style = "bold" if step == record["steps"] else ""
-        table.add_row(f"{step}{beyond}", score_text({name: score, "ci95": ci95}), style=style)
+        table.add_row(f"{step}{beyond}", measure.score(score, ci95), style=style)
     return table
 
 
@@ -72,7 +72,7 @@ def _with_origin(record: dict[str, Any]) -> str:
 
 def _compared(document: dict[str, Any]) -> Table:
     records = document["runs"]
-    first = records[0]
+    measure = measure_in(records[0])
     table = Table()
     table.add_column("run", overflow="fold")  # names often differ in their last letters alone
     table.add_column("updates", justify="right")
@@ -80,13 +80,9 @@ def _compared(document: dict[str, Any]) -> Table:
     table.add_column("before adaptation", justify="right")
     for record in records:
         beyond = f" (trained {record['trained_steps']})" if record["steps"] != record["trained_steps"] else ""
-        before = (
-            f"{record['mse_per_step'][0]:.4f}"
-            if score_name_of(record) == "mse"
-            else f"{100 * record['accuracy_per_step'][0]:.2f} %"
-        )
+        before = measure.number(record[f"{measure.name}_per_step"][0]) + measure.unit
         table.add_row(_with_origin(record), f"{record['steps']}{beyond}", score_text(record), before)
     for pair in document["pairs"]:
-        text = gain_text(pair["difference"], pair["ci95"], score_name_of(first))
+        text = measure.gain(pair["difference"], pair["ci95"])
         table.add_row(f"{pair['a']} better than {pair['b']} by", "", text, "")
     return table

@@ -87,7 +87,7 @@ def _course(run: RunFolder, config: Config) -> dict[str, str]:
     """What is kept of every run, whatever it came to."""
     return {
         "environment.json": _json(run.environment()),
-        "metrics.csv": _thinned(list(run.metrics()), config.score_name),
+        "metrics.csv": _thinned(list(run.metrics()), config.measure.name),
         # The last: with it the result counts.
         "config.toml": run.config_file.read_text(encoding="utf-8"),
     }

@@ -20,7 +20,6 @@ from pamela_cli.methods import METHODS
 from pamela_cli.report.ablation_figures import by_shot
 from pamela_cli.report.ablations import markdown_table
 from pamela_cli.report.paper import ACCURACIES, OMNIGLOT_MAML, Published
-from pamela_cli.report.texts import score_number, with_interval
 from pamela_cli.reproducing.kept import KeptResult, kept_divergence, kept_result
 from pamela_cli.reproducing.plan import Group, PlannedCell
 from pamela_cli.results import hardware_text, norm_stats_text, task_text
@@ -121,23 +120,23 @@ def _rows(group: Group, kept: dict[str, KeptResult]) -> list[Row]:
 
 def _section(group: Group, rows: list[Row], kept: list[KeptResult], others: list[str]) -> str:
     config = kept[0].config
-    name, higher = config.score_name, config.score_name == "accuracy"
+    measure = config.measure
     by_method = {row.variant.method: row for row in rows}
     published = _published(config.dataset or "", config.way or 0, config.shot)
-    header = ["method", "updates", "seeds", "MSE" if name == "mse" else "accuracy [%]"]
-    header += ["median" if name == "mse" else "", "spread of seeds"]
+    header = ["method", "updates", "seeds", measure.heading]
+    header += ["median" if measure.heavy_tailed else "", "spread of seeds"]
     header += [f"gain over {METHODS[other].title}" for other in _COMPARED_WITH]
     header += ["published"] * bool(published)
     table = []
     for row in rows:
         means = [float(scores.final.mean()) for scores in row.scores.values()]
-        spread = score_number(float(np.std(means, ddof=1)), name) if len(means) > 1 else ""
+        spread = measure.number(float(np.std(means, ddof=1))) if len(means) > 1 else ""
         line = [METHODS[row.variant.method].title, str(row.variant.steps), ", ".join(map(str, row.scores))]
         # A wave on which adaptation diverges counts for a thousand others in the mean.
-        median = score_number(float(np.median(row.final)), name) if name == "mse" else ""
-        line += [with_interval(*mean_ci95(row.final), name) or "not finite", median, spread]
-        gains = (gain(row, by_method.get(other), higher) for other in _COMPARED_WITH)
-        line += [with_interval(*found, name, "+") for found in gains]
+        median = measure.number(float(np.median(row.final))) if measure.heavy_tailed else ""
+        line += [measure.interval(*mean_ci95(row.final)) or "not finite", median, spread]
+        gains = (gain(row, by_method.get(other), measure) for other in _COMPARED_WITH)
+        line += [measure.interval(*found, "+") for found in gains]
         if published:
             line.append(_published_text(published.get(row.variant.method)))
         table.append(line)

@@ -20,6 +20,7 @@ from pamela_cli.cli import Context
 from pamela_cli.config import Config
 from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError
+from pamela_cli.measures import measure_in
 from pamela_cli.problem import Problem
 from pamela_cli.progress import divergence_of
 from pamela_cli.reproducing.kept import keep, keep_divergence, kept_divergence, kept_result
@@ -176,7 +177,7 @@ def _status(
                 return {"cell": planned.name, "status": status, "why": reasons[planned.name]}
         return {"cell": planned.name, "status": "not run", "why": None}
     test = kept.summary["test"]
-    score = {key: test[key] for key in ("mse", "accuracy", "ci95") if key in test}
+    score = {key: test[key] for key in (measure_in(test).name, "ci95")}
     return {"cell": planned.name, "status": "done", "why": None, **score}
 
 

@@ -18,8 +18,8 @@ from safetensors.numpy import save_file
 # Configuration files ---------------------------------------------------------------------------------
 
 CONFIGS = {
-    "unknown key": ("[outer]\niteration = 5\n", ["iteration", "did you mean 'iterations'?"]),
-    "unknown section": ("[outerr]\niterations = 5\n", ["outerr", "did you mean 'outer'?"]),
+    "unknown key": ("[outer]\niteration = 5\n", ["iteration", "did you mean iterations?"]),
+    "unknown section": ("[outerr]\niterations = 5\n", ["outerr", "did you mean outer?"]),
     "key outside a section": ("iterations = 5\n", ["iterations"]),
     "key in the wrong section": ("[task]\niterations = 5\n", ["iterations", "[task]"]),
     "text for a number": ('[outer]\niterations = "5"\n', ["--iterations", "a whole number", "'5'"]),

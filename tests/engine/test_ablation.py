@@ -18,7 +18,6 @@ from pamela_cli.ablation.writing import _of_one_budget, _shown
 from pamela_cli.config import Config, Layer, resolve
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.report.ablations import _in_latex, as_csv, as_latex, as_markdown
-from pamela_cli.results import score_number
 from pamela_cli.runs import RunFolder, create_run
 from pamela_cli.scores import StoredScores, write_scores
 
@@ -239,18 +238,12 @@ def test_latex(made: dict) -> None:
 
 
 def test_minus_in_latex() -> None:
-    assert _in_latex("-0.2500 ± 0.1000") == r"$-$0.2500 $\pm$ 0.1000"
+    assert _in_latex("−0.2500 ± 0.1000") == r"$-$0.2500 $\pm$ 0.1000"
     assert _in_latex("Meta-SGD") == "Meta-SGD"
 
 
 def test_names_in_latex() -> None:
     assert _in_latex(r"a$b_{c}~d\e") == r"a\$b\_\{c\}\textasciitilde{}d\textbackslash{}e"
-
-
-@pytest.mark.parametrize(("value", "name", "text"), [(-1e-9, "mse", "+0.0000"), (-1e-9, "accuracy", "+0.00")])
-def test_what_rounds_to_zero_has_no_minus(value: float, name: str, text: str) -> None:
-    assert score_number(value, name, "+") == text
-    assert score_number(value, name) == text[1:]
 
 
 def test_csv_is_unrounded(made: dict) -> None:

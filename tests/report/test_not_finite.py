@@ -5,10 +5,7 @@ from __future__ import annotations
 from math import inf, nan
 from typing import Any
 
-import pytest
-
 from pamela_cli.report.ablations import FORMATS, as_markdown
-from pamela_cli.results import score_number, with_interval
 
 ROW: dict[str, Any] = {
     "variant": "q", "label": "+Q", "skip_interval": None, "steps": 5, "iterations": 20, "status": "done",
@@ -19,18 +16,6 @@ ROW: dict[str, Any] = {
 def document(*rows: dict[str, Any]) -> dict[str, Any]:
     shared = {"dataset": "sine", "way": None, "shot": 10, "query": 10, "tasks": 4, "seeds": [0]}
     return {**shared, "iterations": 20, "norm_stats": None, "vary": "variant", "rows": list(rows)}
-
-
-@pytest.mark.parametrize("value", [nan, inf, -inf])
-def test_numbers(value: float) -> None:
-    assert score_number(value, "mse") == score_number(value, "accuracy", "+") == "not finite"
-
-
-def test_an_interval_that_four_decimals_would_hide() -> None:
-    assert with_interval(4.97e-5, 4.94e-5, "mse", "+") == "+0.000050 ± 0.000049"
-    assert with_interval(0.4771, 4e-5, "mse") == "0.477100 ± 0.000040"
-    assert with_interval(0.25, 0.03, "mse") == "0.2500 ± 0.0300"
-    assert with_interval(0.25, None, "mse") == "0.2500" and with_interval(None, None, "mse") == ""
 
 
 def test_tables_of_ablations() -> None:
