@@ -141,7 +141,15 @@ def _in_folder(folder: Path, classes: Sequence[str], notes: list[str]) -> list[Q
 
 
 def _class_of(name: str, classes: Sequence[str]) -> str | None:
-    """Return the class that the folders of a file are called after; the longest name, if several are."""
+    """Return the class that the folders of a file are called after; the longest name, if several are.
+
+    Capitals matter only where classes differ in nothing else: to many file systems they do not.
+    """
     folders = "/" + composed(str(PurePosixPath(name).parent))
-    fitting = [known for known in classes if folders.endswith("/" + known)]
-    return max(fitting, key=len, default=None)
+    for alike in (str, str.casefold):
+        fitting = [known for known in classes if alike(folders).endswith(alike(f"/{known}"))]
+        if fitting:
+            longest = max(map(len, fitting))
+            meant = [known for known in fitting if len(known) == longest]
+            return meant[0] if len(meant) == 1 else None
+    return None

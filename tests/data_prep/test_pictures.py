@@ -207,6 +207,13 @@ def test_nested_classes(here: Path) -> None:
     assert [query.truth for query in queries] == ["cat", "wild/cat", None]
 
 
+def test_capitals_matter_only_between_classes_that_they_tell_apart(here: Path) -> None:
+    write_folder(here, {"n/Cat/1.png": png(), "n/Dog/1.png": png(), "n/DOG/1.png": png()})
+    queries, _ = find_queries(["n"], ["cat", "dog", "Dog"])
+    truths = {query.path: query.truth for query in queries}
+    assert truths == {"n/Cat/1.png": "cat", "n/Dog/1.png": "Dog", "n/DOG/1.png": None}
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [("nowhere.png", "no file or folder"), ("*.jpg", "nor does anything match"), ("empty", "has no images")],
