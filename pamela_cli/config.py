@@ -41,7 +41,7 @@ class Config:
         False, "task", "Count training classes turned by 90°, 180° and 270° as further ones."
     )
     crop: int = setting(0, "task", "Pixels by which training images are shifted at most.", low=0, high=112)
-    flip: bool = setting(False, "task", "Mirror every second training image, left to right.")
+    flip: bool = setting(False, "task", "Mirror training images, left to right, with probability 1/2.")
     color_jitter: float = setting(
         0.0, "task", "Share by which colours of training images vary at most.", low=0, high=1
     )

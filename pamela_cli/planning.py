@@ -25,7 +25,7 @@ from pamela_cli.judging import saying_what_to_lower
 from pamela_cli.problem import Problem, update_rule
 
 _ADAM = 4
-"""What training holds of each learned number: itself, its gradient and two moments."""
+"""What training holds of each meta-parameter: itself, its gradient and two moments."""
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class Problem:
         """A fresh learner on the device, started from the config's seed; DoesNotFitError without room."""
         config = self.config
         rule = update_rule(config, self.backbone)
-        check_room("θ, Q and P", 4 * sum(rule.learned_numbers), torch.device("cpu"))
+        check_room("θ, Q and P", 4 * sum(rule.meta_parameters), torch.device("cpu"))
         fresh = Learner.initial(self.backbone, rule, config.inner_lr, config.seed)
         return fresh.to(self.device, self.dtype)
 

@@ -34,7 +34,7 @@ def complexity(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw the figure.")] = True,
 ) -> None:
-    """Measure what a task costs: learned numbers, FLOPs, time and peak memory, by method.
+    """Measure what a task costs: meta-parameters, FLOPs, time and peak memory, by method.
 
     The meta-gradient is taken to second and to first order, and the paper's Table 1 stands beside it
     where its setting is the same. Needs no dataset. Document and figure go to RUNS_DIR/complexity.

@@ -1,1 +1,1 @@
-"""What the methods cost: learned numbers, operations, time and memory of a task."""
+"""What the methods cost: meta-parameters, operations, time and memory of a task."""

@@ -76,7 +76,7 @@ def _plan(cases: list[Case], device: torch.device) -> Plan:
 
 def _counts(case: Case, plan: Plan) -> dict[str, Any]:
     """The part of a row that is known without measuring."""
-    theta, q, p = Work(case, torch.device("meta")).learner.rule.learned_numbers
+    theta, q, p = Work(case, torch.device("meta")).learner.rule.meta_parameters
     train_flops, test_flops = count_flops(case, plan)
     return {
         "method": case.config.method,

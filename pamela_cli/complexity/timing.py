@@ -66,7 +66,7 @@ class Clock:
 def time_cases(
     cases: list[Case], plan: Plan, repetitions: int, console: Console
 ) -> tuple[list[Clock], dict[str, Clock], Runner]:
-    """Time training of each case, and testing of each method: testing knows no order.
+    """Time training of each case, and testing of each method: testing does not depend on the order.
 
     As many tasks are taken at once as the plan has at work at a time. The runner tells of smaller plans that
     were taken when memory ran short, and of graphs that were refused (usually none).

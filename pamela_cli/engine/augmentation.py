@@ -30,9 +30,9 @@ class Augmentation:
     """How much training images are varied; with the defaults, not at all.
 
     ``crop``: shifted by up to so many pixels each way, uniformly; what comes in from outside is black.
-    ``flip``: every second one is mirrored, left to right. ``color_jitter``: brightness, contrast and
-    saturation are multiplied, in this order, by factors uniform in 1 ± ``color_jitter``, and values cut off
-    at 0 and 1.
+    ``flip``: each is mirrored, left to right, with probability 1/2. ``color_jitter``: brightness, contrast
+    and saturation are multiplied, in this order, by factors uniform in 1 ± ``color_jitter``, and values cut
+    off at 0 and 1.
     """
 
     crop: int = 0

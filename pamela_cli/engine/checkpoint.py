@@ -113,7 +113,7 @@ class Checkpoint:
 
 def largest(rule: UpdateRule) -> int:
     """Bytes of the largest checkpoint of a learner by ``rule``: in float64, with both moments of Adam."""
-    return 3 * 8 * (sum(rule.learned_numbers) + 1)
+    return 3 * 8 * (sum(rule.meta_parameters) + 1)
 
 
 def _checksum(tensors: dict[str, Tensor], progress: object) -> str:

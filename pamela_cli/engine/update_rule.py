@@ -48,7 +48,7 @@ class UpdateRule:
 
     @property
     def q_shape(self) -> tuple[int, int]:
-        """(updates with a Q of their own, learned numbers each); (0, 0) where Q is constant."""
+        """(updates with a Q of their own, meta-parameters each); (0, 0) where Q is constant."""
         if self.method.preconditioner == "constant":
             return (0, 0)
         rows = self.steps if self.method.preconditioner == "per-step" else 1
@@ -61,7 +61,7 @@ class UpdateRule:
         return (connections, len(self.layout.layers))
 
     @property
-    def learned_numbers(self) -> tuple[int, int, int]:
+    def meta_parameters(self) -> tuple[int, int, int]:
         """How many numbers there are to learn in θ, Q and P (Table 1)."""
         return self.layout.size, prod(self.q_shape), prod(self.p_shape)
 

@@ -85,7 +85,7 @@ def _results(run: ReadRun) -> list[Block]:
         blocks += _last_validation(run)
     else:
         blocks += [_scores(run.summary), _training(run, run.summary), _by_update(run.summary)]
-    return [*blocks, *_learned_numbers(run)]
+    return [*blocks, *_meta_parameters(run)]
 
 
 def _scores(summary: Document) -> Table:
@@ -138,14 +138,14 @@ def _last_validation(run: ReadRun) -> list[Block]:
     return [Table("The last validations, with 95 % intervals.", ["outer step", "result"], rows)]
 
 
-def _learned_numbers(run: ReadRun) -> list[Block]:
+def _meta_parameters(run: ReadRun) -> list[Block]:
     try:
         rule = update_rule(run.config, network(run.config))
     except PamelaError:
         return []
-    theta, q, p = rule.learned_numbers
+    theta, q, p = rule.meta_parameters
     rows = [["θ", f"{theta:,}"], ["Q", f"{q:,}"], ["P", f"{p:,}"], ["sum", f"{theta + q + p:,}"]]
-    return [Table("Learned numbers.", ["part", "numbers"], rows)]
+    return [Table("Meta-parameters.", ["part", "numbers"], rows)]
 
 
 def _settings(context: Context, run: ReadRun) -> list[Block]:

@@ -32,15 +32,15 @@ WARMUP: Any = {"marker": "x", "color": "black", "markersize": 4, "linestyle": "n
 
 
 def complexity_figure(document: dict[str, Any], stem: Path) -> Path:
-    """Six panels of bars: learned numbers, times, memory and operations; returns the PNG's path."""
+    """Six panels of bars: meta-parameters, times, memory and operations; returns the PNG's path."""
     rows: list[Row] = document["rows"]
-    # Testing knows no order: one bar a method.
+    # Testing does not depend on the order: one bar a method.
     tests = [row | {"order": "any"} for row in rows if row["order"] == "second"]
     titles = [METHODS[row["method"]].title for row in tests]
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x", "axes.axisbelow": True}):
         figure = Figure(figsize=(8.4, 1.9 + 0.7 * len(titles)), layout="constrained")
         panels = figure.subplots(2, 3, sharey=True)
-        _learned_numbers(panels[0, 0], tests)
+        _meta_parameters(panels[0, 0], tests)
         _times(panels[0, 1], rows, "train")
         _times(panels[0, 2], tests, "test")
         _bars(panels[1, 0], rows, "peak_memory_bytes", 2**20)
@@ -83,7 +83,7 @@ def _times(axes: Axes, rows: list[Row], what: str) -> None:
             axes.plot(row["paper"][f"{what}_ms"], y, **PAPER)
 
 
-def _learned_numbers(axes: Axes, rows: list[Row]) -> None:
+def _meta_parameters(axes: Axes, rows: list[Row]) -> None:
     places, height = _places(rows)
     start = np.zeros(len(rows))
     # The numbers of P are too few to be seen.
@@ -98,7 +98,7 @@ def _learned_numbers(axes: Axes, rows: list[Row]) -> None:
 
 def _name_axes(panels: Any, titles: list[str]) -> None:
     names = (
-        "learned numbers [thousands]",
+        "meta-parameters [thousands]",
         "training time [ms per task]",
         "testing time [ms per task]",
         "peak memory of training [MiB]",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cost:
-    """A line of Table 1: learned numbers (printed in thousands, cut off), updates, milliseconds per task."""
+    """A line of Table 1: meta-parameters (printed in thousands, cut off), updates, milliseconds per task."""
 
     parameters: int
     updates: int
@@ -44,7 +44,10 @@ ACCURACIES: dict[tuple[str, int, int], dict[str, Published]] = {
     ("tieredimagenet", 5, 1): {"pamela": (54.81, 0.88), "maml": (51.67, 1.87), "meta-sgd": (50.92, 0.93)},
     ("tieredimagenet", 5, 5): {"pamela": (74.39, 0.71), "maml": (70.30, 1.75), "meta-sgd": (69.28, 0.80)},
 }
-"""The paper's table of accuracies by (dataset, way, shot) and method: Conv4-64, 600 test tasks."""
+"""The paper's table of accuracies by (dataset, way, shot) and method.
+
+How many tasks they are of it tells for miniImageNet alone: 600.
+"""
 
 OMNIGLOT_MAML: dict[tuple[int, int], Published] = {
     (5, 1): (98.7, 0.4),

@@ -2,7 +2,7 @@
 
 ``config.toml`` (all settings), ``summary.json``, ``environment.json``, ``metrics.csv`` (thinned),
 ``scores.json`` (of every test task, for paired comparisons) and ``checkpoint.json`` (its checksum, and the
-learned numbers summed up). Of a run that diverged, ``diverged.json`` says so in place of its results.
+meta-parameters summed up). Of a run that diverged, ``diverged.json`` says so in place of its results.
 """
 
 from __future__ import annotations

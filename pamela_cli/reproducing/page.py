@@ -33,8 +33,8 @@ every test task, what it was computed on, and a summary of its checkpoint.
 Scores are means over test tasks that are the same for all methods, with 95 % intervals (1.96·s/√tasks). A
 task counts once, with its mean over the seeds; the spread is the standard deviation of the seeds' means.
 Gains are differences task by task, over the seeds that both methods have. The checkpoint was chosen on
-validation tasks. On the same CPU the same settings give the same bits; elsewhere results differ as those of
-other seeds do.
+validation tasks. On the same CPU, with the same code and PyTorch, the same settings give the same bits;
+elsewhere results differ as those of other seeds do.
 """
 
 _COMPARED_WITH = ("maml", "meta-sgd", "q")
@@ -78,7 +78,7 @@ def write_page(results: Path, groups: Sequence[Group]) -> Path:
             parts.append(f"## {group.title}\n")
         if kept:
             rows = _rows(group, kept)
-            parts.append(_section(group, rows, list(kept.values()), others))
+            parts.append(_section(group, rows, list(kept.values()), others, bool(diverged)))
             config = next(iter(kept.values())).config
             figure = figures.setdefault(group.figure, _ByShot(group.figure_title, config))
             for row in rows:
@@ -118,7 +118,7 @@ def _rows(group: Group, kept: dict[str, KeptResult]) -> list[Row]:
     return rows
 
 
-def _section(group: Group, rows: list[Row], kept: list[KeptResult], others: list[str]) -> str:
+def _section(group: Group, rows: list[Row], kept: list[KeptResult], others: list[str], diverged: bool) -> str:
     config = kept[0].config
     measure = config.measure
     by_method = {row.variant.method: row for row in rows}
@@ -140,7 +140,7 @@ def _section(group: Group, rows: list[Row], kept: list[KeptResult], others: list
         if published:
             line.append(_published_text(published.get(row.variant.method)))
         table.append(line)
-    parts = [_markdown(header, table), _conditions(group, kept)]
+    parts = [_markdown(header, table), _conditions(group, kept, diverged)]
     if others:
         parts.append(f"Left out, since tested on other tasks than the rest: {', '.join(others)}.")
     return "\n\n".join(parts) + "\n"
@@ -164,7 +164,7 @@ def _published_text(found: Published | None) -> str:
     return f"{found[0]:g}" + ("" if found[1] is None else f" ± {found[1]:g}")
 
 
-def _conditions(group: Group, kept: list[KeptResult]) -> str:
+def _conditions(group: Group, kept: list[KeptResult], diverged: bool) -> str:
     """What the numbers were had with, and how to have them again."""
     config, test = kept[0].config, kept[0].summary["test"]
     minutes = sorted({f"{each.summary['seconds'] / 60:.0f}" for each in kept}, key=int)
@@ -174,7 +174,7 @@ def _conditions(group: Group, kept: list[KeptResult]) -> str:
         f"{config.dataset}, {task_text(config.way, config.shot)}: {steps}, {test['tasks']:,} test tasks, "
         f"{test['query']:,} queries{' a class' if config.way else ''}; {norm_stats_text(test)}.",
         f"Training took {' to '.join(dict.fromkeys((minutes[0], minutes[-1])))} minutes a run; "
-        f"{skipped} steps were skipped.",
+        f"{skipped} steps were skipped{', those of runs that diverged aside' * diverged}.",
         f"Computed on {'; '.join(_hardware(kept))}.",
     ]
     if config.dataset == "omniglot" and any(each.config.method == "maml" for each in kept):

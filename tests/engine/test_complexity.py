@@ -29,7 +29,7 @@ def case_of(method: str, order: str, settings: dict) -> Case:
     return found
 
 
-# --- learned numbers ---------------------------------------------------------------------------------
+# --- meta-parameters ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,9 @@ def case_of(method: str, order: str, settings: dict) -> Case:
         ("pamela", (121_093, 41_305, 10)),
     ],
 )
-def test_learned_numbers_of_the_papers_setting(method, counts):
+def test_meta_parameters_of_the_papers_setting(method, counts):
     for case in make_cases([method], PAPER):
-        assert Work(case, torch.device("meta")).learner.rule.learned_numbers == counts
+        assert Work(case, torch.device("meta")).learner.rule.meta_parameters == counts
 
 
 # --- operations --------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def alike(method: str = "pamela", w: int | None = 2) -> tuple[Learner, Learner]:
 def test_q_and_p_are_attached_as_to_conv4():
     own, of_module = alike()
     assert [layer.sharing for layer in of_module.rule.layout.layers] == ["kernel"] * 4 + ["parameter"]
-    assert of_module.rule.learned_numbers == own.rule.learned_numbers
+    assert of_module.rule.meta_parameters == own.rule.meta_parameters
     assert torch.equal(of_module.backbone.initial(generator(0)), own.theta)
     for one, other in zip(of_module.expand(), own.expand(), strict=True):
         assert torch.equal(one, other)
