@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from data_prep import DataError, Store
     from pamela_cli.engine.augmentation import Augmentation
     from pamela_cli.engine.backbones.module_layers import ModuleLayer, module_layers
+    from pamela_cli.engine.episodes import ImageEpisodes
+    from pamela_cli.engine.evaluation import TaskScores
     from pamela_cli.engine.inner_loop import Learner
     from pamela_cli.engine.meta_gradient import MetaGradient
+    from pamela_cli.engine.outer_loop import StepMetrics
     from pamela_cli.engine.own_loss import OwnLoss
     from pamela_cli.engine.prediction import Adapted
-    from pamela_cli.engine.tasks import Classification, Regression, Tasks
+    from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
     from pamela_cli.errors import PamelaError
     from pamela_cli.library import (
         Run,
@@ -37,11 +40,14 @@ _PLACES = {
     "data_prep": ["DataError", "Store"],
     "pamela_cli.engine.augmentation": ["Augmentation"],
     "pamela_cli.engine.backbones.module_layers": ["ModuleLayer", "module_layers"],
+    "pamela_cli.engine.episodes": ["ImageEpisodes"],
+    "pamela_cli.engine.evaluation": ["TaskScores"],
     "pamela_cli.engine.inner_loop": ["Learner"],
     "pamela_cli.engine.meta_gradient": ["MetaGradient"],
+    "pamela_cli.engine.outer_loop": ["StepMetrics"],
     "pamela_cli.engine.own_loss": ["OwnLoss"],
     "pamela_cli.engine.prediction": ["Adapted"],
-    "pamela_cli.engine.tasks": ["Classification", "Regression", "Tasks"],
+    "pamela_cli.engine.tasks": ["Classification", "Objective", "Regression", "Tasks"],
     "pamela_cli.errors": ["PamelaError"],
     "pamela_cli.library": [
         "Run", "adapt", "episodes", "evaluate", "load_run", "make_learner", "meta_gradient", "meta_train",
@@ -56,14 +62,18 @@ __all__ = [
     "Augmentation",
     "Classification",
     "DataError",
+    "ImageEpisodes",
     "Learner",
     "MetaGradient",
     "ModuleLayer",
+    "Objective",
     "OwnLoss",
     "PamelaError",
     "Regression",
     "Run",
+    "StepMetrics",
     "Store",
+    "TaskScores",
     "Tasks",
     "adapt",
     "episodes",

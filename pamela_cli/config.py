@@ -244,13 +244,15 @@ def checked(layer: Layer) -> dict[str, Any]:
     return {name: _checked(name, value, layer.origin) for name, value in layer.values.items()}
 
 
-def check_arguments(**values: Any) -> None:
-    """ValueError for an argument of the library that a setting of its name cannot be."""
-    for name, value in values.items():
-        try:
+def check_arguments(**values: Any) -> list[Any]:
+    """Arguments of the library as Python's own numbers; ValueError for what a setting so called cannot be."""
+    try:
+        return [
             _checked(name, value.item() if hasattr(value, "item") else value, "", str)
-        except UsageError as error:
-            raise ValueError(str(error)) from error
+            for name, value in values.items()
+        ]
+    except UsageError as error:
+        raise ValueError(str(error)) from error
 
 
 def _checked(name: str, value: Any, origin: str, called: Callable[[str], str] = flag) -> Any:

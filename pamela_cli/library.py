@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from operator import index
 from pathlib import Path
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +21,14 @@ from pamela_cli.engine.backbones.module import ModuleBackbone
 from pamela_cli.engine.backbones.module_layers import ModuleLayer
 from pamela_cli.engine.device import choose_device
 from pamela_cli.engine.episodes import EpisodeSource, ImageEpisodes, Indices
-from pamela_cli.engine.evaluation import NormSource, TaskScores, adapt_and_judge, concatenate
+from pamela_cli.engine.evaluation import NormSource, TaskScores, check_norm_stats, concatenate
+from pamela_cli.engine.evaluation import evaluate as judged
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import MetaGradient, mean_meta_gradient
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings, StepMetrics
 from pamela_cli.engine.own_loss import LossFunction, OwnLoss
 from pamela_cli.engine.prediction import Adapted, adapted
-from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.runner import Plan, Runner, settle_process
 from pamela_cli.engine.tasks import Objective, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.inputs import Inputs
@@ -56,12 +59,14 @@ def make_learner(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    check_arguments(inner_lr=inner_lr, seed=seed)
+    inner_lr, seed = check_arguments(inner_lr=inner_lr, seed=seed)
+    given = {"steps": steps, "skip_interval": skip_interval}
+    check_arguments(**{name: value for name, value in given.items() if value is not None})
     n, w = complete_steps(method, steps, skip_interval)
     backbone = ModuleBackbone(module, layers)
-    learner = Learner.initial(backbone, UpdateRule(METHODS[method], backbone.layout, n, w), inner_lr, seed)
+    rule = UpdateRule(METHODS[method], backbone.layout, n, w)
     place = next(p for p in module.parameters() if p.requires_grad)
-    return learner.to(place.device, place.dtype)
+    return Learner.initial(backbone, rule, inner_lr, seed, place.dtype).to(place.device, place.dtype)
 
 
 def adapt(
@@ -70,20 +75,22 @@ def adapt(
     """Adapt to one task by its support set, (S, …) each, with as many updates as trained unless told.
 
     ``.outputs(x)`` of the result are those of the adapted network, ``.parameters`` its parameters by name.
+    ValueError for what cannot be.
     """
     if len(support_x) != len(support_y):
         raise ValueError(f"support_y must have a target for each of support_x, not {len(support_y)}")
-    return adapted(learner, _objective(loss), support_x, support_y, steps)
+    if not len(support_x):
+        raise ValueError("support_x must have at least one example")
+    return adapted(learner, _objective(loss), support_x, support_y, _updates(learner, steps))
 
 
 def meta_gradient(learner: Learner, loss: Loss, tasks: Tasks) -> MetaGradient:
     """The gradient of the mean query loss after adaptation, with respect to θ (N,), Q and P (paper eq. 6).
 
     It is exact to second order, unless the method is first-order. Tasks are taken one after the other, in the
-    memory of one.
+    memory of one. ValueError for what cannot be.
     """
-    runner = Runner(Plan(str(learner.theta.device), 1, 1, workers=1, threads=1), settles=False)
-    return mean_meta_gradient(learner, _objective(loss), _checked(tasks), runner)
+    return mean_meta_gradient(learner, _objective(loss), _checked(tasks), _one_by_one(learner))
 
 
 def meta_train(
@@ -103,23 +110,26 @@ def meta_train(
     """Train ``learner`` in place, an outer step for each item, with what the command's training does.
 
     ``draw`` gives the tasks of a step, of which the step takes the mean, however many they are; or it is a
-    source as :func:`episodes` gives one, from which ``meta_batch`` tasks are drawn by ``seed``. PyTorch's
-    number of threads is set for the process: on a CPU, tasks with convolutions run side by side, on one each.
-    For a network of this project, so is that its layers are computed by compiled code from then on.
-    ValueError for what cannot be, at once.
+    source as :func:`episodes` gives one, from which ``meta_batch`` tasks are drawn by ``seed``. ValueError
+    for what cannot be, at once.
+
+    What it sets for the whole process: on a CPU, tasks of a network with convolutions run side by side, with
+    one of PyTorch's threads each until training has ended; on a GPU, that device is the current one; for a
+    network of this project, that its layers are computed by compiled code; and that freed memory is kept.
     """
+    if not (callable(draw) or hasattr(draw, "draw")):
+        raise ValueError(f"draw must be a function of the step, or a source of episodes, not {draw!r:.100}")
     source = _Drawn(draw) if callable(draw) else draw
-    check_arguments(
-        iterations=iterations, meta_batch=meta_batch, meta_lr=meta_lr, phi_lr=phi_lr, clip=clip,
-        schedule=schedule, weight_decay=weight_decay, seed=seed,
+    settings = OuterSettings(
+        *check_arguments(
+            iterations=iterations, meta_batch=meta_batch, meta_lr=meta_lr, phi_lr=phi_lr, clip=clip,
+            schedule=schedule, weight_decay=weight_decay,
+        )
     )  # fmt: skip
-    settings = OuterSettings(iterations, meta_batch, meta_lr, phi_lr, clip, schedule, weight_decay)
-    convolutional = any(layer.sharing == "kernel" for layer in learner.rule.layout.layers)
-    own = not isinstance(learner.backbone, ModuleBackbone)  # which computes its layers itself
-    theta = learner.theta
-    plan = Plan.choose(theta.device, meta_batch, convolutional, dtype=theta.dtype, compiled=own)
-    runner = Runner(plan)
-    return OuterLoop(learner, _objective(loss), runner, settings, seed).run(source)
+    (seed,) = check_arguments(seed=seed)
+    plan = _plan(learner, settings.meta_batch)
+    loop = OuterLoop(learner, _objective(loss), Runner(plan, settles=False), settings, seed)
+    return _settled(plan, loop.run(source))
 
 
 def evaluate(
@@ -132,18 +142,14 @@ def evaluate(
     """Loss and score on the query set of each task, after each update: (tasks, updates + 1) each.
 
     ``norm_stats`` says whether batch norm normalises queries among themselves, or by the support set alone.
+    Tasks are taken one after the other. ValueError for what cannot be.
     """
-    if norm_stats not in ("query", "support"):
-        raise ValueError(f"norm_stats must be 'query' or 'support', not {norm_stats!r}")
-    objective = _objective(loss)
-    with torch.no_grad():
-        expanded = learner.expand()
-    steps = learner.rule.steps if steps is None else steps
-    parts = []
-    for batch in [tasks] if isinstance(tasks, Tasks) else tasks:
-        for one in _checked(batch).chunks(1):
-            found = adapt_and_judge(learner, objective, one, expanded, steps, norm_stats, every_step=True)
-            parts.append(TaskScores(*(values.double().cpu().numpy() for values in found)))
+    check_norm_stats(norm_stats)
+    batches = map(_checked, [tasks] if isinstance(tasks, Tasks) else tasks)
+    runner, updates = _one_by_one(learner), _updates(learner, steps)
+    parts = list(judged(learner, _objective(loss), batches, runner, updates, norm_stats))
+    if not parts:
+        raise ValueError("tasks must have at least one batch")
     return concatenate(parts)
 
 
@@ -168,7 +174,9 @@ def episodes(
     """
     if not isinstance(augmentation, Augmentation):
         raise ValueError(f"augmentation must be an Augmentation, not {augmentation!r}")  # noqa: TRY004
-    check_arguments(way=way, shot=shot, query=query, rotations=rotations, **asdict(augmentation))
+    way, shot, query, *_ = check_arguments(
+        way=way, shot=shot, query=query, rotations=rotations, **asdict(augmentation)
+    )
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be one of real numbers, as torch.float32, not {dtype}")
     pool = image_pool(store.split(split), Inputs.of(store), torch.device(device), dtype)
@@ -221,8 +229,46 @@ def _checked(tasks: Tasks) -> Tasks:
     for name, x, y in (("support", *parts[:2]), ("query", *parts[2:])):
         if x.shape[1:2] != y.shape[1:2]:
             raise ValueError(f"{name}_y must have a target for each of {name}_x in a task: {tuple(y.shape)}")
+        if not x[0].numel():
+            raise ValueError(f"{name}_x must have at least one example in a task: {tuple(x.shape)}")
     return tasks
 
 
 def _objective(loss: Loss) -> Objective:
+    if isinstance(loss, type) or not (callable(loss) or hasattr(loss, "gradient")):
+        wanted = "a function of outputs and targets, or an objective as Classification(5) is"
+        raise ValueError(f"loss must be {wanted}, not {loss!r}")
     return OwnLoss(loss) if callable(loss) else loss
+
+
+def _updates(learner: Learner, steps: int | None) -> int:
+    """How many updates to adapt with: as trained, unless told."""
+    if steps is None:
+        return learner.rule.steps
+    if isinstance(steps, bool) or not isinstance(steps, SupportsIndex) or index(steps) < 0:
+        raise ValueError(f"steps must be a whole number, 0 or more, not {steps!r}")
+    return index(steps)
+
+
+def _one_by_one(learner: Learner) -> Runner:
+    """Tasks one after the other, with PyTorch's threads as the caller has them."""
+    return Runner(Plan(str(learner.theta.device), 1, 1, workers=1, threads=1), settles=False)
+
+
+def _plan(learner: Learner, meta_batch: int) -> Plan:
+    """How a learner is trained: modules, which go task by task, in the memory of as few as is fast."""
+    theta, own = learner.theta, not isinstance(learner.backbone, ModuleBackbone)
+    convolutional = any(layer.sharing == "kernel" for layer in learner.rule.layout.layers)
+    if own or (convolutional and theta.device.type == "cpu"):
+        return Plan.choose(theta.device, meta_batch, convolutional, dtype=theta.dtype, compiled=own)
+    return Plan(str(theta.device), 1, 1, workers=1, threads=torch.get_num_threads())
+
+
+def _settled(plan: Plan, steps: Iterator[StepMetrics]) -> Iterator[StepMetrics]:
+    """The steps, with this process as the plan has it; its number of threads comes back in the end."""
+    before = torch.get_num_threads()
+    settle_process(plan)
+    try:
+        yield from steps
+    finally:
+        torch.set_num_threads(before)

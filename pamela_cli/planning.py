@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from data_prep.machine import available_cores
 from pamela_cli.config import Recorded
 from pamela_cli.console import Console
 from pamela_cli.engine.fitting import (
     check_room,
+    fewer_workers,
     fit,
     fit_to_judge,
     free_bytes,
@@ -48,10 +50,7 @@ def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_mem
     tasks, images = _tasks(problem, processes), _images_in_training(problem, share.cells)
     convolutional = problem.store is not None
     fastest = Plan.choose(device, tasks, convolutional, cores=share.cores, dtype=problem.dtype)
-    free = free_bytes(device)
-    if free is not None:
-        free //= max(neighbours() if device.type == "cpu" else 1, share.cells)
-        free = max(free - images, 0)
+    free = _free(problem, share.cells, images)
 
     def fitted(update_bytes: int, query_bytes: int) -> Plan:
         return fit(fastest, config.steps or 0, update_bytes, query_bytes, free)
@@ -64,7 +63,7 @@ def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_mem
 def same_plan(
     recorded: Recorded, problem: Problem, processes: Processes, console: Console, share: Share = ALL
 ) -> Plan:
-    """The plan that a run has recorded, to go on to the same bits.
+    """The plan that a run has recorded, to go on to the same bits; with fewer workers where it must be.
 
     On another kind of device, or with another number of processes, a new one. :class:`PamelaError` where none
     fits into memory.
@@ -80,7 +79,15 @@ def same_plan(
         return new_plan(problem, processes, share, plan.low_memory)
     images = _images_in_training(problem, share.cells)
     same = replace(plan, device=str(problem.device))
-    return _fitted(problem, problem.task_shape(), _tasks(problem, processes), images, same, lambda *_: same)
+    if problem.device.type == "cpu":
+        cores = share.cores or max(1, available_cores() // neighbours())
+        same = replace(same, workers=min(plan.workers, max(1, cores // plan.threads)))
+    free = _free(problem, share.cells, images)
+
+    def fitted(update_bytes: int, query_bytes: int) -> Plan:
+        return fewer_workers(same, problem.config.steps or 0, update_bytes, query_bytes, free)
+
+    return _fitted(problem, problem.task_shape(), _tasks(problem, processes), images, same, fitted)
 
 
 def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
@@ -97,6 +104,14 @@ def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
         return fastest if free is None else fit_to_judge(fastest, query_bytes, max(free - images, 0))
 
     return _fitted(problem, task, 1, images, fastest, fitted, copies=1)
+
+
+def _free(problem: Problem, cells: int, images: int) -> int | None:
+    """The bytes that are this run's to compute with, beside its images; None where nobody says."""
+    free = free_bytes(problem.device)
+    if free is None:
+        return None
+    return max(free // max(neighbours() if problem.device.type == "cpu" else 1, cells) - images, 0)
 
 
 def _images_in_training(problem: Problem, cells: int) -> int:

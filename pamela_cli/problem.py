@@ -57,7 +57,7 @@ class TaskSet:
 
     def batches(self, size: int, share: range | None = None) -> Iterator[Tasks]:
         """The tasks in order, or a share of them, ``size`` at a time."""
-        share = share or range(self.count)
+        share = range(self.count) if share is None else share
         for start in range(share.start, share.stop, size):
             stop = min(start + size, share.stop)
             if self.frozen is not None and isinstance(self.source, ImageEpisodes):
@@ -115,7 +115,7 @@ class Problem:
         if self.store is None:
             return []
         c, notes = self.config, []
-        if 2 * c.crop > (c.image_size or 0):
+        if not Augmentation(c.crop).fits(c.image_size or 0):
             raise UsageError(
                 f"--crop {c.crop} is more than half of a side of the images, {c.image_size} pixels; lower it."
             )
@@ -136,7 +136,7 @@ class Problem:
         config = self.config
         rule = update_rule(config, self.backbone)
         check_room("θ, Q and P", 4 * sum(rule.meta_parameters), torch.device("cpu"))
-        fresh = Learner.initial(self.backbone, rule, config.inner_lr, config.seed)
+        fresh = Learner.initial(self.backbone, rule, config.inner_lr, config.seed, self.dtype)
         return fresh.to(self.device, self.dtype)
 
     def objective(self, way: int | None = None) -> Objective:

@@ -63,7 +63,9 @@ class Work:
         self.config, self.device = case.config, device
         self.dtype = use_precision(case.config.precision)
         backbone = network(case.config)
-        fresh = Learner.initial(backbone, case.rule(backbone), self.config.inner_lr, self.config.seed)
+        fresh = Learner.initial(
+            backbone, case.rule(backbone), self.config.inner_lr, self.config.seed, self.dtype
+        )
         self.learner = fresh.to(device, self.dtype)
         self.objective = Classification(case.config.way or 0)
 

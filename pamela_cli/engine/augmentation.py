@@ -39,6 +39,10 @@ class Augmentation:
     flip: bool = False
     color_jitter: float = 0.0
 
+    def fits(self, side: int) -> bool:
+        """Whether images of that side are still in sight, however far they are shifted."""
+        return 2 * self.crop <= side
+
     def __bool__(self) -> bool:
         return bool(self.crop or self.flip or self.color_jitter)
 

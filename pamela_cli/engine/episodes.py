@@ -142,6 +142,9 @@ class ImageEpisodes:
     ) -> None:
         self.pool, self.way, self.shot, self.query = pool, way, shot, query
         self.augmentation = augmentation
+        side = min(pool.images.shape[-2:])
+        if not augmentation.fits(side):
+            raise ValueError(f"crop must be at most half of a side of the images, {side} pixels")
         self._stream = STREAMS[split]
         counts = pool.offsets.diff()
         usable = usable_classes(pool.offsets, split, way, shot + query, 4 if rotations else 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import sqrt
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,12 @@ from pamela_cli.engine.tasks import Objective, Tasks
 
 NormSource = Literal["query", "support"]
 Floats = NDArray[np.float64]
+
+
+def check_norm_stats(value: str) -> None:
+    """ValueError for what is no :data:`NormSource`."""
+    if value not in get_args(NormSource):
+        raise ValueError(f"norm_stats must be 'query' or 'support', not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,11 @@ def adapt_and_judge(
 
     ``expanded`` are Q and P over θ; the others are as in :func:`evaluate`.
     """
-    trajectory = inner_loop(learner, objective, tasks, expanded, steps)
     losses, scores = [], []
-    with torch.no_grad():
-        for theta in trajectory if every_step else trajectory[-1:]:
+    for j, theta in enumerate(inner_loop(learner, objective, tasks, expanded, steps)):
+        if j < steps and not every_step:
+            continue
+        with torch.no_grad():
             stats = learner.backbone.norm_stats(theta, tasks.support_x) if norm_stats == "support" else None
             outputs = learner.backbone(theta, tasks.query_x, stats or None)
             losses.append(objective.loss(outputs, tasks.query_y))

@@ -172,20 +172,31 @@ def fit(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int
     budget = USED_SHARE * free
 
     def needed(tasks: int, kept: int) -> float:
-        return tasks * (max(kept, 1) * update_bytes + 2 * query_bytes)
+        return tasks * _training_bytes(kept, update_bytes, query_bytes)
 
     tasks = plan.tasks_at_a_time
     while tasks > 1 and plan.workers * needed(tasks, updates) > budget:
         tasks = -(-tasks // 2)
-    plan = replace(plan, tasks_at_a_time=tasks)
     kept = updates
     while kept and plan.workers * needed(tasks, kept) > budget:
         kept -= 1
+    plan = replace(plan, tasks_at_a_time=tasks, kept_updates=None if kept == updates else kept)
+    return fit_to_judge(fewer_workers(plan, updates, update_bytes, query_bytes, free), query_bytes, free)
+
+
+def fewer_workers(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int | None) -> Plan:
+    """The plan with as many workers as memory allows, at least one: which leaves the bits alone."""
+    kept = updates if plan.kept_updates is None else min(plan.kept_updates, updates)
+    needed = plan.tasks_at_a_time * _training_bytes(kept, update_bytes, query_bytes)
     workers = plan.workers
-    while workers > 1 and workers * needed(tasks, kept) > budget:
+    while workers > 1 and free is not None and workers * needed > USED_SHARE * free:
         workers -= 1
-    plan = replace(plan, kept_updates=None if kept == updates else kept, workers=workers)
-    return fit_to_judge(plan, query_bytes, free)
+    return replace(plan, workers=workers)
+
+
+def _training_bytes(kept: int, update_bytes: int, query_bytes: int) -> int:
+    """Bytes of the graphs of one task in training, of which those of ``kept`` updates are there at once."""
+    return max(kept, 1) * update_bytes + 2 * query_bytes
 
 
 def fit_to_judge(plan: Plan, query_bytes: int, free: int) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,14 +35,24 @@ class Learner:
         return f"Learner({', '.join(parts)}; {counts}; {self.theta.dtype}, {self.theta.device})"
 
     @classmethod
-    def initial(cls, backbone: Backbone, rule: UpdateRule, inner_lr: float, seed: int) -> Learner:
+    def initial(
+        cls,
+        backbone: Backbone,
+        rule: UpdateRule,
+        inner_lr: float,
+        seed: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> Learner:
         """A fresh learner on the CPU: θ as PyTorch's modules start, Q at ``inner_lr``, P at 0."""
         generator = torch.Generator().manual_seed(seed)
         theta = backbone.initial(generator)
         q = torch.full(rule.q_shape, inner_lr)
         if rule.method.q_range is not None:
             q.uniform_(*rule.method.q_range, generator=generator)
-        return cls(backbone, rule, inner_lr, theta, q, torch.zeros(rule.p_shape))
+        learner = cls(backbone, rule, inner_lr, theta, q, torch.zeros(rule.p_shape)).to(theta.device, dtype)
+        if rule.method.q_range is None:
+            learner.q.fill_(inner_lr)  # in float64, the number that MAML's constant is
+        return learner
 
     @classmethod
     def of_shapes(cls, backbone: Backbone, rule: UpdateRule, inner_lr: float, dtype: torch.dtype) -> Learner:
@@ -51,8 +62,8 @@ class Learner:
         return cls(backbone, rule, inner_lr, *tensors)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Learner:
-        """A copy elsewhere."""
-        tensors = (t.to(device, dtype) for t in (self.theta, self.q, self.p))
+        """A copy, which may be elsewhere or of another type."""
+        tensors = (t.to(device, dtype, copy=True) for t in (self.theta, self.q, self.p))
         return Learner(self.backbone, self.rule, self.inner_lr, *tensors)
 
     def expand(self) -> tuple[Tensor, Tensor]:
@@ -64,12 +75,20 @@ class Learner:
 
 def inner_loop(
     learner: Learner, objective: Objective, tasks: Tasks, expanded: tuple[Tensor, Tensor], steps: int
-) -> list[Tensor]:
-    """The trajectory θ_0…θ_steps of T tasks, (T, N) each (paper eq. 5); ``expanded`` are Q and P over θ."""
-    trajectory = [learner.theta.detach().expand(len(tasks), -1)]
+) -> Iterator[Tensor]:
+    """Yield θ_0…θ_steps of T tasks, (T, N) each (paper eq. 5); ``expanded`` are Q and P over θ.
+
+    Only what a connection still goes back to is held on to.
+    """
+    rule = learner.rule
+    last_use = {skip[1]: j for j in range(steps) if (skip := rule.skip_at(j))}
+    held = {0: learner.theta.detach().expand(len(tasks), -1)}
+    yield held[0]
     for j in range(steps):
         at = learner.backbone.loss_gradient(
-            objective, trajectory[j], tasks.support_x, tasks.support_y, differentiable=False
+            objective, held[j], tasks.support_x, tasks.support_y, differentiable=False
         )
-        trajectory.append(learner.rule.apply(j, trajectory, at.gradient, *expanded))
-    return trajectory
+        theta = rule.apply(j, held, at.gradient, *expanded)
+        del at
+        held = {k: past for k, past in held.items() if last_use.get(k, -1) > j} | {j + 1: theta}
+        yield theta

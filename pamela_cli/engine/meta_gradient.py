@@ -24,10 +24,23 @@ from pamela_cli.engine.tasks import Objective, Tasks
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """Gradients with respect to θ (N,), Q and P, with the loss and score (T,) on the query sets of T tasks.
+    """Means over T tasks: gradients with respect to θ (N,), Q and P, in the shapes of the learner's.
 
-    Out of :func:`mean_meta_gradient` they are means over the tasks, in the shapes of the learned Q and P; out
-    of :func:`summed_meta_gradient` sums, and those of Q and P are expanded over θ: (rows, N).
+    ``loss`` and ``score`` (T,) are those of each task on its query set.
+    """
+
+    theta: Tensor
+    q: Tensor
+    p: Tensor
+    loss: Tensor
+    score: Tensor
+
+
+@dataclass(frozen=True)
+class SummedGradient:
+    """Sums over T tasks: gradients with respect to θ (N,), and to Q and P expanded over θ, (rows, N).
+
+    ``loss`` and ``score`` (T,) are those of each task on its query set.
     """
 
     theta: Tensor
@@ -51,7 +64,7 @@ def summed_meta_gradient(
     tasks: Tasks,
     expanded: tuple[Tensor, Tensor],
     kept_updates: int | None = None,
-) -> MetaGradient:
+) -> SummedGradient:
     """Gradient of the query loss at θ_n, summed over the tasks, with respect to θ, Q and P (paper eq. 6).
 
     It is the exact, second-order one, unless the method is first-order: then the support gradients
@@ -65,7 +78,7 @@ def summed_meta_gradient(
         cotangent, outputs = _query_gradient(forward.trajectory[-1], learner, objective, tasks)
         loss, score = objective.loss(outputs, tasks.query_y), objective.score(outputs, tasks.query_y)
         theta, q, p = _backward(learner, objective, tasks, expanded, forward, cotangent)
-    return MetaGradient(theta.sum(0), q, p, loss, score)
+    return SummedGradient(theta.sum(0), q, p, loss, score)
 
 
 def _forward(
@@ -139,7 +152,7 @@ def _of_chunk(
     expanded: tuple[Tensor, Tensor],
     kept_updates: int | None,
     graphs: Graphs,
-) -> MetaGradient:
+) -> SummedGradient:
     """:func:`summed_meta_gradient`, replayed from a graph where one can be made of it."""
 
     def compute(own: Learner, given: Tasks, at: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -147,7 +160,7 @@ def _of_chunk(
         return found.theta, found.q, found.p, found.loss, found.score
 
     how = ("meta-gradient", kept_updates)
-    return MetaGradient(*replayed(graphs, learner, objective, tasks, expanded, how, compute))
+    return SummedGradient(*replayed(graphs, learner, objective, tasks, expanded, how, compute))
 
 
 def mean_meta_gradient(
@@ -161,7 +174,7 @@ def mean_meta_gradient(
     with torch.no_grad():
         expanded = learner.expand()
 
-    def compute(chunk: Tasks, plan: Plan) -> MetaGradient:
+    def compute(chunk: Tasks, plan: Plan) -> SummedGradient:
         return _of_chunk(learner, objective, chunk, expanded, plan.kept_updates, runner.graphs)
 
     parts = runner.map(compute, tasks)

@@ -34,6 +34,8 @@ def norm_relu_pool(z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tenso
     Where gradients are recorded, these are PyTorch's own operations, differentiable any number of times.
     """
     if torch.is_grad_enabled() and any(t.requires_grad for t in (z, scale, shift)):
+        # PyTorch's derivative on a CPU reads a scale with gaps, as a view of θ may be, as if it had none.
+        scale, shift = scale.contiguous(), shift.contiguous()
         return F.max_pool2d(F.relu(F.batch_norm(z, None, None, scale, shift, training=True, eps=eps)), 2)
     return norm_pool(z, scale, shift, eps).out
 

@@ -16,11 +16,11 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 class OwnLoss:
     """An ``Objective`` of a function for one task; derivatives by automatic differentiation.
 
-    ``measure`` is the score of a task, the loss itself where there is none.
+    ``measure`` is the score of a task, one number of any kind; the loss itself where there is none.
     """
 
     function: LossFunction
-    measure: LossFunction | None = None
+    measure: Callable[[Tensor, Tensor], Tensor | float] | None = None
     higher_is_better: bool = False
     score_name: str = "score"
 
@@ -30,7 +30,10 @@ class OwnLoss:
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The score of each task, (T,)."""
-        return _each(self.measure or self.function, outputs, targets)
+        if self.measure is None:
+            return self.loss(outputs, targets)
+        found = [self.measure(one, wanted) for one, wanted in zip(outputs, targets, strict=True)]
+        return torch.stack([torch.as_tensor(value).to(outputs).reshape(()) for value in found])
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Derivative of each task's loss with respect to its outputs."""
@@ -52,6 +55,6 @@ class OwnLoss:
 
 def _each(function: LossFunction, outputs: Tensor, targets: Tensor) -> Tensor:
     values = [function(one, wanted) for one, wanted in zip(outputs, targets, strict=True)]
-    if any(value.dim() for value in values):
-        raise ValueError("the loss of a task must be one number, as with reduction='mean'")
+    if not all(isinstance(value, Tensor) and value.dim() == 0 for value in values):
+        raise ValueError("the loss of a task must be a tensor of one number, as with reduction='mean'")
     return torch.stack(values)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pamela_cli.engine.backbones import Backbone, NormStats
-from pamela_cli.engine.evaluation import NormSource
+from pamela_cli.engine.evaluation import NormSource, check_norm_stats
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.tasks import Objective, Tasks
 
@@ -27,16 +27,22 @@ class Adapted:
         return self.backbone.layout.named(self.theta)
 
     def to(self, device: torch.device) -> Adapted:
-        """A copy elsewhere."""
-        stats = [(mean.to(device), variance.to(device)) for mean, variance in self.stats]
-        return Adapted(self.backbone, self.theta.to(device), stats)
+        """A copy, which may be elsewhere."""
+        stats = [
+            (mean.to(device, copy=True), variance.to(device, copy=True)) for mean, variance in self.stats
+        ]
+        return Adapted(self.backbone, self.theta.to(device, copy=True), stats)
 
     def outputs(self, x: Tensor, norm_stats: NormSource = "support") -> Tensor:
         """The network's outputs (B, out) for inputs (B, …).
 
         By "support" each input goes through alone: what else is asked has no influence, not even on the
-        rounding. By "query" batch norm normalises them among themselves.
+        rounding. By "query" batch norm normalises them among themselves. ValueError for anything else, and
+        for no input at all.
         """
+        check_norm_stats(norm_stats)
+        if not len(x):
+            raise ValueError("x must have at least one input")
         with torch.no_grad():
             if norm_stats == "query":
                 return self.backbone(self.theta[None], x[None])[0]
@@ -55,6 +61,8 @@ def adapted(
     with torch.no_grad():
         expanded = learner.expand()
     steps = learner.rule.steps if steps is None else steps
-    theta = inner_loop(learner, objective, Tasks(x, y, x[:, :0], y[:, :0]), expanded, steps)[-1]
+    for theta in inner_loop(learner, objective, Tasks(x, y, x[:, :0], y[:, :0]), expanded, steps):
+        last = theta
     with torch.no_grad():
-        return Adapted(learner.backbone, theta[0], learner.backbone.norm_stats(theta, x))
+        # Of no update at all it is the learner's own tensor.
+        return Adapted(learner.backbone, last[0].clone(), learner.backbone.norm_stats(last, x))

@@ -8,6 +8,8 @@ tensors.
 
 from __future__ import annotations
 
+from operator import index
+
 import torch
 from torch import Tensor
 
@@ -46,12 +48,11 @@ def random_bits(*address: int | Tensor) -> Tensor:
     Integers before the first tensor are mixed in Python, which is a hundred times faster.
     """
     known, rest = 0, list(address)
-    while rest and isinstance(rest[0], int):
-        known = _mix_int((((known ^ rest[0]) & _WORD) + _GAMMA) & _WORD)
-        del rest[0]
+    while rest and not isinstance(rest[0], Tensor):
+        known = _mix_int((((known ^ index(rest.pop(0))) & _WORD) + _GAMMA) & _WORD)
     state = torch.full((), _signed(known), dtype=torch.int64)
     for coordinate in rest:
-        word = coordinate if isinstance(coordinate, Tensor) else _signed(coordinate)
+        word = coordinate if isinstance(coordinate, Tensor) else _signed(index(coordinate))
         state = _mix((state ^ word) + _signed(_GAMMA))
     return _shift_right(state, 1)
 

@@ -96,16 +96,16 @@ class Plan:
     def smaller(self, training: bool) -> Plan | None:
         """The next plan that takes less memory, in training or without a meta-gradient; None: no such.
 
-        Fewer tasks at a time, then fewer workers, then no graph kept.
+        Fewer tasks at a time, then no graph kept, then fewer workers: that is the order of what they cost.
         """
         if training and self.tasks_at_a_time > 1:
             return replace(self, tasks_at_a_time=-(-self.tasks_at_a_time // 2))
         if not training and self.judged_at_a_time > 1:
             return replace(self, judged_at_a_time=-(-self.judged_at_a_time // 2))
-        if self.workers > 1:
-            return replace(self, workers=self.workers // 2)
         if training and self.kept_updates != 0:
             return replace(self, kept_updates=0)
+        if self.workers > 1:
+            return replace(self, workers=self.workers // 2)
         return None
 
 

@@ -108,7 +108,7 @@ class Regression:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error of each task, (T,)."""
-        return (outputs - targets).square().flatten(1).mean(1)
+        return _error(outputs, targets).square().flatten(1).mean(1)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss."""
@@ -116,8 +116,17 @@ class Regression:
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Twice the error, over the numbers that the mean is of."""
-        return (outputs - targets) * (2 / outputs[0].numel())
+        return _error(outputs, targets) * (2 / outputs[0].numel())
 
     def gradient_tangent(self, outputs: Tensor, targets: Tensor, tangent: Tensor) -> Tensor:
         """The tangent alike: the loss is quadratic."""
         return tangent * (2 / outputs[0].numel())
+
+
+def _error(outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.shape != targets.shape:  # broadcast, they would give the error of other pairs
+        shapes = tuple(outputs.shape[1:]), tuple(targets.shape[1:])
+        raise ValueError(
+            f"the targets of a task must have the shape of its outputs, {shapes[0]}, not {shapes[1]}"
+        )
+    return outputs - targets

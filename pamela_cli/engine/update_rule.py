@@ -9,6 +9,7 @@ The methods, one line each, are in ``pamela_cli/methods.py``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from pamela_cli.engine.layout import Layout
 from pamela_cli.methods import Method
+
+Trajectory = Sequence[Tensor] | Mapping[int, Tensor]
+"""θ_j (T, N) by j."""
 
 
 class UpdateAdjoint(NamedTuple):
@@ -94,8 +98,11 @@ class UpdateRule:
             q = self.layout.fold_q(q, self.method.granularity)
         return q, self.layout.fold_p(p)
 
-    def apply(self, j: int, trajectory: list[Tensor], gradient: Tensor, q: Tensor, p: Tensor) -> Tensor:
-        """θ_{j+1} (T, N) from the trajectory θ_0…θ_j, ∇L_support(θ_j) and the expanded Q and P."""
+    def apply(self, j: int, trajectory: Trajectory, gradient: Tensor, q: Tensor, p: Tensor) -> Tensor:
+        """θ_{j+1} (T, N) from θ_0…θ_j, ∇L_support(θ_j) and the expanded Q and P.
+
+        Of ``trajectory`` it takes θ_j and what :meth:`skip_at` names.
+        """
         u = trajectory[j] - q[self.q_row(j)] * gradient
         skip = self.skip_at(j)
         if skip is None:
@@ -104,7 +111,7 @@ class UpdateRule:
         return torch.lerp(u, trajectory[past], p[row])
 
     def adjoint(
-        self, j: int, trajectory: list[Tensor], gradient: Tensor, q: Tensor, p: Tensor, cotangent: Tensor
+        self, j: int, trajectory: Trajectory, gradient: Tensor, q: Tensor, p: Tensor, cotangent: Tensor
     ) -> UpdateAdjoint:
         """Take ∂L/∂θ_{j+1} (T, N) back through :meth:`apply`, to all that went into it.
 

@@ -125,6 +125,19 @@ def test_low_memory_goes_along_to_another_device(problem: Problem) -> None:
     assert same_plan({"plan": vars(short)}, problem, Processes(), Console()).kept_updates is None
 
 
+def test_a_run_goes_on_with_as_many_workers_as_there_is_room_for(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "available_cores", lambda: 12)
+    plan = replace(new_plan(problem, Processes()), workers=16, threads=2)
+    recorded = {"plan": vars(plan)}
+    assert same_plan(recorded, problem, Processes(), Console()) == replace(plan, workers=6)
+    assert same_plan(recorded, problem, Processes(), Console(), Share(cores=1)).workers == 1
+    least = needed(monkeypatch, lambda: same_plan(recorded, problem, Processes(), Console()))
+    free(monkeypatch, least + 1)
+    assert same_plan(recorded, problem, Processes(), Console()).workers < 6
+
+
 def needed(monkeypatch: pytest.MonkeyPatch, plan: Callable[[], object]) -> float:
     """How much free memory is asked for, where there is so little that it is found out."""
     asked: list[float] = []

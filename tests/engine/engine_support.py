@@ -262,10 +262,10 @@ class Points:
         return []
 
 
-def parabola(support: float, query: float, count: int = 1) -> Tasks:
+def parabola(support: float, query: float, count: int = 1, size: int = 1) -> Tasks:
     """Tasks of :class:`Points`: support loss (θ − support)², query loss (θ − query)²."""
     one = torch.ones(count, 1, 1, dtype=torch.float64)
-    return Tasks(one, support * one, one, query * one)
+    return Tasks(one, support * one.expand(-1, -1, size), one, query * one.expand(-1, -1, size))
 
 
 def chi_square(counts: Tensor, expected: float) -> float:

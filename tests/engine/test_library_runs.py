@@ -61,6 +61,12 @@ def test_settings_reach_training_and_leave_the_tasks_that_judge_alone(trained: P
     assert vars(problem.outer_settings()) == outer
 
 
+def test_an_empty_share_of_tasks_is_none_of_them() -> None:
+    tasks = Problem(resolve([Layer({"dataset": "sine"})]), None, torch.device("cpu")).fixed_tasks("test", 3)
+    shares = [range(1, 1), range(1, 3), None]
+    assert [sum(map(len, tasks.batches(2, share))) for share in shares] == [0, 2, 3]
+
+
 def test_loading_a_run_leaves_the_caller_its_precision(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -244,4 +244,4 @@ def test_what_is_given_up_step_by_step() -> None:
     while (smaller := at.smaller(training=True)) is not None:
         seen.append((smaller.tasks_at_a_time, smaller.workers, smaller.kept_updates))
         at = smaller
-    assert seen == [(2, 4, None), (1, 4, None), (1, 2, None), (1, 1, None), (1, 1, 0)]
+    assert seen == [(2, 4, None), (1, 4, None), (1, 4, 0), (1, 2, 0), (1, 1, 0)]

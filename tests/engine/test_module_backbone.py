@@ -293,5 +293,5 @@ def test_derivatives_of_a_loss_function(own, known):
 
 
 def test_a_loss_must_be_one_number():
-    with pytest.raises(ValueError, match="must be one number"):
+    with pytest.raises(ValueError, match="must be a tensor of one number"):
         OwnLoss(lambda out, _: out.sum(1)).loss(torch.ones(1, 2, 3), torch.ones(1, 2))

@@ -208,3 +208,16 @@ def test_where_gradients_are_recorded_it_is_differentiable() -> None:
     found = torch.autograd.grad(norm_relu_pool(*at, EPS), at, v)
     for one, other in zip(found, plain_gradient([t.detach() for t in at], v), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_scale_with_gaps_has_the_derivatives_of_one_without() -> None:
+    z, _, shift = draw((4, 2, 4, 4), 5)
+    numbers = torch.rand(2, 30, generator=generator(6), dtype=torch.float64) + 0.5
+    gaps = numbers[:, 3]  # as of one channel in each of two tasks
+    assert not gaps.is_contiguous()
+    weights = draw_cotangent((4, 2, 2, 2), 7)
+    found = []
+    for scale in (gaps, gaps.contiguous()):
+        leaf = z.to(memory_format=torch.channels_last).requires_grad_()  # as convolutions may give it
+        found += torch.autograd.grad((norm_relu_pool(leaf, scale, shift, EPS) * weights).sum(), leaf)
+    torch.testing.assert_close(*found)

@@ -15,6 +15,7 @@ from pamela_cli.config import Layer, resolve
 from pamela_cli.console import finite
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.runner import Plan
+from pamela_cli.measures import MSE
 from pamela_cli.metrics import drawable, last_validation, read_metrics
 from pamela_cli.progress import Progress
 from pamela_cli.report.tables import summary_table
@@ -151,7 +152,7 @@ def test_scores_that_cannot_be_compared_with(odd: Any) -> None:
 @pytest.mark.parametrize("key", ["mse", "val_mse", "val_ci95"])
 def test_only_numbers_are_drawn(key: str) -> None:
     for odd in ODD:
-        for record in drawable([VALIDATION | {"mse": 1.0, key: odd}], "mse"):
+        for record in drawable([VALIDATION | {"mse": 1.0, key: odd}], MSE):
             assert all(isinstance(value, int | float) for value in record.values())
             assert "val_mse" not in record or "val_ci95" in record
 

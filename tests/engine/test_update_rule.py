@@ -89,7 +89,7 @@ def test_each_layer_has_its_own_p():
     learner.theta = torch.ones(2, dtype=torch.float64)
     learner.q = torch.full((2, 2), 1 / 2, dtype=torch.float64)
     learner.p = torch.tensor([[0.0, 1 / 3]], dtype=torch.float64)
-    last = trajectory(learner)[-1].flatten()
+    last = trajectory(learner, parabola(0.0, 0.0, size=2))[-1].flatten()
     # (1 − 1/3)·1/4 + 1/3·1 = 1/2: j = 1 goes back w = 1, to θ_0.
     torch.testing.assert_close(last, torch.tensor([1 / 4, 1 / 2], dtype=torch.float64))
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from pamela_cli.engine.backbones.base import AutogradGradient, LossGradient, NormStats
@@ -127,23 +128,14 @@ def _without_cudnn_layers(module: nn.Module, device: torch.device) -> Iterator[N
         cudnn.enabled = before
 
 
-def _batch_norms(module: nn.Module) -> list[nn.Module]:
+def _batch_norms(module: nn.Module) -> list[_BatchNorm]:
     """Those that normalise by the batch at hand."""
-    found = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    found = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     return [part for part in found if part.running_mean is None]
 
 
 @contextmanager
-def _hooked(parts: list[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
-    handles = [part.register_forward_hook(hook) for part in parts]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _recording(module: nn.Module, recorded: NormStats) -> AbstractContextManager[None]:
+def _recording(module: nn.Module, recorded: NormStats) -> Iterator[None]:
     """Note the statistics of what batch norms are given, call by call."""
 
     def note(part: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
@@ -151,18 +143,31 @@ def _recording(module: nn.Module, recorded: NormStats) -> AbstractContextManager
         over = [d for d in range(x.dim()) if d != 1]
         recorded.append((x.mean(over), x.var(over, correction=0)))
 
-    return _hooked(_batch_norms(module), note)
+    handles = [part.register_forward_hook(note) for part in _batch_norms(module)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def _using(module: nn.Module, stats: NormStats | None) -> AbstractContextManager[None]:
-    """Let batch norms normalise by the statistics of another batch, call by call."""
-    if not stats:
-        return nullcontext()
-    left = iter(stats)
+@contextmanager
+def _using(module: nn.Module, stats: NormStats | None) -> Iterator[None]:
+    """Let batch norms normalise by the statistics of another batch, call by call.
 
-    def replace(part: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        assert isinstance(part, nn.modules.batchnorm._BatchNorm)
-        (x,) = given
+    Their own computation is replaced, not corrected: by itself, of a single input it would refuse to know the
+    variance.
+    """
+    left = iter(stats or ())
+
+    def normalised(part: _BatchNorm, x: Tensor) -> Tensor:
         return F.batch_norm(x, *next(left), part.weight, part.bias, eps=part.eps)
 
-    return _hooked(_batch_norms(module), replace)
+    parts = _batch_norms(module) if stats else []
+    for part in parts:
+        part.forward = partial(normalised, part)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for part in parts:
+            del part.forward

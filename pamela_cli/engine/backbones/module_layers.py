@@ -41,8 +41,11 @@ def module_layers(module: nn.Module) -> list[ModuleLayer]:
     layers: list[ModuleLayer] = []
     convolution: nn.Module | None = None
     for path, part in module.named_modules():
-        own = [trained.pop(id(p)) for p in part.parameters(recurse=False) if id(p) in trained]
+        parameters = list(part.parameters(recurse=False))
+        own = [trained.pop(id(p)) for p in parameters if id(p) in trained]
         if not own:
+            if parameters:  # frozen: what follows it follows no convolution that is trained
+                convolution = None
             continue
         if convolution is not None and _follows(part, convolution):
             last = layers.pop()
