@@ -12,6 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine may pause anywhere: how long an example takes tells nothing.
+settings.register_profile("pamela", deadline=None)
+settings.load_profile("pamela")
 
 # What a shell starts in the background ignores Ctrl-C, and so do all that it starts: the tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import socket
 import stat
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cli_support import Result
+from peak_memory import forget_peak, peak_memory
 
 RESUME = ["meta-train", "--run", "odd", "--resume", "-q", "--no-figures"]
 EVALUATE = ["evaluate", "odd", "--tasks", "4", "--no-figures", "-q"]
@@ -65,20 +65,18 @@ class Attacks:
         self._try(what, command, lambda result: result.code and result.error(result.code))
 
     def _try(self, what: str, command: list[str], judge: Callable[[Result], object]) -> None:
-        before, memory = states(self._world), _peak_memory()
+        before = states(self._world)
+        forget_peak()
+        memory = peak_memory()
         result = self._pamela(*command)
         try:
             judge(result)
             assert "Traceback" not in result.err
             assert result.code in (0, 1, 2)
             assert result.code == 0 or states(self._world) == before, "something was changed"
-            assert _peak_memory() - memory < _MOST_MEMORY, "it took much memory"
+            assert peak_memory() - memory < _MOST_MEMORY, "it took much memory"
         except AssertionError as fault:
             self.faults.append(f"{what}: {' '.join(command[:3])}: {fault}")
-
-
-def _peak_memory() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 # What is no file -------------------------------------------------------------------------------------

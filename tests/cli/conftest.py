@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from cli_page import Page
 from cli_photos import Predict, write_task
 from cli_support import QUICK_TINY, SINE, TINY, Result, WarmProcesses, command_line, write_tiny_store
@@ -30,6 +31,9 @@ def _clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         if name.startswith("PAMELA_") or name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "100")
+    # As for the processes that tests start: on a GPU, if there is one, other tests compute.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from cli_support import SINE, TINY, fresh, snapshot
 
 from pamela_cli.config import SETTINGS, setting_type
@@ -125,7 +124,6 @@ def test_wrong_usage(pamela, own_world: Path, arguments: list[str], code: int, p
     assert snapshot(own_world) == before
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("name", ["cuda", "cuda:0"])
 @pytest.mark.parametrize("command", [["meta-train", *SINE], ["evaluate", "sine-a"]])
 def test_cuda_where_there_is_none(pamela, own_world: Path, command: list[str], name: str) -> None:

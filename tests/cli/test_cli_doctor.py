@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import platform
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
-from cli_support import write_tiny_store
+from cli_support import names_of_here, write_tiny_store
 
 from pamela_cli import doctor
 from pamela_cli.engine.selftest import SelfTest
@@ -31,8 +29,8 @@ def test_what_it_shows(pamela, here: Path) -> None:
 
 def test_nobody_is_named(pamela, here: Path) -> None:
     text = pamela("doctor", "--json").ok().out
-    for name in (str(here), platform.node(), str(Path.home()), f'"{getpass.getuser()}"'):
-        assert name in ("", "/") or name not in text
+    for name in (str(here), str(Path.home()), *(f'"{own}"' for own in names_of_here())):
+        assert name == "/" or name not in text
 
 
 def test_a_broken_store_is_a_problem(pamela, here: Path) -> None:

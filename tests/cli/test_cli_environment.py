@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import platform
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cli_support import SINE, Job, lines_in
+from cli_support import SINE, Job, lines_in, names_of_here
 
 import pamela_cli
 from pamela_cli import environment
@@ -54,12 +53,13 @@ def test_entry(world: Path) -> None:
 
 
 def test_nobody_is_named(world: Path) -> None:
-    assert not [path for path in (world / "runs").rglob("*") if platform.node() in path.name]
+    node = platform.node()
+    assert not [path for path in (world / "runs").rglob("*") if node and node in path.name]
     text = (world / "runs" / "sine-a" / "environment.json").read_text()
     values = [str(value) for value in entries(world / "runs" / "sine-a")[0].values()]
     assert str(world) not in text
     assert str(Path.home()) not in text or Path.home() == Path("/")
-    for name in (platform.node(), getpass.getuser()):
+    for name in names_of_here():
         assert not [value for value in values if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", value)]
 
 

@@ -8,7 +8,9 @@ import zipfile
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
+from cli_photos import save
 from cli_support import TINY, WarmProcesses, snapshot, write_tiny_store
 
 
@@ -134,6 +136,16 @@ def test_source_that_may_not_be_read(warm, here: Path) -> None:
     assert result.code in (1, 2)
     result.error(result.code, source.name)
     assert [path.name for path in here.iterdir()] == [source.name]
+
+
+def test_image_that_may_not_be_read(warm, here: Path) -> None:
+    """It is no broken image, which would be left out: the rights are to be had."""
+    for name in ("a", "b", "c", "d", "e", "f"):
+        save(np.zeros((4, 8, 8, 1), np.uint8), here / "own" / name)
+    (here / "own" / "c" / "001.png").chmod(0)
+    result = warm(here, "prepare", "folder", "own", "-q", powerless=True)
+    result.error(1, "c/001.png cannot be read (Permission denied)")
+    assert [path.name for path in here.iterdir()] == ["own"]
 
 
 def test_folder_that_may_not_be_written(warm, here: Path) -> None:

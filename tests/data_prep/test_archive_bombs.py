@@ -2,32 +2,24 @@
 
 import gzip
 import io
-import resource
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from data_prep_support import write_zip
+from peak_memory import MIB, growth_below
 
 from data_prep import DataError
 from data_prep.archives import MAX_MEMBER_BYTES, Tree, open_tree
 
-MIB = 1 << 20
-
-
-def grown(before: int) -> int:
-    """Return by how many KiB the process has grown."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-
 
 @pytest.fixture
-def small_growth() -> object:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    yield
-    assert grown(before) < 60 << 10
+def small_growth() -> Iterator[None]:
+    with growth_below(60 * MIB):
+        yield
 
 
 def open_files() -> int:

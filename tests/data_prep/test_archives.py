@@ -167,7 +167,7 @@ def test_any_other_file_is_a_tree_of_its_own(tmp_path: Path, data: bytes | str) 
         assert tree.names() == ["file.zip"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), make=st.sampled_from([make_zip, make_tar, make_gzipped_tar]))
 def test_damaged_archives_never_surprise(
     tmp_path_factory: pytest.TempPathFactory,

@@ -126,7 +126,7 @@ def test_damaged_exif_data_does_not_cost_the_picture() -> None:
     assert difference(decoded(data), PLAIN) <= 12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     width=st.integers(1, 300),
     height=st.integers(1, 300),
@@ -176,7 +176,7 @@ def test_an_image_that_promises_too_many_pixels_is_refused_at_once() -> None:
     assert time.monotonic() - start < 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), dress=st.sampled_from(sorted(DRESSES)))
 def test_damaged_photographs_never_surprise(data: st.DataObject, dress: str) -> None:
     damaged = bytearray(DRESSES[dress][0])

@@ -1,7 +1,6 @@
 """Stores that nobody wrote with this program: refused before they hang, fill the memory or lead elsewhere."""
 
 import os
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from data_prep_support import content, origin, random_images
+from peak_memory import MIB, growth_below
 
 from data_prep import DataError, Store, verify_store
 from data_prep.listing import prepared_stores
@@ -144,11 +144,9 @@ def test_hostile_stores_are_refused(store: Path, kind: str) -> None:
     (store.parent / "other.h5").write_bytes(store.read_bytes())
     with h5py.File(store, "r+") as file:
         change(file, store)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(DataError, match=sentence) as error:
+    with growth_below(100 * MIB), pytest.raises(DataError, match=sentence) as error:
         verify_store(store)
     assert str(store) in str(error.value) and "\n" not in str(error.value)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
     found = {entry.path: entry for entry in prepared_stores(store.parent)}
     assert found[store.parent / "other.h5"].summary
     assert found[store].fault or "tasks" in kind  # these are read when they are asked for

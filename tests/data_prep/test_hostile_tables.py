@@ -1,6 +1,5 @@
 """Parquet and CSV files that are small and promise much, and strangers among them."""
 
-import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_prep_support import png, write_folder
 from known_forms import AllPictures, write
+from peak_memory import MIB, growth_below
 
 from data_prep import DataError, prepare
 from data_prep.archives import FolderTree
@@ -22,9 +22,8 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 @pytest.fixture(autouse=True)
 def small_growth() -> Iterator[None]:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    yield
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150 << 10
+    with growth_below(150 * MIB):
+        yield
 
 
 SCHEMA = pa.schema([("img", IMAGE), ("fine_label", pa.int64())])

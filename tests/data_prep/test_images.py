@@ -54,7 +54,7 @@ def test_bad_files_are_named(data: bytes, sentence: str) -> None:
     assert "folder: cat/7.png" in str(error.value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(at=st.integers(0, 3000), value=st.integers(0, 255), cut=st.booleans())
 def test_damaged_images_never_surprise(at: int, value: int, cut: bool) -> None:
     data = bytearray(png(32))

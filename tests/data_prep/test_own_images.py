@@ -160,14 +160,6 @@ def test_many_broken_files_are_an_error(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["flowers"]
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="access rights")
-def test_a_file_that_may_not_be_read_is_a_broken_one(tmp_path: Path) -> None:
-    source = write_folder(tmp_path / "flowers", folders())
-    (source / "kind00" / "0.jpeg").chmod(0)
-    made = prepare("folder", source, tmp_path / "out.h5")
-    assert any("kind00/0.jpeg cannot be read" in note for note in made.notes)
-
-
 def test_a_damaged_member_of_an_archive_is_a_broken_file(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "flowers.zip", folders(kind="PNG"))
     data = bytearray(archive.read_bytes())

@@ -81,7 +81,7 @@ def test_pickles_of_python_2_are_read(tmp_path: Path, protocol: int, sides: tupl
 
 
 @given(st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_rows_are_those_of_the_array(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     array = np.arange(60, dtype="<i4").reshape(10, 2, 3)
     if data.draw(st.booleans()):

@@ -51,7 +51,7 @@ def numbers_of(**at: float) -> torch.Tensor:
     mirror=st.floats(0, 1, exclude_max=True),
     channels=st.sampled_from([1, 3]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_image_is_moved_as_its_numbers_say(crop, flip, row, column, mirror, channels):
     image = random_images(1, 1, channels, 5, 7)
     numbers = numbers_of(row=row, column=column, mirror=mirror)

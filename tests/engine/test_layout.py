@@ -34,7 +34,7 @@ def random(shape, seed: int) -> torch.Tensor:
 @given(
     layers(), st.sampled_from(["meta-sgd", "q-shared", "q", "pamela"]), st.integers(2, 5), st.integers(0, 999)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_fold_is_the_adjoint_of_expand(layers, method, steps, seed):
     layout = Layout(layers)
     w = 1 + seed % (steps - 1) if method == "pamela" else None
@@ -50,7 +50,7 @@ def test_fold_is_the_adjoint_of_expand(layers, method, steps, seed):
 
 
 @given(layers(), st.integers(0, 999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_kernel_shares_one_q_and_no_two_kernels_do(layers, seed):
     layout = Layout(layers)
     q = torch.arange(layout.q_size("kernel"), dtype=torch.float64)[None]
@@ -72,7 +72,7 @@ def test_a_kernel_shares_one_q_and_no_two_kernels_do(layers, seed):
 
 
 @given(layers(), st.integers(0, 999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pack_inverts_named_and_named_has_every_shape(layers, seed):
     layout = Layout(layers)
     theta = random((layout.size,), seed)
@@ -84,7 +84,7 @@ def test_pack_inverts_named_and_named_has_every_shape(layers, seed):
 
 
 @given(layers(), st.sampled_from(["kernel", "parameter"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_split_q_gives_each_layer_its_numbers_in_order(layers, granularity):
     layout = Layout(layers)
     q = torch.arange(2.0 * layout.q_size(granularity)).reshape(2, -1)

@@ -117,7 +117,7 @@ def test_graphs_are_counted_from_shapes_alone() -> None:
     method=st.sampled_from(["maml", "fomaml", "meta-sgd", "pamela"]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_graphs_of_images_stay_within_their_bound(size, width, way, shot, query, method, dtype) -> None:
     backbone = Conv4(way, 3, size, width)
     rule = UpdateRule(METHODS[method], backbone.layout, *complete_steps(method, None, None))
@@ -131,7 +131,7 @@ def test_graphs_of_images_stay_within_their_bound(size, width, way, shot, query,
 
 
 @given(width=st.integers(1, 100), points=st.integers(1, 100))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_graphs_of_waves_stay_within_their_bound(width: int, points: int) -> None:
     backbone = MLP((1, width, width, 1))
     learner = make_learner("q", backbone, 3)

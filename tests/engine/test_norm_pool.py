@@ -97,7 +97,7 @@ def test_tangents_are_differences_of_what_they_are_of(shape, compiled: bool) -> 
 
 
 @pytest.mark.skipif(not can_be_compiled(), reason="no C compiler")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(2, 9), st.integers(2, 9)),
     dtype=st.sampled_from([torch.float32, torch.float64]),

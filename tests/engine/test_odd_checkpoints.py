@@ -11,9 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from pamela_cli.engine.checkpoint import FORMAT, Checkpoint, CheckpointError, largest
 
-FILE_SETTINGS = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FILE_SETTINGS = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def read_and_restore(path: Path) -> bool:

@@ -16,7 +16,7 @@ from pamela_cli.engine.meta_gradient import summed_meta_gradient
 from pamela_cli.engine.tasks import Classification
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     method=st.sampled_from(["maml", "q-shared", "q", "pamela"]),
     steps=st.integers(2, 6),
