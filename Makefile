@@ -22,6 +22,7 @@ slow: $(VENV)/.tested
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.benched
+	$(BIN)/python -m pytest tests/benchmarks
 	$(BIN)/python -m benchmarks engine
 
 lint: $(VENV)/.tested
@@ -43,7 +44,7 @@ $(VENV)/.tested: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.benched: $(VENV)/.installed
-	$(BIN)/python -m pip install --editable ".[bench]"
+	$(BIN)/python -m pip install --editable ".[bench,test]"
 	touch $@
 
 clean:

@@ -19,6 +19,7 @@ from benchmarks.machine import environment
 from benchmarks.measures import Measure
 from benchmarks.setting import Setting
 from pamela_cli.console import Console, finite
+from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.files import write_atomically
 
 VARIED = ("image_size", "way", "shot", "steps", "meta_batch", "device")
@@ -37,12 +38,15 @@ GROWTH: dict[str, list[Any]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; returns the exit code."""
     options = _parser().parse_args(arguments)
+    for name, value in (("precision", "tf32"), ("tuned_peers", True)):  # other numbers, and so other files
+        if getattr(options, name, None) == value:
+            options.name += f"-{value if name == 'precision' else 'tuned-peers'}"
     console = Console()
     try:
         options.run(options, console)
-    except DifferentWorkError as error:
+    except (DifferentWorkError, PamelaError) as error:
         console.error(str(error))
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     return 0
 
 
@@ -120,6 +124,7 @@ def _compared(settings: list[Setting], names: list[str], repetitions: int, conso
     """All are checked before the first is timed."""
     checks = []
     for setting in settings:
+        setting.flops()  # what cannot be counted is known before hours of timing
         console.say(f"the same gradient? {tables.setting_title(asdict(setting))}")
         checks.append(check(names, setting, console))
     rows: list[Row] = []
@@ -134,18 +139,22 @@ def _engine(options: argparse.Namespace, console: Console) -> None:
     names = _engines(options, console, COMPARED)
     rows = _compared(settings, names, options.repetitions, console)
     console.result(tables.comparison_table(rows, list(VARIED)), {})
-    _write(options, console, settings[0].device, rows)
-    figures.bars(rows, list(VARIED), options.out / "engine")
+    _write(options, console, rows)
+    figures.bars(rows, list(VARIED), options.out / options.name)
 
 
 def _growth(options: argparse.Namespace, console: Console) -> None:
     along = options.along.replace("-", "_")
+    for name in VARIED:
+        if name != along and len(getattr(options, name) or ()) > 1:
+            flag = name.replace("_", "-")
+            raise UsageError(f"growth goes along {options.along} alone: give --{flag} one value.")
     settings = _settings(options, Setting(image_size=32), {along: GROWTH[along]})
     names = _engines(options, console, [OURS, "pamela-rebuilt", "pamela", "autograd", "func", "higher"])
     rows = _compared(settings, names, options.repetitions, console)
     console.result(tables.comparison_table(rows, list(VARIED)), {})
-    options.name = f"growth-{options.along}"
-    _write(options, console, settings[0].device, rows)
+    options.name = options.name.replace("growth", f"growth-{options.along}")
+    _write(options, console, rows)
     figures.lines(rows, along, options.out / options.name)
 
 
@@ -156,8 +165,8 @@ def _sine(options: argparse.Namespace, console: Console) -> None:
     measures = sine.measure(options.iterations, min(options.repetitions, 3), settings[0].device)
     console.result(tables.comparison_table(rows, list(VARIED)), {})
     console.result(tables.measures_table(measures), {})
-    _write(options, console, settings[0].device, rows + _as_rows(measures))
-    figures.bars(rows, list(VARIED), options.out / "sine")
+    _write(options, console, rows + _as_rows(measures))
+    figures.bars(rows, list(VARIED), options.out / options.name)
 
 
 def _first_minute(options: argparse.Namespace, console: Console) -> None:
@@ -193,8 +202,7 @@ def _predict(options: argparse.Namespace, console: Console) -> None:
 
 def _finish(options: argparse.Namespace, console: Console, measures: list[Measure]) -> None:
     console.result(tables.measures_table(measures), {})
-    device = (getattr(options, "device", None) or ["cpu"])[0]
-    _write(options, console, device, _as_rows(measures))
+    _write(options, console, _as_rows(measures))
     figures.measure_bars(measures, options.out / options.name)
 
 
@@ -202,9 +210,9 @@ def _as_rows(measures: list[Measure]) -> list[Row]:
     return [{**asdict(each), "met": each.met} for each in measures]
 
 
-def _write(options: argparse.Namespace, console: Console, device: str, rows: list[Row]) -> None:
+def _write(options: argparse.Namespace, console: Console, rows: list[Row]) -> None:
     """The document: what ran on what, and all numbers."""
-    found = environment(device)
+    found = environment(getattr(options, "device", None) or ["cpu"])
     file = options.json or options.out / f"{options.name}.json"
     document = {"benchmark": options.name, "environment": found, "rows": rows}
     write_atomically(file, json.dumps(finite(document), indent=2, ensure_ascii=False) + "\n")

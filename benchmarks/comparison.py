@@ -163,7 +163,7 @@ class _Runner:
 
 def compare(checks: dict[str, Check], setting: Setting, repetitions: int, console: Console) -> list[Row]:
     """Time the engines that were checked, in turns; a row for each."""
-    rate = MatrixRate(setting.device)
+    rate, flops = MatrixRate(setting.device, setting.precision), setting.flops()
     with _runners(checks) as runners, console.progress("timing", (1 + repetitions) * len(checks)) as bar:
         for turn in range(1 + repetitions):
             rate.measure()
@@ -171,7 +171,6 @@ def compare(checks: dict[str, Check], setting: Setting, repetitions: int, consol
                 bar.update(turn * len(runners) + i, runner.name)
                 runner.attempt(runner.sample if turn else runner.start, setting)
     ours = next((runner for runner in runners if runner.name == OURS and not runner.failed), None)
-    flops = setting.flops()
     return [_row(runner, setting, ours, rate, flops, checks[runner.name].errors) for runner in runners]
 
 

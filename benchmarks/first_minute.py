@@ -12,6 +12,7 @@ from benchmarks.comparison import Process
 from benchmarks.engines import ENGINES, OURS
 from benchmarks.measures import Measure
 from benchmarks.setting import Setting
+from data_prep.errors import first_line
 from pamela_cli.console import Console
 
 TIMES = 1.2
@@ -27,15 +28,25 @@ class _Score:
 def measure(
     names: list[str], setting: Setting, seconds: float, repetitions: int, console: Console
 ) -> list[Measure]:
-    """Tasks done and the moment of the first step; the engines in turns, each in a fresh process."""
+    """Tasks done and the moment of the first step; the engines in turns, each in a fresh process.
+
+    One that fails, as for want of memory, is left out, which is said.
+    """
     scores = {name: _Score() for name in names}
     with console.progress("first minute", repetitions * len(names)) as bar:
         for turn in range(repetitions):
             for i, name in enumerate(names):
                 bar.update(turn * len(names) + i, name)
-                began = time.time()
-                with Process() as process:
-                    done = process.call(child.train_for, name, setting, began, seconds)
+                if name not in scores:
+                    continue
+                try:
+                    began = time.time()
+                    with Process() as process:
+                        done = process.call(child.train_for, name, setting, began, seconds)
+                except (RuntimeError, MemoryError) as error:
+                    console.warn(f"{name} failed: {first_line(error)}")
+                    del scores[name]
+                    continue
                 scores[name].first.append(done[0])
                 scores[name].tasks.append(setting.meta_batch * _steps_at(seconds, done))
     measures = []

@@ -22,6 +22,7 @@ class Measure:
     unit: str
     target: float | None = None
     at_least: bool = False
+    samples: tuple[float, ...] = ()
 
     @classmethod
     def of(
@@ -33,7 +34,7 @@ class Measure:
         at_least: bool = False,
     ) -> Measure:
         """Sum up samples."""
-        return cls(what, *median_and_spread(samples), unit, target, at_least)
+        return cls(what, *median_and_spread(samples), unit, target, at_least, tuple(samples))
 
     @property
     def met(self) -> bool | None:

@@ -23,13 +23,16 @@ from pamela_cli.engine.evaluation import mean_ci95
 TARGET = 3.0
 """Seconds from the end of start-up until the images are labelled."""
 
+SAME = 0.002
+"""By how much two accuracies on the same tasks may differ: rounding may decide an image or two."""
+
 
 def measure(run: Path, store: Path, tasks: int, folder: Path) -> list[Measure]:
     """Label the queries of frozen test tasks of ``store``, the first ones, written as images to ``folder``.
 
     Each task is a command of its own, start-up and figure included; one before them warms up. Raises
-    DifferentWorkError where their mean accuracy is outside the interval of what
-    `pamela evaluate --norm-stats support` says of the same tasks.
+    DifferentWorkError where their mean accuracy is another than that of `pamela evaluate --norm-stats support`
+    on the same tasks.
     """
     options = ["--dataset", str(store), "--tasks", str(tasks), "--norm-stats", "support", "--no-figures"]
     judged = _document("evaluate", str(run), *options)
@@ -56,7 +59,7 @@ def measure(run: Path, store: Path, tasks: int, folder: Path) -> list[Measure]:
         labelled.append(time.perf_counter() - start)
         right.append(document["accuracy"])
     accuracy, interval = mean_ci95(np.array(right))
-    if abs(accuracy - judged["accuracy"]) > judged["ci95"]:
+    if abs(accuracy - judged["accuracy"]) > SAME:  # on the same tasks: no more than rounding decides
         raise DifferentWorkError(f"predict is right in {accuracy:.2%}, evaluate in {judged['accuracy']:.2%}.")
     queries = rows.shape[1] * (rows.shape[2] - judged["shot"])
     after = [whole - start for whole, start in zip(labelled, start_up, strict=True)]

@@ -69,8 +69,8 @@ def first_step(path: Path, runs: Path) -> float:
             time.sleep(0.002)
         return time.perf_counter() - start
     finally:
-        # Validation and test, which are not measured, end the run.
-        process.communicate()
+        if process.poll() is None:  # validation and test, which are not measured, end the run
+            process.communicate()
 
 
 def _timed(command: list[str]) -> float:

@@ -47,6 +47,7 @@ def by_setting(rows: list[Row], varied: list[str]) -> list[list[Row]]:
 def setting_title(row: Row) -> str:
     """The network and the tasks of a row."""
     tasks = f"{row['steps']} updates, meta-batch {row['meta_batch']}, {row['device']}"
+    tasks += f", {row['precision']}" * (row["precision"] != "float32") + ", peers tuned" * row["tuned_peers"]
     if row["network"] == "mlp":
         return f"sine waves, network 1-{row['width']}-{row['width']}-1, {row['shot']} points, {tasks}"
     size = f"{row['image_size']}×{row['image_size']}×{row['channels']}"
