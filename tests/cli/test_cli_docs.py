@@ -1,0 +1,52 @@
+"""The commands that the documentation shows: their names, flags and kinds of values are known."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from cli_support import command_line
+
+from benchmarks.__main__ import _parser
+
+ROOT = Path(__file__).parents[2]
+PATTERNS = ("*.md", "docs/*.md", "results/*.md", "pamela_cli/**/*.toml")
+PAGES = [page for pattern in PATTERNS for page in sorted(ROOT.glob(pattern))]
+
+
+def shown(program: str) -> list[tuple[str, str]]:
+    """Page and command, of lines by themselves and of quotations; but for those that leave something open."""
+    found = []
+    for page in PAGES:
+        text = re.sub(r"\\\n\s*(# )?", " ", page.read_text(encoding="utf-8"))
+        commands = re.findall(rf"^(?:# +)?{program} +(.*?)(?: # .*| > .*)?$", text, re.MULTILINE)
+        commands += re.findall(rf"`{program} +([^`\n]+)`", text)
+        found += [(page.name, words.strip()) for words in commands if not re.search(r"[…\[|]", words)]
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize(("page", "words"), shown("pamela"))
+def test_commands_are_known(page: str, words: str) -> None:
+    name, *arguments = shlex.split(words)
+    commands = command_line().commands
+    if name.startswith("-"):
+        return
+    assert name in commands, page
+    try:
+        commands[name].make_context(name, arguments).close()
+    except Exception as error:
+        kind = type(error).__name__
+        # A command that is spoken of, or an option of it without its value.
+        spoken_of = {"MissingParameter": not arguments, "BadOptionUsage": words.split()[-1].startswith("--")}
+        assert spoken_of.get(kind), f"{page}: {error}"
+
+
+@pytest.mark.parametrize(("page", "words"), shown("python -m benchmarks"))
+def test_benchmarks_are_known(page: str, words: str) -> None:
+    _parser().parse_args(shlex.split(words))
+
+
+def test_there_are_many() -> None:
+    assert len(shown("pamela")) > 80 and len(shown("python -m benchmarks")) > 12
