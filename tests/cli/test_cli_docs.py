@@ -39,7 +39,8 @@ def test_commands_are_known(page: str, words: str) -> None:
     except Exception as error:
         kind = type(error).__name__
         # A command that is spoken of, or an option of it without its value.
-        spoken_of = {"MissingParameter": not arguments, "BadOptionUsage": words.rsplit(maxsplit=1)[-1].startswith("--")}
+        last = [name, *arguments][-1]
+        spoken_of = {"MissingParameter": last == name, "BadOptionUsage": last.startswith("--")}
         assert spoken_of.get(kind), f"{page}: {error}"
 
 

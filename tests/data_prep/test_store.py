@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import DataError, Store, verify_store
-from data_prep.store import QUERY, SPLITS, TASKS, SplitContent, write_store
-from data_prep.store.episodes import check_episodes, draw_episodes
+from data_prep.store import SPLITS, SplitContent, write_store
 
 
 @settings(max_examples=15)
@@ -42,41 +41,6 @@ def test_what_is_written_is_read(
             assert split.class_names == [f"class{label:02}" for label in range(len(counts))]
 
 
-@settings(max_examples=20)
-@given(
-    counts=st.lists(st.integers(1, 30), min_size=1, max_size=30),
-    split=st.sampled_from(SPLITS),
-    way=st.sampled_from([5, 20]),
-    shot=st.sampled_from([1, 5]),
-)
-def test_frozen_tasks_are_valid_and_repeatable(counts: list[int], split: str, way: int, shot: int) -> None:
-    offsets = np.cumsum([0, *counts]).astype(np.int64)
-    tasks = draw_episodes(split, offsets, way, shot)
-    if sum(count >= shot + QUERY for count in counts) < way:
-        assert tasks is None
-        return
-    assert tasks is not None
-    assert tasks.dtype == np.int32 and tasks.shape == (TASKS, way, shot + QUERY)
-    again = draw_episodes(split, offsets, way, shot)
-    assert again is not None
-    np.testing.assert_array_equal(tasks, again)
-    check_episodes(tasks, offsets, way, shot, "here")
-    for task in tasks[:20]:  # the same rules once more, in plain Python
-        labels = [{int(np.searchsorted(offsets, i, "right")) - 1 for i in row} for row in task]
-        assert all(len(row) == 1 for row in labels)
-        chosen = {label for row in labels for label in row}
-        assert len(chosen) == way
-        assert len(set(task.ravel().tolist())) == task.size
-        assert all(counts[label] >= shot + QUERY for label in chosen)
-
-
-def test_frozen_tasks_are_those_of_the_format() -> None:
-    """A change here is a change of the format's version: published results name these tasks."""
-    tasks = draw_episodes("test", np.arange(0, 601, 30), 5, 1)
-    assert tasks is not None
-    assert hashlib.sha256(tasks.astype("<i4").tobytes()).hexdigest()[:16] == "28b75ffb0329a9cf"
-
-
 def test_images_of_a_class_must_come_together(tmp_path: Path) -> None:
     """Classes are told by where they begin: images out of order would be of another class."""
     classes = random_images([3, 3])
@@ -88,13 +52,6 @@ def test_images_of_a_class_must_come_together(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train: block .* of class 0 after class 1"):
         write_store(tmp_path / "s.h5", origin(), splits, image_size=8, channels=1)
     assert not list(tmp_path.iterdir())
-
-
-def test_every_class_and_image_comes_up() -> None:
-    tasks = draw_episodes("train", np.arange(0, 601, 30), 5, 1)
-    assert tasks is not None
-    assert len(np.unique(tasks)) == 600
-    assert np.bincount(tasks[:, :, 0].ravel() // 30, minlength=20).min() > 100  # 150 expected
 
 
 def test_checksum_is_of_content_alone(tmp_path: Path) -> None:
