@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import itertools
 import json
 import os
-import platform
 import random
 import signal
 import subprocess
@@ -94,15 +92,6 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PAMELA_") and k not in names}
     # On a GPU, if there is one, other tests compute: those marked for it.
     return kept | {"TERM": "xterm", "CUDA_VISIBLE_DEVICES": ""} | dict(extra or {})
-
-
-def names_of_here() -> list[str]:
-    """Of the machine and of the user, where they have any."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a number that nobody has given a name
-        user = ""
-    return [name for name in (platform.node(), user) if name]
 
 
 def fresh(cwd: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Result:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_support import names_of_here, write_tiny_store
+from cli_names import names_of_here
+from cli_support import write_tiny_store
 
 from pamela_cli import doctor
 from pamela_cli.engine.selftest import SelfTest

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cli_support import SINE, Job, lines_in, names_of_here
+from cli_names import names_of_here
+from cli_support import SINE, Job, lines_in
 
 import pamela_cli
 from pamela_cli import environment

@@ -16,9 +16,8 @@ from cli_support import assert_same_run, snapshot
 from safetensors.numpy import save_file
 
 from pamela_cli.engine.evaluation import mean_ci95
-from pamela_cli.methods import METHODS
 from pamela_cli.reproducing import kept, plan
-from pamela_cli.reproducing.plan import in_order, read_plan
+from pamela_cli.reproducing.plan import read_plan
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, read_scores, write_scores
 
@@ -57,22 +56,6 @@ def scores_of(run: RunFolder) -> StoredScores:
 
 def statuses(document: dict[str, Any]) -> dict[str, str]:
     return {cell["cell"]: cell["status"] for cell in document["cells"]}
-
-
-# The plan itself -------------------------------------------------------------------------------------
-
-
-def test_the_plan_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    groups = read_plan()
-    cells = in_order(groups)
-    assert len({cell.name for cell in cells}) == len(cells) == sum(len(group.cells) for group in groups)
-    assert {cell.method for cell in cells} <= set(METHODS)
-    cifar = [cell.name for cell in cells if cell.dataset == "cifar-fs"]
-    assert cifar[:6] == [f"cifar-fs-5w{shot}s/pamela-s{seed}" for shot in (5, 1) for seed in (0, 1, 2)]
-    assert [name.split("/")[1] for name in cifar[6:]] == [
-        "pamela-s0", "maml-s0", "maml-s0", "maml-s0", "q-s0", "q-s0", "meta-sgd-s0", "meta-sgd-s0",
-    ]  # fmt: skip
 
 
 # Training and keeping --------------------------------------------------------------------------------

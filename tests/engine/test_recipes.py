@@ -1,4 +1,4 @@
-"""Recipes: each serves its dataset, and says the command that it is for."""
+"""Recipes, and the plan of results: each serves its dataset, and says the command that it is for."""
 
 from importlib.resources import files
 
@@ -8,6 +8,7 @@ import tomli_w
 from pamela_cli.config import Layer, read_layer, resolve
 from pamela_cli.datasets import recipe
 from pamela_cli.methods import METHODS
+from pamela_cli.reproducing.plan import in_order, read_plan
 
 
 def toml_names(folder) -> list[str]:
@@ -66,3 +67,15 @@ def test_a_written_config_reads_back_as_itself(name, method):
     layer, plan = read_layer(tomli_w.dumps(config.to_toml()), "config.toml")
     assert resolve([layer]) == config
     assert plan == {}
+
+
+def test_the_plan_of_the_project() -> None:
+    groups = read_plan()
+    cells = in_order(groups)
+    assert len({cell.name for cell in cells}) == len(cells) == sum(len(group.cells) for group in groups)
+    assert {cell.method for cell in cells} <= set(METHODS)
+    cifar = [cell.name for cell in cells if cell.dataset == "cifar-fs"]
+    assert cifar[:6] == [f"cifar-fs-5w{shot}s/pamela-s{seed}" for shot in (5, 1) for seed in (0, 1, 2)]
+    assert [name.split("/")[1] for name in cifar[6:]] == [
+        "pamela-s0", "maml-s0", "maml-s0", "maml-s0", "q-s0", "q-s0", "meta-sgd-s0", "meta-sgd-s0",
+    ]  # fmt: skip
