@@ -90,8 +90,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment without what would change the output of `pamela`."""
     names = ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS", "LINES")
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PAMELA_") and k not in names}
-    # On a GPU, if there is one, other tests compute: those marked for it.
-    return kept | {"TERM": "xterm", "CUDA_VISIBLE_DEVICES": ""} | dict(extra or {})
+    return kept | {"TERM": "xterm", "CUDA_VISIBLE_DEVICES": ""} | dict(extra or {})  # GPUs have own tests
 
 
 def fresh(cwd: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Result:

@@ -226,10 +226,8 @@ def test_odd_runs_do_not_keep_others_from_being_kept(pamela, mine: Path) -> None
     lines[1]["loss"] = "low"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     save_file({"x": np.zeros(3)}, runs / "five-pamela-s1" / "best.safetensors")
-    scores = read_scores(
-        runs / "five-maml-s0" / "scores.safetensors", RunFolder(runs / "five-maml-s0").read_config()[0]
-    )
-    write_scores(runs / "five-maml-s0" / "scores.safetensors", {"val": scores["val"]})
+    other = RunFolder(runs / "five-maml-s0")
+    write_scores(other.scores, {"val": read_scores(other.scores, other.read_config()[0])["val"]})
     result = pamela("reproduce", "five", "ten", "--collect", "--json", "-q")
     assert statuses(result.document) == {
         "five/pamela-s0": "done", "five/pamela-s1": "failed", "five/maml-s0": "failed",
