@@ -30,6 +30,7 @@ def shown(program: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "words"), shown("pamela"))
 def test_commands_are_known(page: str, words: str) -> None:
     name, *arguments = shlex.split(words)
+    last = [name, *arguments][-1]
     commands = command_line().commands
     if name.startswith("-"):
         return
@@ -39,7 +40,6 @@ def test_commands_are_known(page: str, words: str) -> None:
     except Exception as error:
         kind = type(error).__name__
         # A command that is spoken of, or an option of it without its value.
-        last = [name, *arguments][-1]
         spoken_of = {"MissingParameter": last == name, "BadOptionUsage": last.startswith("--")}
         assert spoken_of.get(kind), f"{page}: {error}"
 

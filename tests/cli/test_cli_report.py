@@ -60,7 +60,7 @@ def test_result_of_images(report: Report, own_world: Path) -> None:
     curve = [percent(value) for value in summary["test"]["accuracy_per_step"]]
     assert [row[2] for row in page.table("Mean accuracy")[1:]] == curve
     # Conv4 of width 4 for 16 × 16 × 1 and 5 classes; 2 updates, a connection in each of 5 layers.
-    assert [row[1] for row in page.table("Learned numbers")[1:]] == ["541", "82", "5", "628"]
+    assert [row[1] for row in page.table("Meta-parameters")[1:]] == ["541", "82", "5", "628"]
 
 
 def test_result_of_sine_waves(report: Report, own_world: Path) -> None:
