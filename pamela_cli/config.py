@@ -244,13 +244,13 @@ def checked(layer: Layer) -> dict[str, Any]:
     return {name: _checked(name, value, layer.origin) for name, value in layer.values.items()}
 
 
-def check_arguments(**values: Any) -> list[Any]:
+def check_arguments(**values: Any) -> dict[str, Any]:
     """Arguments of the library as Python's own numbers; ValueError for what a setting so called cannot be."""
     try:
-        return [
-            _checked(name, value.item() if hasattr(value, "item") else value, "", str)
+        return {
+            name: _checked(name, value.item() if hasattr(value, "item") else value, "", str)
             for name, value in values.items()
-        ]
+        }
     except UsageError as error:
         raise ValueError(str(error)) from error
 

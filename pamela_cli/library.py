@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from operator import index
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -59,14 +59,14 @@ def make_learner(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    inner_lr, seed = check_arguments(inner_lr=inner_lr, seed=seed)
-    given = {"steps": steps, "skip_interval": skip_interval}
-    check_arguments(**{name: value for name, value in given.items() if value is not None})
-    n, w = complete_steps(method, steps, skip_interval)
+    start = check_arguments(inner_lr=inner_lr, seed=seed)
+    given: dict[str, Any] = {"steps": steps, "skip_interval": skip_interval}
+    given |= check_arguments(**{name: value for name, value in given.items() if value is not None})
+    n, w = complete_steps(method, **given)
     backbone = ModuleBackbone(module, layers)
     rule = UpdateRule(METHODS[method], backbone.layout, n, w)
     place = next(p for p in module.parameters() if p.requires_grad)
-    return Learner.initial(backbone, rule, inner_lr, seed, place.dtype).to(place.device, place.dtype)
+    return Learner.initial(backbone, rule, **start, dtype=place.dtype).to(place.device, place.dtype)
 
 
 def adapt(
@@ -120,15 +120,13 @@ def meta_train(
     if not (callable(draw) or hasattr(draw, "draw")):
         raise ValueError(f"draw must be a function of the step, or a source of episodes, not {draw!r:.100}")
     source = _Drawn(draw) if callable(draw) else draw
-    settings = OuterSettings(
-        *check_arguments(
-            iterations=iterations, meta_batch=meta_batch, meta_lr=meta_lr, phi_lr=phi_lr, clip=clip,
-            schedule=schedule, weight_decay=weight_decay,
-        )
+    given = check_arguments(
+        iterations=iterations, meta_batch=meta_batch, meta_lr=meta_lr, phi_lr=phi_lr, clip=clip,
+        schedule=schedule, weight_decay=weight_decay,
     )  # fmt: skip
-    (seed,) = check_arguments(seed=seed)
+    settings, own_seed = OuterSettings(**given), check_arguments(seed=seed)["seed"]
     plan = _plan(learner, settings.meta_batch)
-    loop = OuterLoop(learner, _objective(loss), Runner(plan, settles=False), settings, seed)
+    loop = OuterLoop(learner, _objective(loss), Runner(plan, settles=False), settings, own_seed)
     return _settled(plan, loop.run(source))
 
 
@@ -174,13 +172,12 @@ def episodes(
     """
     if not isinstance(augmentation, Augmentation):
         raise ValueError(f"augmentation must be an Augmentation, not {augmentation!r}")  # noqa: TRY004
-    way, shot, query, *_ = check_arguments(
-        way=way, shot=shot, query=query, rotations=rotations, **asdict(augmentation)
-    )
+    check_arguments(rotations=rotations, **asdict(augmentation))
+    counts = check_arguments(way=way, shot=shot, query=query)
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be one of real numbers, as torch.float32, not {dtype}")
     pool = image_pool(store.split(split), Inputs.of(store), torch.device(device), dtype)
-    return ImageEpisodes(pool, split, way, shot, query, rotations, augmentation)
+    return ImageEpisodes(pool, split, **counts, rotations=rotations, augmentation=augmentation)
 
 
 @dataclass(frozen=True)
