@@ -34,16 +34,20 @@ class Config:
     store_sha256: str | None = setting(None, "task", "Checksum of the store a run was trained on.")
     image_size: int | None = setting(None, "task", "Side of the images of a run.", low=1, high=4096)
     channels: int | None = setting(None, "task", "Channels of the images of a run.", low=1, high=3)
-    way: int | None = setting(None, "task", "Classes in a task (default: 5).", low=2, high=1000)
-    shot: int = setting(1, "task", "Support images of each class (sine: points).", low=1, high=1000)
-    query: int = setting(15, "task", "Query images of each class (sine: points).", low=1, high=1000)
+    way: int | None = setting(None, "task", "Classes per task (default: 5).", low=2, high=1000)
+    shot: int = setting(1, "task", "Support images per class (sine: points).", low=1, high=1000)
+    query: int = setting(15, "task", "Query images per class (sine: points).", low=1, high=1000)
     rotations: bool = setting(
-        False, "task", "Count training classes turned by 90°, 180° and 270° as further ones."
+        False, "task", "Treat training classes rotated by 90°, 180° and 270° as further classes."
     )
-    crop: int = setting(0, "task", "Pixels by which training images are shifted at most.", low=0, high=112)
+    crop: int = setting(0, "task", "Shift training images by up to this many pixels.", low=0, high=112)
     flip: bool = setting(False, "task", "Mirror training images, left to right, with probability 1/2.")
     color_jitter: float = setting(
-        0.0, "task", "Share by which colours of training images vary at most.", low=0, high=1
+        0.0,
+        "task",
+        "Vary brightness, contrast and saturation in training by up to this share.",
+        low=0,
+        high=1,
     )
 
     method: str = setting(
@@ -58,17 +62,19 @@ class Config:
         high=999,
     )
     inner_lr: float = setting(0.01, "inner", "Inner learning rate, where Q starts.", above=0, high=100)
-    width: int = setting(64, "inner", "Filters of a convolution (sine: hidden units).", low=1, high=4096)
+    width: int = setting(64, "inner", "Filters per convolution (sine: hidden units).", low=1, high=4096)
 
     iterations: int = setting(60_000, "outer", "Outer steps.", low=1, high=10**9)
-    meta_batch: int = setting(4, "outer", "Tasks in an outer step.", low=1, high=4096)
+    meta_batch: int = setting(4, "outer", "Tasks per outer step.", low=1, high=4096)
     meta_lr: float = setting(1e-3, "outer", "Adam's learning rate for θ.", above=0, high=10)
     phi_lr: float = setting(1e-4, "outer", "Adam's learning rate for Q and P.", above=0, high=10)
-    clip: float = setting(10.0, "outer", "Largest norm of the meta-gradient (0: any).", low=0, high=1e9)
+    clip: float = setting(
+        10.0, "outer", "Clip the norm of the meta-gradient at this (0: never).", low=0, high=1e9
+    )
     schedule: str = setting(
         "cosine", "outer", "Schedule of the learning rates.", choices=("cosine", "constant")
     )
-    weight_decay: float = setting(0.0, "outer", "Decay of θ, times its learning rate.", low=0, high=10)
+    weight_decay: float = setting(0.0, "outer", "Decoupled weight decay of θ, as in AdamW.", low=0, high=10)
     val_every: int = setting(1000, "outer", "Outer steps between validations.", low=1, high=10**9)
     val_tasks: int = setting(200, "outer", "Validation tasks.", low=2, high=10**6)
     test_tasks: int = setting(600, "outer", "Test tasks at the end.", low=2, high=10**6)
@@ -77,7 +83,7 @@ class Config:
     precision: str = setting(
         "float32",
         "run",
-        "Type of the numbers; tf32 is float32 with rougher, faster products on CUDA devices.",
+        "Number type; tf32 is float32 with faster, less precise products on CUDA devices.",
         choices=("float32", "float64", "tf32"),
     )
 

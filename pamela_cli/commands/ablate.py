@@ -41,14 +41,14 @@ def ablate(
         str | None, typer.Option(metavar="INT,…", help="Seeds of each cell, such as 0,1,2 (default: 0).")
     ] = None,
     table: Annotated[
-        bool, typer.Option("--table", help="Show all cells finished earlier in the same settings, too.")
+        bool, typer.Option("--table", help="Also show all cells finished earlier with the same settings.")
     ] = False,
     output: Annotated[
         str, typer.Option("--format", metavar="|".join(_FORMATS), help="How to print the table.")
     ] = "table",
     jobs: Annotated[
         str | None,
-        int_option("Cells side by side (default: one a device; sine on the CPU: one a core)."),
+        int_option("Cells at a time (default: one per device; sine on the CPU: one per core)."),
     ] = None,
     slurm: Annotated[
         str | None,
@@ -59,16 +59,18 @@ def ablate(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Settings in TOML; flags win over it, it wins over the recipe."),
+        typer.Option(
+            metavar="FILE", help="Settings from a TOML file, which flags override; it overrides the recipe."
+        ),
     ] = None,
     device: Annotated[
         str, typer.Option(metavar="NAME,…", help="auto, cpu, cuda, or several with commas: cuda:0,cuda:1.")
     ] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw figures, of the cells and of the ablation.")] = True,
 ) -> None:
-    """Train the variants of the method alike, and compare them task by task.
+    """Train the method's variants under one budget, and compare them task by task.
 
-    Cells are runs like any other; those that are there are not trained again. Defaults shown are the general
+    Cells are ordinary runs; finished ones are not trained again. Defaults shown are the general
     ones; a dataset's recipe, and its recipe for ablations, may replace them.
     """
     from pamela_cli.ablation import ablating

@@ -36,8 +36,8 @@ def complexity(
 ) -> None:
     """Measure what a task costs: meta-parameters, FLOPs, time and peak memory, by method.
 
-    The meta-gradient is taken to second and to first order, and the paper's Table 1 stands beside it
-    where its setting is the same. Needs no dataset. Document and figure go to RUNS_DIR/complexity.
+    Meta-gradients of second and of first order are measured; the paper's Table 1 is shown alongside where
+    its setting is the same. Needs no dataset. Document and figure are written to RUNS_DIR/complexity.
     """
     from pamela_cli.complexity.session import compare_costs
     from pamela_cli.report.complexity import complexity_tables

@@ -31,12 +31,12 @@ def evaluate(
     ] = "test",
     tasks: Annotated[str | None, int_option("Number of tasks (default: 600; sine: 1000).")] = None,
     steps: Annotated[str | None, int_option("Inner updates (default: as trained).")] = None,
-    way: Annotated[str | None, int_option("Classes in a task, at most as trained.")] = None,
-    shot: Annotated[str | None, int_option("Support images of each class.")] = None,
-    query: Annotated[str | None, int_option("Query images of each class.")] = None,
+    way: Annotated[str | None, int_option("Classes per task, at most as many as in training.")] = None,
+    shot: Annotated[str | None, int_option("Support images per class.")] = None,
+    query: Annotated[str | None, int_option("Query images per class.")] = None,
     seed: Annotated[
         str | None,
-        int_option("Draw fresh tasks by this seed (default: the fixed ones)."),
+        int_option("Draw fresh tasks with this seed (default: the fixed ones)."),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Another dataset or store file, of the same image shape.")
@@ -47,13 +47,14 @@ def evaluate(
     norm_stats: Annotated[
         str,
         typer.Option(
-            metavar="query|support", help="Batch norm of queries: among themselves, or by the support set."
+            metavar="query|support",
+            help="Batch-norm statistics for queries: their own, or those of the support set.",
         ),
     ] = "query",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw figures into the run's folder.")] = True,
 ) -> None:
-    """Test runs; several runs are compared in pairs on the same tasks."""
+    """Test one or more runs; several are compared in pairs on the same tasks."""
     numbers = (  # what is wrong with them is told before anything is imported that takes its time
         whole_number("tasks", tasks, 2, 10**6),
         whole_number("steps", steps, 0, 1000),

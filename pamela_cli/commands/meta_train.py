@@ -30,9 +30,10 @@ def meta_train(
     run: Annotated[
         str | None, typer.Option(help="Name or path of the run (default: METHOD-DATASET-WAYwSHOTs-sSEED).")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run named by --run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run named by --run.")] = False,
     config: Annotated[
-        Path | None, typer.Option(help="Settings in a TOML file; flags win over it, it wins over the recipe.")
+        Path | None,
+        typer.Option(help="Settings from a TOML file, which flags override; it overrides the recipe."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",
     low_memory: Annotated[

@@ -18,7 +18,7 @@ EXAMPLES = """
 
 `pamela predict RUN my-classes one.jpg two.jpg --top 3 --csv > labels.csv`
 
-`pamela predict RUN my-classes sorted-photos` – folders called as the classes give the accuracy
+`pamela predict RUN my-classes sorted-photos` – folders named after the classes give the accuracy
 
 `pamela predict RUN my-classes --save mine.safetensors` – then `pamela predict mine.safetensors new-photos`
 """
@@ -36,9 +36,9 @@ def predict(
         ),
     ],
     top: Annotated[
-        str | None, int_option("Labels to show for each image, likeliest first (default: 1).")
+        str | None, int_option("Labels to show for each image, most likely first (default: 1).")
     ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV in place of a table.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the adapted network, as safetensors.")
     ] = None,
@@ -47,7 +47,7 @@ def predict(
         str,
         typer.Option(
             metavar="support|query",
-            help="Batch norm of the images: by the support set alone, or among themselves.",
+            help="Batch-norm statistics for the images: those of the support set, or their own.",
         ),
     ] = "support",
     figure: Annotated[

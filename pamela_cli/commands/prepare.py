@@ -40,7 +40,7 @@ def prepare(
         ),
     ] = None,
     source: Annotated[
-        Path | None, typer.Argument(help="File, archive or folder; what is in it is detected.")
+        Path | None, typer.Argument(help="File, archive or folder; its form is detected.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Store to write (default: NAME.h5 in the data folder).")
@@ -50,8 +50,8 @@ def prepare(
     other_split: Annotated[
         bool, typer.Option("--other-split", help="Accept class lists that differ from the usual split.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a store that is there.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Check the store that is there, whole.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing store.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the whole existing store.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="Show what can be prepared, and what is.")] = False,
     own_name: Annotated[
         str | None,

@@ -13,7 +13,7 @@ from pamela_cli.errors import UsageError
 EXAMPLES = """
 **Examples**
 
-`pamela report --list` – the runs that there are, and what they reach
+`pamela report --list` – all runs, and what they reach
 
 `pamela report pamela-glyphs-5w1s-s0` – runs/pamela-glyphs-5w1s-s0/report.html
 
@@ -39,9 +39,9 @@ def report(
         bool, typer.Option("--list", help="Show the runs in the runs folder, and write nothing.")
     ] = False,
 ) -> None:
-    """Write one HTML page of runs: results, figures, settings, and the commands that give them again.
+    """Write one HTML page of runs: results, figures, settings, and the commands that reproduce them.
 
-    It needs no other file, and nothing is trained.
+    The page is self-contained; nothing is trained.
     """
     from rich.text import Text
 

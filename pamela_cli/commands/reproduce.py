@@ -39,16 +39,16 @@ def reproduce(
     ] = False,
     listing: Annotated[bool, typer.Option("--list", help="Show what is kept, and what is not.")] = False,
     jobs: Annotated[
-        str | None, int_option("Runs side by side (default: one a device; sine on the CPU: one a core).")
+        str | None, int_option("Runs at a time (default: one per device; sine on the CPU: one per core).")
     ] = None,
     device: Annotated[
         str, typer.Option(metavar="NAME,…", help="auto, cpu, cuda, or several with commas: cuda:0,cuda:1.")
     ] = "auto",
 ) -> None:
-    """Train the results that the project plans to publish, or go on with them, and write their page.
+    """Train, or continue training, the results that the project plans to publish, and write their page.
 
-    What is kept in the folder of results, or finished in the runs folder with the same settings, is not
-    trained again. The page sets them beside the paper's.
+    What is in the results folder already, or finished in the runs folder with the same settings, is not
+    trained again. The page shows the paper's numbers alongside.
     """
     from pamela_cli.report.reproduced import cells_table
     from pamela_cli.reproducing import reproducing
