@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -76,6 +77,7 @@ def test_a_terminal_that_goes_away(here: Path) -> None:
     run = ["meta-train", *SINE, "--iterations", "100000", "--val-every", "100000"]
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has the tests ignore it, and all that they start
         os.chdir(here)
         os.execve(sys.executable, [sys.executable, "-m", "pamela_cli", *run], environment())
     seen, until = b"", time.monotonic() + PATIENCE
