@@ -38,9 +38,11 @@ GROWTH: dict[str, list[Any]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; returns the exit code."""
     options = _parser().parse_args(arguments)
-    for name, value in (("precision", "tf32"), ("tuned_peers", True)):  # other numbers, and so other files
-        if getattr(options, name, None) == value:
-            options.name += f"-{value if name == 'precision' else 'tuned-peers'}"
+    # Other numbers, and so other files.
+    if getattr(options, "precision", None) == "tf32":
+        options.name += "-tf32"
+    if getattr(options, "tuned_peers", False):
+        options.name += "-tuned-peers"
     console = Console()
     try:
         options.run(options, console)

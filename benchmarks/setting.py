@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -92,11 +93,8 @@ class Setting:
         """
         backbone = self.backbone()
         rule = UpdateRule(METHODS[method], backbone.layout, *complete_steps(method, self.steps, None))
-        fresh = Learner.initial(backbone, rule, self.inner_lr, self.seed)
-        learner = fresh.to(torch.device(self.device), self.dtype)
-        # The rate itself, not rounded to float32: so all methods start at the same meta-gradient.
-        learner.q.fill_(self.inner_lr)
-        return learner
+        fresh = Learner.initial(backbone, rule, self.inner_lr, self.seed, self.dtype)
+        return fresh.to(torch.device(self.device), self.dtype)
 
     def model(self) -> nn.Sequential:
         """The same network and θ as PyTorch's modules; batch norm keeps no running statistics."""
@@ -135,11 +133,14 @@ class Setting:
 
     def flops(self) -> tuple[int, int] | None:
         """Operations of a task in training and testing; of images alone."""
-        if not self.convolutional:
-            return None
-        names = ("way", "shot", "query", "steps", "width", "image_size", "channels")
-        case = make_cases(["maml"], {name: getattr(self, name) for name in names})[0]
-        return count_flops(case, Plan("meta", 1, 1, workers=1, threads=1))
+        return _flops(self) if self.convolutional else None
+
+
+@cache
+def _flops(setting: Setting) -> tuple[int, int]:
+    names = ("way", "shot", "query", "steps", "width", "image_size", "channels")
+    case = make_cases(["maml"], {name: getattr(setting, name) for name in names})[0]
+    return count_flops(case, Plan("meta", 1, 1, workers=1, threads=1))
 
 
 def _conv4(setting: Setting) -> nn.Sequential:

@@ -23,31 +23,25 @@ from pamela_cli.engine.tasks import Objective, Tasks
 
 
 @dataclass(frozen=True)
-class MetaGradient:
+class _Gradients:
+    """With respect to θ, Q and P; and ``loss`` and ``score`` (T,) of each of T tasks on its query set."""
+
+    theta: Tensor
+    q: Tensor
+    p: Tensor
+    loss: Tensor
+    score: Tensor
+
+
+class MetaGradient(_Gradients):
     """Means over T tasks: gradients with respect to θ (N,), Q and P, in the shapes of the learner's.
 
     ``loss`` and ``score`` (T,) are those of each task on its query set.
     """
 
-    theta: Tensor
-    q: Tensor
-    p: Tensor
-    loss: Tensor
-    score: Tensor
 
-
-@dataclass(frozen=True)
-class SummedGradient:
-    """Sums over T tasks: gradients with respect to θ (N,), and to Q and P expanded over θ, (rows, N).
-
-    ``loss`` and ``score`` (T,) are those of each task on its query set.
-    """
-
-    theta: Tensor
-    q: Tensor
-    p: Tensor
-    loss: Tensor
-    score: Tensor
+class SummedGradient(_Gradients):
+    """Sums over T tasks: those with respect to Q and P are expanded over θ, (rows, N)."""
 
 
 @dataclass(frozen=True)
