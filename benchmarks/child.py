@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.engines import ENGINES
+from benchmarks.ours import Pamela
 from benchmarks.peers.base import Engine
 from benchmarks.setting import Setting
 from pamela_cli.complexity.memory import resident
@@ -99,6 +100,12 @@ def peak_memory(name: str) -> int | None:
     before, device = _loaded[name].memory, _loaded[name].device
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else resident("VmHWM")
     return None if before is None or peak is None else max(0, peak - before)
+
+
+def remarks(name: str) -> list[str]:
+    """What else is to be known of how this project's engine computed; others say nothing."""
+    engine = _loaded[name].engine
+    return engine.remarks() if isinstance(engine, Pamela) else []
 
 
 def results(name: str, setting: Setting) -> tuple[list[float], float]:

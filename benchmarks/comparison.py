@@ -29,8 +29,11 @@ Value = TypeVar("Value")
 SAME = 1e-8
 """Largest relative difference from the reference in float64."""
 
-ROUNDING = 5e-2
-"""The same in float32, or ten times the least: a ReLU that rounding opens makes a jump of 1 or 2 %."""
+ROUNDING = {"cpu": 0.05, "cuda": 0.1}
+"""The same in float32, or ten times the least: a ReLU that rounding opens makes a jump of 1 or 2 %.
+
+On a GPU up to 5 % were seen.
+"""
 
 CHECKED_TASKS = 2
 SHORTEST = 0.2
@@ -93,6 +96,8 @@ def check(names: list[str], setting: Setting, console: Console) -> dict[str, Che
                 gradient, test_loss = process.call(child.results, name, exact)
                 rounded, _ = process.call(child.results, name, replace(exact, precision="float32"))
             except (RuntimeError, MemoryError, ValueError) as error:  # ValueError: a method of other updates
+                if name == OURS:  # what all others are compared with
+                    raise DifferentWorkError(f"{name} fails: {first_line(error)}") from error
                 found[name].failed = first_line(error)
                 continue
             found[name].errors = {
@@ -100,14 +105,15 @@ def check(names: list[str], setting: Setting, console: Console) -> dict[str, Che
                 "test_loss_error": abs(test_loss - loss) / abs(loss),
                 "gradient_error_float32": _difference(rounded, wanted),
             }
-    _judge({name: each.errors for name, each in found.items() if not each.failed})
+    errors = {name: each.errors for name, each in found.items() if not each.failed}
+    _judge(errors, ROUNDING[torch.device(setting.device).type])
     return found
 
 
-def _judge(found: dict[str, dict[str, float]]) -> None:
+def _judge(found: dict[str, dict[str, float]], rounding: float) -> None:
     least = min((errors["gradient_error_float32"] for errors in found.values()), default=0.0)
     limits = {"gradient_error": SAME, "test_loss_error": SAME}
-    limits["gradient_error_float32"] = max(ROUNDING, 10 * least)
+    limits["gradient_error_float32"] = max(rounding, 10 * least)
     for name, errors in found.items():
         for what, limit in limits.items():
             if not errors[what] <= limit:  # NaN is not either
@@ -131,6 +137,7 @@ class _Runner:
     pace: dict[str, float] = field(default_factory=dict)
     samples: dict[str, list[float]] = field(default_factory=lambda: {"train": [], "test": []})
     memory: int | None = None
+    remarks: list[str] = field(default_factory=list)
     failed: str | None = None
 
     def attempt(self, work: Callable[[Setting], None], setting: Setting) -> None:
@@ -159,6 +166,7 @@ class _Runner:
             seconds = self.pace[what] * setting.meta_batch / 1000
             times = max(1, math.ceil(SHORTEST / seconds))
             self.samples[what].append(self.process.call(work, self.name, times))
+        self.remarks = self.process.call(child.remarks, self.name)
 
 
 def compare(checks: dict[str, Check], setting: Setting, repetitions: int, console: Console) -> list[Row]:
@@ -198,6 +206,7 @@ def _row(
         "version": entry.version if entry.distribution else torch.__version__,
         "peer": entry.peer,
         "failed": runner.failed,
+        "remarks": runner.remarks,
         **errors,
         "peak_memory_bytes": runner.memory,
         "matrix_side": rate.side,

@@ -36,6 +36,13 @@ class Pamela:
         (scores,) = evaluate(self._learner, self._objective, [tasks], self._runner, steps, every_step=False)
         return float(scores.loss.mean())
 
+    def remarks(self) -> list[str]:
+        """Why it was slower than it could be: a smaller plan for want of memory, or no CUDA graphs."""
+        lowered = self._runner.lowered[-1:]
+        found = [f"memory did not suffice, computed by a smaller plan: {plan}" for plan in lowered]
+        refused = self._runner.graphs.refused
+        return found + ([refused] if refused else [])
+
 
 maml = partial(Pamela, method="maml")
 maml_rebuilt = partial(Pamela, method="maml", kept_updates=0)

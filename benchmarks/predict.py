@@ -23,8 +23,8 @@ from pamela_cli.engine.evaluation import mean_ci95
 TARGET = 3.0
 """Seconds from the end of start-up until the images are labelled."""
 
-SAME = 0.002
-"""By how much two accuracies on the same tasks may differ: rounding may decide an image or two."""
+SAME = 3
+"""By how many images two accuracies on the same tasks may differ: rounding may decide a few."""
 
 
 def measure(run: Path, store: Path, tasks: int, folder: Path) -> list[Measure]:
@@ -59,9 +59,9 @@ def measure(run: Path, store: Path, tasks: int, folder: Path) -> list[Measure]:
         labelled.append(time.perf_counter() - start)
         right.append(document["accuracy"])
     accuracy, interval = mean_ci95(np.array(right))
-    if abs(accuracy - judged["accuracy"]) > SAME:  # on the same tasks: no more than rounding decides
-        raise DifferentWorkError(f"predict is right in {accuracy:.2%}, evaluate in {judged['accuracy']:.2%}.")
     queries = rows.shape[1] * (rows.shape[2] - judged["shot"])
+    if abs(accuracy - judged["accuracy"]) * queries * tasks > SAME + 0.5:
+        raise DifferentWorkError(f"predict is right in {accuracy:.2%}, evaluate in {judged['accuracy']:.2%}.")
     after = [whole - start for whole, start in zip(labelled, start_up, strict=True)]
     found = f"mean accuracy of {tasks} tasks, and its 95 % interval, by"
     return [

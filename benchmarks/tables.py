@@ -25,6 +25,7 @@ def comparison_table(rows: list[Row], varied: list[str]) -> Group:
     for group in by_setting(rows, varied):
         parts += [Text(setting_title(group[0]), style="bold"), _table(group)]
         parts += [Text(f"{row['engine']} failed: {row['failed']}") for row in group if row["failed"]]
+        parts += [Text(f"{row['engine']}: {remark}") for row in group for remark in row["remarks"]]
         parts += [*(Text(line) for line in fastest_peer(group)), ""]
     parts.append(Text(_NOTE, style="dim"))
     return Group(*parts)

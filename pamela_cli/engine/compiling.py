@@ -50,8 +50,8 @@ def _c_functions_agree() -> bool:
 def _kernels_agree(device: torch.device) -> bool:
     if not torch.cuda.is_available() or torch.cuda.get_device_capability(device) < _LEAST_CAPABILITY:
         return False
-    tf32 = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    conv = torch.backends.cudnn.conv  # not `allow_tf32`: to read it fails where somebody has set this
+    before, conv.fp32_precision = conv.fp32_precision, "ieee"
     try:
         from pamela_cli.engine.kernels.block import TritonBlock
 
@@ -67,7 +67,7 @@ def _kernels_agree(device: torch.device) -> bool:
     except Exception:  # no Triton, no compiler for what starts its kernels, or a device it does not know
         return False
     finally:
-        torch.backends.cudnn.allow_tf32 = tf32
+        conv.fp32_precision = before
 
 
 def _layer(layer: Callable[..., NormPool], shape: tuple[int, int, int, int]) -> list[Tensor]:

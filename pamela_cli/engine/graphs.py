@@ -13,12 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from data_prep.errors import first_line
+from pamela_cli.engine.kernels.beside import beside
 
 Tensors = tuple[Tensor, ...]
 Work = Callable[..., Tensors]
@@ -70,6 +72,7 @@ class Graphs:
             try:
                 self._prepare(key, work, inputs, found)
             except RuntimeError as error:  # of the driver, or memory that does not suffice for both
+                beside.forget(self._device)
                 self._refuse(_first_fault(error))
         return found
 
@@ -143,19 +146,13 @@ class Recorded:
         stream, usual = place.stream, torch.cuda.current_stream(place.device)
         graph = torch.cuda.CUDAGraph()
         stream.wait_stream(usual)
-        # The outer one of the two contexts comes back to the usual stream even where recording breaks off.
-        with torch.cuda.device(place.device), torch.cuda.stream(stream):
-            work(*own)  # the libraries prepare for this stream what they must not while it is recorded
-            try:
-                # Other threads of this process, as NCCL's, may ask the device for something meanwhile.
-                with torch.cuda.graph(graph, place.pool, stream, capture_error_mode="thread_local"):
-                    outputs = work(*own)
-            except RuntimeError:
-                # PyTorch itself goes on to take memory from there where the driver has ended the recording.
-                with suppress(RuntimeError):
-                    torch._C._cuda_endAllocateToPool(place.device.index or 0, place.pool)
-                raise
-        usual.wait_stream(stream)
+        try:
+            # The outer one of the two contexts comes back to the usual stream if recording breaks off.
+            with torch.cuda.device(place.device), torch.cuda.stream(stream):
+                work(*own)  # the libraries prepare for this stream what they must not while it is recorded
+                outputs = _record(graph, place, partial(work, *own))
+        finally:  # before ``own`` is given free
+            usual.wait_stream(stream)
         return cls(work, graph, own, outputs)
 
     def replay(self, inputs: Tensors) -> Tensors:
@@ -164,6 +161,19 @@ class Recorded:
             own.copy_(given)
         self.graph.replay()
         return tuple(t.clone() for t in self.outputs)
+
+
+def _record(graph: Any, place: _Place, work: Callable[[], Tensors]) -> Tensors:
+    """Where the work's results will be after each replay."""
+    try:
+        # Other threads of this process, as NCCL's, may ask the device for something meanwhile.
+        with torch.cuda.graph(graph, place.pool, place.stream, capture_error_mode="thread_local"):
+            return work()
+    except RuntimeError:
+        # PyTorch itself goes on to take memory from there where the driver has ended the recording.
+        with suppress(RuntimeError):
+            torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), place.pool)
+        raise
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:

@@ -117,7 +117,7 @@ def settle_process(plan: Plan) -> None:
     """Set for the whole process what the plan says of threads and compiled functions, and the allocator."""
     torch.set_num_threads(plan.threads)
     device = torch.device(plan.device)
-    if device.type == "cuda":
+    if device.type == "cuda" and device.index is not None:  # "cuda" alone is the current one
         torch.cuda.set_device(device)  # where Triton starts kernels
     use_compiled(plan.compiled, device)
     if device.type == "cpu":

@@ -152,6 +152,35 @@ def test_an_engine_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch)
     assert tables.fastest_peer([ours, peer]) == []
 
 
+def test_that_ours_fails_ends_the_command(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
+    """Peers are not timed for minutes beside nothing."""
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no kernel image is available\nmore")
+
+    monkeypatch.setattr(Pamela, "meta_gradient", fails)
+    with pytest.raises(DifferentWorkError, match=r"pamela-maml fails: no kernel image is available$"):
+        check([OURS, "autograd"], TINY, QUIET)
+    assert main(["engine", *FLAGS, "--out", str(out)]) == 1
+
+
+def test_how_ours_computed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that memory forced on it, or graphs that could not be had, make other times."""
+    init = Pamela.__init__
+
+    def lowered(self: Pamela, *given: Any, **named: Any) -> None:
+        init(self, *given, **named)
+        self._runner.lowered.append(replace(self._runner.plan, kept_updates=0))
+        self._runner.graphs.refused = "no graphs: why"
+
+    monkeypatch.setattr(Pamela, "__init__", lowered)
+    rows = compare(check([OURS, "autograd"], TINY, QUIET), TINY, 1, QUIET)
+    said = "\n".join(str(part) for part in tables.comparison_table(rows, []).renderables)
+    assert "pamela-maml: memory did not suffice, computed by a smaller plan: Plan(" in said
+    assert "pamela-maml: no graphs: why" in said
+    assert rows[1]["remarks"] == []
+
+
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "higher", replace(ENGINES["higher"], distribution="no-such-thing"))
     assert installed([OURS, "higher"]) == ([OURS], ["higher"])

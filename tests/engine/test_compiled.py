@@ -17,7 +17,7 @@ from pamela_cli.engine import compiled
 from pamela_cli.engine.compiling import can_be_compiled, use_compiled
 from pamela_cli.engine.norm_pool import norm_pool
 from pamela_cli.engine.norm_pool_compiled import norm_pool_functions
-from pamela_cli.engine.runner import Plan
+from pamela_cli.engine.runner import Plan, settle_process
 
 # A process of its own, without torch, which would take ten times as long as what it is about.
 PROGRAM = """
@@ -193,3 +193,37 @@ def test_a_cache_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert run(tmp_path / "file")[:2] == ["True", "CompiledNormPool"]
+
+
+# --- CUDA, with stand-ins ----------------------------------------------------------------------------
+
+
+def test_a_device_without_number_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch refuses to make ``cuda`` the current device, since it is that already."""
+    made_current: list[int] = []
+
+    def set_device(device: torch.device) -> None:
+        if device.index is None:
+            raise ValueError(f"Expected a torch.device with a specified index, but got: {device}")
+        made_current.append(device.index)
+
+    monkeypatch.setattr(torch.cuda, "set_device", set_device)
+    for name in ("cuda", "cuda:1"):
+        settle_process(Plan(name, 4, 4, workers=1, threads=torch.get_num_threads(), compiled=False))
+    assert made_current == [1]
+
+
+def test_kernels_are_tried_whatever_the_caller_has_set_of_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of PyTorch's two ways to set it, the older one cannot be read where somebody took the newer."""
+    conv = torch.backends.cudnn.conv
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    before = conv.fp32_precision
+    try:
+        for setting in ("ieee", "tf32"):
+            conv.fp32_precision = setting
+            can_be_compiled.cache_clear()
+            assert not can_be_compiled(torch.device("cuda", 0))  # tried, and failed: there is no GPU
+            assert conv.fp32_precision == setting
+    finally:
+        conv.fp32_precision = before

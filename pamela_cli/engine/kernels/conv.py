@@ -191,7 +191,7 @@ def _weight_gradient_of_few(
 
 def precision() -> str:
     """How Triton is to multiply float32 numbers."""
-    return "tf32" if torch.backends.cudnn.allow_tf32 else "tf32x3"
+    return "tf32" if torch.backends.cudnn.conv.fp32_precision == "tf32" else "tf32x3"
 
 
 def convolution(pairs: Pairs, groups: int) -> Tensor:
