@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pamela_cli.engine import own_code
 from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, BlockGradient
+from pamela_cli.engine.device import tf32_setting
 from pamela_cli.engine.norm_pool import NormPool, TorchNormPool
 from pamela_cli.engine.norm_pool_compiled import CompiledNormPool, norm_pool_functions
 
@@ -50,7 +51,7 @@ def _c_functions_agree() -> bool:
 def _kernels_agree(device: torch.device) -> bool:
     if not torch.cuda.is_available() or torch.cuda.get_device_capability(device) < _LEAST_CAPABILITY:
         return False
-    conv = torch.backends.cudnn.conv  # not `allow_tf32`: to read it fails where somebody has set this
+    conv = tf32_setting()
     before, conv.fp32_precision = conv.fp32_precision, "ieee"
     try:
         from pamela_cli.engine.kernels.block import TritonBlock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 
@@ -49,6 +50,14 @@ def use_precision(precision: str) -> torch.dtype:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.deterministic = True
     return number_type(precision)
+
+
+def tf32_setting() -> Any:
+    """What PyTorch says of convolutions on CUDA: its ``fp32_precision`` is "tf32" where they may round.
+
+    Whoever reads ``allow_tf32`` instead fails where the caller has set this one.
+    """
+    return torch.backends.cudnn.conv  # type: ignore[attr-defined]
 
 
 def synchronise(device: torch.device) -> None:

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pamela_cli.engine.device import tf32_setting
 from pamela_cli.engine.kernels.shares import shared
 
 Pairs = list[tuple[Tensor, Tensor]]
@@ -191,7 +192,7 @@ def _weight_gradient_of_few(
 
 def precision() -> str:
     """How Triton is to multiply float32 numbers."""
-    return "tf32" if torch.backends.cudnn.conv.fp32_precision == "tf32" else "tf32x3"
+    return "tf32" if tf32_setting().fp32_precision == "tf32" else "tf32x3"
 
 
 def convolution(pairs: Pairs, groups: int) -> Tensor:
