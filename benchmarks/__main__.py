@@ -63,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         ("sine", _sine, "sine waves: all engines, and a whole run"),
         ("store", _store, "writing, opening, verifying and loading a store"),
         ("startup", _startup, "the time to the help, and to the first training step"),
-        ("predict", _predict, "labelling images from the shell, and whether it is as right as evaluate says"),
+        (
+            "predict",
+            _predict,
+            "labelling images from the shell, and whether it is as accurate as evaluate says",
+        ),
     ):
         kind = kinds.add_parser(name, help=text, description=text)
         kind.set_defaults(run=run, name=name)
@@ -73,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_options(kind: argparse.ArgumentParser, name: str) -> None:
     kind.add_argument("--repetitions", type=int, default=7, help="timed, after a warm-up (default: 7)")
-    kind.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the figures")
-    kind.add_argument("--json", type=Path, help="file of the document (default: beside the figure)")
+    kind.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder for the figures")
+    kind.add_argument("--json", type=Path, help="JSON file to write (default: beside the figure)")
     if name in ("store", "startup"):
         kind.add_argument("--mebibytes", type=int, default=180, help="size of the store (default: 180)")
         return
@@ -87,7 +91,7 @@ def _add_options(kind: argparse.ArgumentParser, name: str) -> None:
     for setting in VARIED:
         type_of = str if setting == "device" else int
         kind.add_argument(f"--{setting.replace('_', '-')}", type=type_of, nargs="+", metavar="VALUE")
-    for setting, text in (("width", "filters"), ("query", "query images of a class")):
+    for setting, text in (("width", "filters"), ("query", "query images per class")):
         kind.add_argument(f"--{setting}", type=int, help=text)
     kind.add_argument(
         "--precision", choices=["float32", "tf32"], help="of products on CUDA (default: float32)"
@@ -150,7 +154,7 @@ def _growth(options: argparse.Namespace, console: Console) -> None:
     for name in VARIED:
         if name != along and len(getattr(options, name) or ()) > 1:
             flag = name.replace("_", "-")
-            raise UsageError(f"growth goes along {options.along} alone: give --{flag} one value.")
+            raise UsageError(f"growth varies only {options.along}: give --{flag} one value.")
     settings = _settings(options, Setting(image_size=32), {along: GROWTH[along]})
     names = _engines(options, console, [OURS, "pamela-rebuilt", "pamela", "autograd", "func", "higher"])
     rows = _compared(settings, names, options.repetitions, console)

@@ -65,7 +65,7 @@ class Process:
             return self._pool.submit(function, *arguments).result()
         except BrokenProcessPool as error:
             self._pool = _fresh_process()
-            raise RuntimeError("its process was killed, as systems do when memory is short") from error
+            raise RuntimeError("its process was killed, as happens when memory is short") from error
 
 
 def _fresh_process() -> ProcessPoolExecutor:
@@ -118,7 +118,7 @@ def _judge(found: dict[str, dict[str, float]], rounding: float) -> None:
         for what, limit in limits.items():
             if not errors[what] <= limit:  # NaN is not either
                 raise DifferentWorkError(
-                    f"{name} does other work: {what} is {errors[what]:.1e}, above {limit:.0e}"
+                    f"{name} does different work: {what} is {errors[what]:.1e}, above {limit:.0e}"
                 )
 
 

@@ -61,7 +61,9 @@ def measure(run: Path, store: Path, tasks: int, folder: Path) -> list[Measure]:
     accuracy, interval = mean_ci95(np.array(right))
     queries = rows.shape[1] * (rows.shape[2] - judged["shot"])
     if abs(accuracy - judged["accuracy"]) * queries * tasks > SAME + 0.5:
-        raise DifferentWorkError(f"predict is right in {accuracy:.2%}, evaluate in {judged['accuracy']:.2%}.")
+        raise DifferentWorkError(
+            f"predict is correct in {accuracy:.2%}, evaluate in {judged['accuracy']:.2%}."
+        )
     after = [whole - start for whole, start in zip(labelled, start_up, strict=True)]
     found = f"mean accuracy of {tasks} tasks, and its 95 % interval, by"
     return [

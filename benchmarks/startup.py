@@ -64,7 +64,7 @@ def first_step(path: Path, runs: Path) -> float:
             if process.poll() not in (None, 0) or time.perf_counter() - start > LONGEST:
                 process.kill()
                 raise RuntimeError(
-                    f"pamela meta-train did not get to its first step: {process.communicate()[1]}"
+                    f"pamela meta-train did not reach its first step: {process.communicate()[1]}"
                 )
             time.sleep(0.002)
         return time.perf_counter() - start

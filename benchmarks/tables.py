@@ -31,7 +31,7 @@ def comparison_table(rows: list[Row], varied: list[str]) -> Group:
     return Group(*parts)
 
 
-_NOTE = """Times: median (interquartile range), ms per task. ×: times the time of pamela-maml, round by round.
+_NOTE = """Times: median (interquartile range), ms per task. ×: time relative to pamela-maml, round by round.
 Limit: operations of convolutions and linear layers, over the rate of a large matrix product in the same run.
 Peak: what one training step of the whole meta-batch adds. Error: relative, of the meta-gradient in float64,
 against plain PyTorch."""

@@ -27,15 +27,15 @@ class ClassSplit:
         pattern = r"\d{1,6}(\.\d{1,6})?\s*%" if shares else r"\d{1,6}"
         if len(words) != len(SPLITS) or not all(re.fullmatch(pattern, word, re.ASCII) for word in words):
             raise WrongUsage(
-                f"--class-split {shortened(text)!r} is not three shares or three numbers of classes, for "
-                "train, val and test; write it as 64%,16%,20% or 64,16,20."
+                f"--class-split {shortened(text)!r} does not give three shares or three numbers of classes, "
+                "for train, val and test; write it as 64%,16%,20% or 64,16,20."
             )
         amounts = tuple(Fraction(word.rstrip("% ")) / (100 if shares else 1) for word in words)
         if not all(amounts):
-            raise WrongUsage(f"--class-split {text!r} leaves a split without classes; give it some.")
+            raise WrongUsage(f"--class-split {text!r} leaves a split without classes; give every split some.")
         if shares and sum(amounts) != 1:
             raise WrongUsage(
-                f"--class-split {text!r} sums to {float(sum(amounts)):.2%}, not 100 %; change it."
+                f"--class-split {text!r} sums to {float(sum(amounts)):.2%}; make it sum to 100 %."
             )
         return cls(text, amounts, shares)
 
@@ -48,7 +48,7 @@ class ClassSplit:
         if len(names) < len(SPLITS):
             raise DataError(
                 f"{where} has {len(names)} {'class' if len(names) == 1 else 'classes'}, but train, val and "
-                "test need classes of their own; add class folders."
+                "test each need classes of their own; add class folders."
             )
         # By a hash of each name, not a shuffle of all: a class that is added moves few of the others.
         order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())

@@ -54,8 +54,9 @@ def _downloaded(
         if not offline:
             discard(remote, options)
         raise DataError(
-            f"What was downloaded for {name} cannot be used ({str(error).rstrip('.')}); run this again to "
-            f"download it anew, or get it in another way and pass it: `pamela prepare {name} SOURCE`."
+            f"The files downloaded for {name} cannot be used ({str(error).rstrip('.')}); run the command "
+            "again to download them anew, or get them some other way and pass them: "
+            f"`pamela prepare {name} SOURCE`."
         ) from error
 
 
@@ -78,15 +79,16 @@ def _opened(dataset: Source, source: Path) -> Iterator[Collection]:
                 full = next((f for f in mounted.faults.values() if isinstance(f, NoRoom)), None)
                 fault = full or _weightiest(mounted_fault, fault, *mounted.faults.values())
             if fault is not None and tree.unreadable and not isinstance(fault, NoRoom):
-                raise DataError(f"{fault} Besides, {tree.unreadable[0]}") from fault
+                raise DataError(f"{fault} In addition, {tree.unreadable[0]}") from fault
             fault = fault or next(iter(tree.unreadable), None)
     if isinstance(tree, FileTree):
         raise fault or DataError(
-            f"{source} is neither an archive (zip, tar, tar.gz) nor another file that this dataset comes in; "
-            "pass a folder or archive in one of the forms that `pamela prepare --list` shows."
+            f"{source} is neither an archive (zip, tar, tar.gz) nor any other file that this dataset comes "
+            "in; pass a folder or archive in one of the forms that `pamela prepare --list` shows."
         )
     raise fault or DataError(
-        f"{source} holds {dataset.info.name} in no known form; `pamela prepare --list` shows the forms."
+        f"{source} does not hold {dataset.info.name} in any known form; "
+        "`pamela prepare --list` shows the forms."
     )
 
 

@@ -39,7 +39,9 @@ def write_contact_sheet(store: Path, out: Path | None = None) -> Path:
     """
     out = out or store.parent / f"{store.name.removesuffix('.h5')}.png"
     if out.exists() and not is_marked(out, _WHAT):
-        raise DataError(f"{out} exists and is no contact sheet; it is left unchanged, and no sheet is made.")
+        raise DataError(
+            f"{out} exists and is not a contact sheet; it is left unchanged, and no sheet is made."
+        )
     with Store.open(store) as opened:
         sheet = _draw(opened)
     with atomic_path(out) as temporary:
@@ -90,5 +92,5 @@ def _draw_row(
 
 def _counted(split: Split, shown: int) -> str:
     classes, images = len(split.class_names), len(split.images)
-    some = "" if shown == classes else f", {shown} of them here"
+    some = "" if shown == classes else f", {shown} of them shown"
     return f"{split.name}, {classes:,} classes{some}, {images:,} images"

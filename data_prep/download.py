@@ -47,7 +47,7 @@ class DownloadOptions:
         for address in mirrors:
             if not re.match(r"https?://[^/]", address):
                 raise WrongUsage(
-                    f"The mirror {address!r} is no address that begins with http:// or https://."
+                    f"The mirror {address!r} is not an address that begins with http:// or https://."
                 )
         return cls(cache_dir(), tuple(address.rstrip("/") + "/" for address in mirrors), offline)
 
@@ -70,8 +70,8 @@ def fetch(dataset: str, remote: RemoteFiles, options: DownloadOptions, progress:
                         _download(dataset, remote, name, options, progress or no_progress)
         except OSError as error:
             raise DataError(
-                f"The cache {folder} cannot be used ({error.strerror or error}); free some space, or name "
-                "another folder by PAMELA_CACHE_DIR."
+                f"The cache {folder} cannot be used ({error.strerror or error}); free some space, or choose "
+                "another folder with PAMELA_CACHE_DIR."
             ) from error
     return folder / next(iter(remote.checksums)) if len(remote.checksums) == 1 else folder
 
@@ -124,8 +124,8 @@ def _download(
         arrived.replace(path)
         return
     raise DataError(
-        f"{dataset} could not be downloaded from {' or '.join(faults)}; try again later, name a --mirror, or "
-        f"get it in another way and pass it: `pamela prepare {dataset} SOURCE`."
+        f"{dataset} could not be downloaded from {' or '.join(faults)}; try again later, choose a --mirror, "
+        f"or get it some other way and pass it: `pamela prepare {dataset} SOURCE`."
     )
 
 
@@ -159,7 +159,7 @@ def _lock(path: Path) -> Iterator[None]:
     """Keep other processes from the same file; elsewhere than on POSIX systems they are trusted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    busy = f"Another process is downloading the same file ({path}); wait until it has ended."
+    busy = f"Another process is downloading the same file ({path}); wait until it has finished."
     with locked(path, DataError(busy)):
         yield
 
@@ -167,6 +167,6 @@ def _lock(path: Path) -> Iterator[None]:
 def _missing_offline(dataset: str, remote: RemoteFiles, name: str, folder: Path) -> str:
     return (
         f"{name} of {dataset} is missing from the cache {folder}, or damaged there, and --offline forbids "
-        f"downloads: put it there from {remote.address}{name}, or pass the images: "
+        f"downloads: copy it there from {remote.address}{name}, or pass the images: "
         f"`pamela prepare {dataset} SOURCE`."
     )

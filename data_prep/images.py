@@ -78,7 +78,7 @@ def decode(data: bytes, where: str, how: Decoding) -> Images:
             if how.native is not None and image.size != (how.native, how.native):
                 raise Damaged(
                     f"{where} has {image.width} × {image.height} pixels, not {how.native} × {how.native}: "
-                    "it is not of this dataset; get it again."
+                    "it does not belong to this dataset; get a fresh copy."
                 )
             if how.native is None:
                 pixels = fit_image(image, how.size, how.channels, how.fit)
@@ -94,13 +94,13 @@ def decode(data: bytes, where: str, how: Decoding) -> Images:
             f"{where} cannot be decoded: there is not enough memory; free some, or use fewer --workers."
         ) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Damaged(f"{where} is broken ({_reason(error, how)}); get it again.") from error
+        raise Damaged(f"{where} is broken ({_reason(error, how)}); get a fresh copy.") from error
     return 255 - array if how.invert else array
 
 
 def _reason(error: Exception, how: Decoding) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"no {' or '.join(how.formats)} image"
+        return f"not a {' or '.join(how.formats)} image"
     return " ".join(str(error).split()) or type(error).__name__
 
 

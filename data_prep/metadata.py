@@ -22,7 +22,7 @@ _EXIF_SEGMENT = b"Exif\0\0"
 def check_metadata(data: bytes) -> None:
     """ValueError for a file whose metadata no camera, scanner or program writes; others are let through."""
     if data.startswith(b"\xff\xd8") and data.count(_EXIF_SEGMENT) > MOST_EXIF_BYTES >> 16:
-        raise ValueError("its EXIF data are larger than those of a camera")
+        raise ValueError("its EXIF data are larger than any camera writes")
     if data[:2] in (b"II", b"MM"):
         numbers = fractions = 0
         for kind, count in _tags(data):

@@ -48,15 +48,15 @@ def read_support(folder: Path, how: Preparation) -> Support:
     """
     with strict_pillow(), open_tree(folder) as tree:
         if isinstance(tree, FileTree):
-            raise DataError(f"{folder} is no folder; pass one that has a folder of images for each class.")
+            raise DataError(f"{folder} is not a folder; pass one that has a folder of images for each class.")
         found = find_own_images(tree, how.fit, how.channels)
         if found.splits is not None:
             raise DataError(f"{folder} has folders for train, val and test; pass one of them.")
         classes = sorted(found.files)
         if len(classes) < 2:
             raise DataError(
-                f"{folder} has images of one class, {shortened(classes[0])!r}; there must be two or more, "
-                "each in a folder of its own."
+                f"{folder} has images of only one class, {shortened(classes[0])!r}; there must be two or "
+                "more, each in a folder of its own."
             )
         images, labels = [], []
         for label, block in decode_files(tree, [found.files[name] for name in classes], how.decoding, None):
@@ -119,7 +119,7 @@ def _matching(text: str) -> list[Path]:
     matching = [Path(name) for name in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207  (whole paths)
     there = [path for path in matching if path.is_file() or path.is_dir()]
     if not there:
-        what = "what matches it is neither (a broken link?)" if matching else "nor does anything match it"
+        what = "and what matches it is neither (a broken link?)" if matching else "nor does anything match it"
         raise WrongUsage(f"There is no file or folder {text}, {what}; check the path.")
     return there
 
@@ -129,13 +129,14 @@ def _in_folder(folder: Path, classes: Sequence[str], notes: list[str]) -> list[Q
         names, passed_over = image_files(tree)
     notes += [f"{folder}: {note}" for note in passed_over]
     if not names:
-        raise DataError(f"{folder} has no images in it; pass files or folders of images.")
+        raise DataError(f"{folder} contains no images; pass files or folders of images.")
     queries = [Query(str(folder / name), _class_of(name, classes)) for name in names]
     unknown = [query for query in queries if query.truth is None]
     if unknown and len(unknown) < len(queries):
         notes.append(
-            f"{folder}: what lies in no folder of a class of the support set does not count for the accuracy "
-            f"({len(unknown):,} of {len(queries):,} images, among them {shortened(unknown[0].path)})."
+            f"{folder}: images outside folders named after the support set's classes do not count towards "
+            f"the accuracy ({len(unknown):,} of {len(queries):,} images, among them "
+            f"{shortened(unknown[0].path)})."
         )
     return queries
 

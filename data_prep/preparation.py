@@ -28,8 +28,8 @@ class Preparation:
             return cls(store.image_size, store.channels, known.fit, known.inverted)
         if fit not in FITS or inverted not in ("yes", "no"):
             raise DataError(
-                f"{store.path}: the attribute 'fit' or 'inverted' is none that is known; prepare it again "
-                "with --force."
+                f"{store.path}: the attribute 'fit' or 'inverted' has an unknown value; "
+                "prepare it again with --force."
             )
         return cls(store.image_size, store.channels, cast(Fit, fit), inverted == "yes")
 

@@ -104,11 +104,11 @@ def _check_out(out: Path, force: bool) -> Path:
     except (OSError, RuntimeError) as error:  # links in a circle are a RuntimeError
         raise cannot_write(out, error) from error
     if folder:
-        raise DataError(f"{out} is a folder; name a file for the store.")
+        raise DataError(f"{out} is a folder; choose a file for the store.")
     if there and not file:
-        raise DataError(f"{out} is a device or pipe; name a file for the store.")
+        raise DataError(f"{out} is a device or pipe; choose a file for the store.")
     if there and not force:
-        raise DataError(f"{out} is there already; use --force to make it again, or another --out.")
+        raise DataError(f"{out} already exists; use --force to make it again, or choose another --out.")
     return target
 
 
@@ -143,7 +143,7 @@ def _configured(name: str, source: Path | None, own_name: str | None, options: O
     given += ["name"] * (own_name is not None)
     if given:
         flag = given[0].replace("_", "-")
-        raise WrongUsage(f"--{flag} is for `pamela prepare folder` alone; leave it out for {name}.")
+        raise WrongUsage(f"--{flag} is only for `pamela prepare folder`; leave it out for {name}.")
     return dataset
 
 
@@ -163,10 +163,10 @@ def stored_name(name: str, source: Path | None = None, own_name: str | None = No
     if not plain or own_name not in (None, plain):
         wanted = f"--name {own_name!r}" if own_name is not None else f"The name of {source}"
         raise WrongUsage(
-            f"{wanted} does not serve as the name of a store; choose a --name of letters, digits, - and _."
+            f"{wanted} cannot be the name of a store; choose a --name of letters, digits, - and _."
         )
     if is_dataset(plain) and plain != name:
-        raise WrongUsage(f"There is another dataset called {plain}; choose a --name for {source}.")
+        raise WrongUsage(f"Another dataset is called {plain}; choose a different --name for {source}.")
     return plain
 
 
@@ -175,8 +175,9 @@ def _check_split(info: DatasetInfo, images: Collection, other_split: bool) -> No
     whose = images.other_split
     if whose and not other_split:
         raise DataError(
-            f"These lists have another split of {info.name}, that of {whose}, with which results do not "
-            "compare; get the usual one, or use --other-split to take this one."
+            f"These lists divide {info.name} in another way, that of {whose}, whose results are "
+            "not comparable with those on the usual split; get the usual lists, or use "
+            "--other-split to accept these."
         )
 
 
@@ -187,8 +188,8 @@ def _notes(counts: Mapping[str, int], classes: dict[str, list[str]]) -> list[str
         count = len(classes[split])
         if count < min(WAYS):
             notes.append(
-                f"{split} has {count} {'class' if count == 1 else 'classes'}: for tasks of {min(WAYS)} and "
-                "more, add some, or divide them in another way."
+                f"{split} has only {count} {'class' if count == 1 else 'classes'}, too few even for "
+                f"{min(WAYS)}-way tasks; add some, or divide the classes in another way."
             )
         small = [name for name in classes[split] if counts[name] < QUERY + 1]
         if len(small) == 1:

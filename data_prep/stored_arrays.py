@@ -126,5 +126,5 @@ def open_npy(source: OpenFile) -> StoredArray:
         size = file.seek(0, 2) - start
     array = StoredArray(source, start, dtype, shape, fortran)
     if dtype.hasobject or array.nbytes != size:
-        raise DataError(f"{source.where} is no array of {shape} {dtype} that is all there; get it again.")
+        raise DataError(f"{source.where} is not a complete array of {shape} {dtype}; get a fresh copy.")
     return array

@@ -134,7 +134,7 @@ class Transfer:
         """Check that an answer continues what is there; else forget that, to begin anew."""
         if response.headers.get("Content-Range") != f"bytes {start}-{total - 1}/{total}":
             self._identity.unlink()
-            raise _Interrupted("the server answered with another part of the file than it was asked for")
+            raise _Interrupted("the server answered with another part of the file than the one requested")
 
     def _receive(self, answer: Answer, start: int, url: str) -> None:
         """Append the answer to the first `start` bytes of `part`."""
@@ -183,7 +183,7 @@ def _brief(error: Exception) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return "the server's certificate is not valid"
     if isinstance(error, requests.exceptions.TooManyRedirects):
-        return "the server redirects without end"
+        return "the server redirects endlessly"
     if isinstance(error, requests.exceptions.ConnectionError):
         return "no connection to the server"
     if isinstance(error, urllib3.exceptions.ProtocolError):

@@ -56,10 +56,12 @@ class AdaptedRun:
             checkpoint = Checkpoint.read(path.resolve())  # the user has named it: links are followed
             about = checkpoint.progress.get("adapted")
             if not isinstance(about, dict):
-                raise CheckpointError(f"{path} is a checkpoint of a run, and not of an adapted network")
+                raise CheckpointError(f"{path} is a checkpoint of a run, not of an adapted network")
             return cls._read(path, about, checkpoint.tensors, device)
         except CheckpointError as error:
-            raise PamelaError(f"{error}; pass a RUN, or what `pamela predict --save` has written.") from error
+            raise PamelaError(
+                f"{error}; pass a RUN, or a file written by `pamela predict --save`."
+            ) from error
 
     @classmethod
     def _read(
@@ -70,17 +72,19 @@ class AdaptedRun:
             if not isinstance(settings, dict) or not settings.keys() <= SETTINGS.keys():
                 raise PamelaError("they are not those of a run")
             if settings.get("dataset") == SINE:
-                raise PamelaError("they are not those of a run of images")
+                raise PamelaError("they are not those of a run on images")
             config = resolve([Layer(settings, str(path))])
             backbone = network(config)
         except PamelaError as error:
             raise CheckpointError(f"{path} has no usable settings ({str(error).rstrip('.')})") from error
         how, counts = Inputs.read(about, config), _counts(about.get("support"), config.way)
         if how is None or counts is None:
-            raise CheckpointError(f"{path} does not tell its classes, or how its images were prepared")
+            raise CheckpointError(
+                f"{path} does not say what its classes are, or how its images were prepared"
+            )
         run, steps = about.get("run"), about.get("steps")
         if not isinstance(run, str) or not isinstance(steps, int):
-            raise CheckpointError(f"{path} does not tell of which run it is")
+            raise CheckpointError(f"{path} does not say which run it comes from")
         try:
             adapted = _filled(backbone, config, tensors).to(device)
         except CheckpointError as error:

@@ -232,7 +232,9 @@ def _failed(error: BaseException) -> int:
     if isinstance(error, OSError) and error.strerror:
         _console.error(f"{error.filename or 'a file'}: {error.strerror}.")
         return 1
-    _console.error(f"unexpected {type(error).__name__}: {error}; -v shows where. Please report it.")
+    _console.error(
+        f"unexpected {type(error).__name__}: {error}; run with -v to see where, and please report it."
+    )
     return 1
 
 

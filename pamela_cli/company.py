@@ -23,7 +23,7 @@ from pamela_cli.engine.device import NoSuchDeviceError, choose_device
 from pamela_cli.engine.processes import Processes, ProcessLostError, in_company, local_rank, neighbours
 from pamela_cli.errors import PamelaError, Stopped, UsageError
 
-_ADVICE = "a run goes on from its last checkpoint by --resume."
+_ADVICE = "a run continues from its last checkpoint with --resume."
 
 _ENDING = 30.0
 """Seconds that started processes have for ending by themselves."""
@@ -44,7 +44,9 @@ def company(context: Context, device_name: str) -> Iterator[tuple[torch.device, 
     """
     for name in _NUMBERS:
         if not re.fullmatch("[0-9]*", os.environ.get(name, "")):
-            raise UsageError(f"{name} is '{os.environ[name]}' in the environment, which is no whole number.")
+            raise UsageError(
+                f"the environment variable {name} is '{os.environ[name]}', which is not a whole number."
+            )
     names = device_name.split(",")
     if in_company() or len(names) == 1:
         device = _device_here(names)
@@ -53,7 +55,7 @@ def company(context: Context, device_name: str) -> Iterator[tuple[torch.device, 
         return
     devices = [device_of(name) for name in names]
     if len({device.type for device in devices}) > 1:
-        raise UsageError(f"--device {device_name} names devices of several kinds; name those of one.")
+        raise UsageError(f"--device {device_name} names devices of several kinds; name devices of one kind.")
     if devices[0].type == "cuda" and len(set(devices)) < len(devices):
         raise UsageError(f"--device {device_name} names a device twice; name each once.")
     with _started(names, context.arguments) as followers:
@@ -83,8 +85,8 @@ def check_enough(flag: str, count: int, processes: Processes) -> None:
     """:class:`UsageError` that names ``flag`` where there are too few tasks for so many processes."""
     if count < processes.size:
         raise UsageError(
-            f"{flag} {count} is too small for {processes.size} processes, of which "
-            "each takes a task at least."
+            f"{flag} {count} is too small for {processes.size} processes, each of which "
+            "needs at least one task."
         )
 
 
@@ -93,7 +95,7 @@ def _device_here(names: list[str]) -> torch.device:
     place = local_rank()
     if len(names) > 1:
         if len(names) < neighbours():
-            raise UsageError(f"--device names {len(names)} devices, and there are {neighbours()} processes.")
+            raise UsageError(f"--device names {len(names)} devices, but there are {neighbours()} processes.")
         return device_of(names[place])
     device = device_of(names[0])
     return device_of(f"cuda:{place}") if place and device == torch.device("cuda", 0) else device
@@ -203,7 +205,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 def _look_after(followers: list[_Follower]) -> None:
     if any(each.process.poll() is not None for each in followers):
-        raise ProcessLostError("a process that was started has ended")
+        raise ProcessLostError("a process that was started here has ended")
 
 
 def _wait(followers: list[_Follower]) -> None:

@@ -57,7 +57,7 @@ class Config:
     skip_interval: int | None = setting(
         None,
         "inner",
-        "Interval w of pamela's gradient-skip connections (default: 2, with 2 updates 1).",
+        "Interval w of pamela's gradient-skip connections (default: 2; 1 with 2 updates).",
         low=1,
         high=999,
     )
@@ -123,7 +123,7 @@ def read_number(kind: type[Any], text: str) -> Any:
     Both would take the digits of every script, which nobody types on purpose: ٣ for 3.
     """
     if not text.isascii():
-        raise ValueError(f"{text} has other digits than 0 to 9")
+        raise ValueError(f"{text} has digits other than 0 to 9")
     return kind(text)
 
 
@@ -160,7 +160,7 @@ def value_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
-_KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -204,7 +204,7 @@ def read_layer(text: str, origin: str) -> tuple[Layer, Recorded]:
     for section, entries in document.items():
         if section in RECORDED:
             if not isinstance(entries, dict):
-                raise UsageError(f"{origin} has '{section}' as a key; it is a section, [{section}].")
+                raise UsageError(f"{origin} has '{section}' as a key, but it is a section, [{section}].")
             recorded[section] = entries
             continue
         known = [name for name, item in SETTINGS.items() if item.metadata["section"] == section]

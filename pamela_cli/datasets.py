@@ -28,11 +28,11 @@ def recipe(dataset: str, of: str = "") -> Layer:
 def default_dataset(data_dir: Path, console: Console) -> str:
     """What to train on when nothing is named: miniImageNet if prepared, else the embedded glyphs."""
     if (data_dir / f"{PREFERRED}.h5").exists():
-        console.say(f"no --dataset named: {PREFERRED}, which is in {data_dir}")
+        console.say(f"no --dataset given: using {PREFERRED}, which is in {data_dir}")
         return PREFERRED
     console.say(
-        f"no --dataset named, and no {PREFERRED} in {data_dir}: the embedded letters, {EMBEDDED}, are used; "
-        f"`pamela prepare {PREFERRED}` gets the real one."
+        f"no --dataset given, and no {PREFERRED} in {data_dir}: using the embedded letters, {EMBEDDED}; "
+        f"`pamela prepare {PREFERRED}` prepares the real one."
     )
     return EMBEDDED
 
@@ -52,7 +52,7 @@ def open_dataset(dataset: str, data_dir: Path, console: Console) -> tuple[str, s
     if path.stem == SINE:
         raise PamelaError(f"{path}: --dataset {SINE} means the sine waves; give the file another name.")
     if not is_unicode(path.stem):
-        raise PamelaError(f"{path}: its name is no Unicode text; give the file another name.")
+        raise PamelaError(f"{path}: its name is not valid Unicode; give the file another name.")
     store = Store.open(path)
     return path.stem, store.dataset, store
 
@@ -60,7 +60,7 @@ def open_dataset(dataset: str, data_dir: Path, console: Console) -> tuple[str, s
 def store_path(dataset: str, data_dir: Path) -> Path:
     """The file that a dataset's name or path means."""
     if not dataset:
-        raise UsageError("--dataset is empty; name one, or leave it out.")
+        raise UsageError("--dataset is empty; give one, or leave it out.")
     as_path = Path(dataset)
     if as_path.is_file() or "/" in dataset or as_path.suffix == ".h5":
         if not as_path.is_file():
@@ -78,8 +78,8 @@ def store_path(dataset: str, data_dir: Path) -> Path:
         raise UsageError(_unknown(dataset, list(prepared.values()), error)) from error
     path = data_dir / f"{name}.h5"
     if not path.exists() and name != EMBEDDED:
-        downloads = f"`pamela prepare {name}`, which downloads, or with " if name != "folder" else ""
-        raise PamelaError(f"{path} is not there; make it with {downloads}`pamela prepare {name} SOURCE`.")
+        downloads = f"`pamela prepare {name}`, which downloads it, or with " if name != "folder" else ""
+        raise PamelaError(f"{path} does not exist; make it with {downloads}`pamela prepare {name} SOURCE`.")
     return path
 
 
@@ -88,7 +88,7 @@ def _unknown(dataset: str, prepared: list[Path], error: DataError) -> str:
     names = [path.stem for path in prepared]
     known = [info.name for info in dataset_names() if info.name != "folder"]
     if close := get_close_matches(dataset, [*names, SINE, *known], n=1):
-        return f"--dataset {shown(dataset)}: there is no such one; did you mean {close[0]}?"
+        return f"--dataset {shown(dataset)}: there is no such dataset; did you mean {close[0]}?"
     if not prepared:
         return f"--dataset: {unknown}"
     folder = prepared[0].parent
@@ -106,8 +106,8 @@ def open_trained_dataset(
     if store is not None and store.sha256 != config.store_sha256:
         kind = UsageError if dataset else PamelaError
         raise kind(
-            f"{store.path} is not the store that the run was trained on (its checksum differs); "
-            "name that one with --dataset, or prepare it again."
+            f"{store.path} is not the store that the run was trained on (its checksum differs); pass that "
+            "one with --dataset, or prepare it again."
         )
     return store
 
@@ -130,8 +130,8 @@ def open_same_kind(
     shape = (store.image_size, store.channels)
     if shape != (config.image_size, config.channels) and not resize:
         raise UsageError(
-            f"{store.path} has images of {_shape_text(*shape)}, and the run was trained on "
-            f"{_shape_text(config.image_size, config.channels)}; --resize makes them so."
+            f"{store.path} has images of {_shape_text(*shape)}, but the run was trained on "
+            f"{_shape_text(config.image_size, config.channels)}; add --resize to resize them."
         )
     return store
 
@@ -140,16 +140,16 @@ def _recorded_store(name: str, data_dir: Path) -> str:
     """The file of the store that a run names: one in the data folder, wherever the run comes from."""
     if not is_plain_name(name):
         raise PamelaError(
-            f"the run names its dataset '{shown(name)}', and that leads to none in {data_dir}; name its file "
-            "with --dataset."
+            f"the run's dataset is recorded as '{shown(name)}', which cannot be a dataset in {data_dir}; "
+            "pass its file with --dataset."
         )
     path = data_dir / f"{name}.h5"
     if path.exists():
         return str(path)
     if name != EMBEDDED:
         raise PamelaError(
-            f"{path}, which the run was trained on, is not there; prepare it again, or name its file with "
-            "--dataset."
+            f"{path}, which the run was trained on, does not exist; prepare it again, or pass "
+            "its file with --dataset."
         )
     return name
 

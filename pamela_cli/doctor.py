@@ -47,8 +47,8 @@ def _compiled(problems: list[str]) -> bool:
     there = can_be_compiled()
     if not there and os.environ.get("PAMELA_COMPILE") != "0":
         problems.append(
-            "No C compiler (cc) can be used here: on the CPU, images train about 15 % slower; install gcc or "
-            "clang."
+            "No C compiler (cc) works here: on the CPU, training on images is about 15 % "
+            "slower; install gcc or clang."
         )
     return there
 
@@ -62,13 +62,16 @@ def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
         tests = self_tests(device)
         if device.type == "cuda" and not can_be_compiled(device) and os.environ.get("PAMELA_COMPILE") != "0":
             problems.append(
-                f"The kernels of this project cannot be used on {device}, and images train several times "
-                "slower: they take Triton, a C compiler, and an NVIDIA GPU of the Ampere generation or newer."
+                f"This project's kernels cannot be used on {device}, so training on images is "
+                "several times slower: they need Triton, a C compiler, and an NVIDIA GPU of the "
+                "Ampere generation or newer."
             )
     except Exception as error:  # drivers, devices, and compilers of kernels fail in many ways
         problems.append(f"The engine cannot compute on {device}: {first_line(error)}.")
     if free is not None and free < LITTLE_MEMORY:
-        problems.append(f"{device} has {free >> 20:,} MiB of memory free; tasks at 84×84 take about 700 MiB.")
+        problems.append(
+            f"{device} has only {free >> 20:,} MiB of memory free; tasks at 84×84 need about 700 MiB."
+        )
     problems += [_fault(test) for test in tests if not test.right]
     if refused := next((test.refused for test in tests if test.refused), None):
         problems.append(f"{device}: {refused}.")
@@ -82,8 +85,9 @@ def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
 
 def _fault(test: SelfTest) -> str:
     return (
-        f"The engine computes wrongly on {test.device}: {test.what} is {test.error:.1e} away from the stored "
-        "numbers; do not trust its results, and report it with the output of `pamela doctor --json`."
+        f"The engine gives wrong results on {test.device}: {test.what} differs by "
+        f"{test.error:.1e} from the stored numbers; do not trust its results, and report this "
+        "with the output of `pamela doctor --json`."
     )
 
 
@@ -96,10 +100,10 @@ def _folder(path: Path, what: str, problems: list[str]) -> dict[str, Any]:
             pass
     except OSError as error:
         writable = False
-        problems.append(f"The folder for {what}, {path}, cannot be written to ({error.strerror}).")
+        problems.append(f"The folder for {what}, {path}, is not writable ({error.strerror}).")
     free = shutil.disk_usage(there).free
     if free < LITTLE_DISK:
-        problems.append(f"The disk of {path} has {free >> 20:,} MiB free; a large store takes 500 MiB.")
+        problems.append(f"The disk of {path} has only {free >> 20:,} MiB free; a large store needs 500 MiB.")
     return {"folder": str(path), "writable": writable, "free_bytes": free}
 
 

@@ -31,7 +31,9 @@ def cause(error: Exception) -> str:
 
 def holds_something_else(flag: str, path: Path) -> UsageError:
     """The sentence for a file that would be written over, and is none of those that may be."""
-    return UsageError(f"{flag} {path} is there, and holds something else; choose another file, or remove it.")
+    return UsageError(
+        f"{flag} {path} already exists and holds something else; choose another file, or remove it."
+    )
 
 
 def meant(value: object, choices: Sequence[str], listed: bool = False) -> str:
@@ -42,7 +44,7 @@ def meant(value: object, choices: Sequence[str], listed: bool = False) -> str:
     close = get_close_matches(str(value).casefold().replace("_", "-"), choices, n=1)
     if close:
         return f"; did you mean {close[0]}?"
-    return f"; known are {', '.join(choices)}." if listed else "."
+    return f"; the known ones are {', '.join(choices)}." if listed else "."
 
 
 def some_of(names: Sequence[str], most: int = 8) -> str:

@@ -58,7 +58,7 @@ class EvaluateOptions:
         check_choice("split", self.split, ("train", "val", "test"))
         check_choice("norm_stats", self.norm_stats, ("query", "support"))
         if self.resize and self.dataset is None:
-            raise UsageError("--resize is for the images of another --dataset; name it.")
+            raise UsageError("--resize is for the images of another --dataset; give one.")
 
     def protocol(self, config: Config) -> EvaluationProtocol:
         """The protocol for a run: what is asked for, and as trained elsewhere."""
@@ -69,7 +69,7 @@ class EvaluateOptions:
             if self.way is not None:
                 raise UsageError("--way is for images: sine waves have no classes.")
             if self.query is not None:
-                raise UsageError("--query is for images: sine waves are judged on evenly spaced points.")
+                raise UsageError("--query is for images: sine waves are evaluated on evenly spaced points.")
         elif self.way is not None and trained.way is not None and self.way > trained.way:
             raise UsageError(
                 f"--way {self.way} is more than the {trained.way} classes the run was trained with; "
@@ -156,12 +156,12 @@ def _evaluate(
         )
     if problem.store is not None and tasks.frozen is None and tasks.seed is None:
         context.console.say(
-            f"{label}: its {count:,} tasks are drawn by a fixed seed; they are not the store's frozen ones: "
-            "600, with 15 queries, for 5 and 20 ways and 1 and 5 shots"
+            f"{label}: its {count:,} tasks are drawn with a fixed seed; they are not the store's frozen "
+            "ones, which are 600, with 15 queries, for 5 and 20 ways and 1 and 5 shots"
         )
     check_enough("--tasks", count, processes)
     runner = Runner(plan, processes)
-    with StopRequest() as stop, context.console.progress(f"judging {label}", count) as bar:
+    with StopRequest() as stop, context.console.progress(f"evaluating {label}", count) as bar:
 
         def heard(done: int) -> None:
             bar.update(done)
@@ -190,8 +190,9 @@ def _asked_of(
         protocol = replace(protocol, dataset=store.path.stem)
         if inputs is None and store.sha256 != config.store_sha256:
             raise PamelaError(
-                f"{folder.path} does not tell how its images were standardised, as runs of earlier versions "
-                f"do not; so it cannot be tested on {store.path}, but on what it was trained on."
+                f"{folder.path} comes from an earlier version that did not record how images "
+                f"were standardised, so it cannot be tested on {store.path}; test it on the "
+                "dataset it was trained on."
             )
     return Problem(config, store, device, inputs), protocol
 

@@ -82,4 +82,6 @@ def writing(path: Path) -> Iterator[None]:
 
 def cannot_write(path: Path, error: Exception) -> PamelaError:
     """The sentence for a file that could not be written."""
-    return PamelaError(f"{path} could not be written ({cause(error)}); make room or mend its access rights.")
+    return PamelaError(
+        f"{path} could not be written ({cause(error)}); free some space or fix its access rights."
+    )

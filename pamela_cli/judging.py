@@ -62,8 +62,8 @@ def load_learner(folder: RunFolder, problem: Problem) -> Learner:
     """The learner of a run's best checkpoint."""
     if not folder.best.exists():
         raise PamelaError(
-            f"{folder.path} has no best.safetensors yet: it was not validated; "
-            f"go on with `pamela meta-train --run {folder.path} --resume`."
+            f"{folder.path} has no best.safetensors yet: it has not been validated; continue it with "
+            f"`pamela meta-train --run {folder.path} --resume`."
         )
     with saying_what_to_lower():
         learner = problem.learner()

@@ -78,7 +78,9 @@ def adapt(
     ValueError for what cannot be.
     """
     if len(support_x) != len(support_y):
-        raise ValueError(f"support_y must have a target for each of support_x, not {len(support_y)}")
+        raise ValueError(
+            f"support_y must have one target for each example of support_x, not {len(support_y)} in all"
+        )
     if not len(support_x):
         raise ValueError("support_x must have at least one example")
     return adapted(learner, _objective(loss), support_x, support_y, _updates(learner, steps))
@@ -175,7 +177,7 @@ def episodes(
     check_arguments(rotations=rotations, **asdict(augmentation))
     counts = check_arguments(way=way, shot=shot, query=query)
     if not dtype.is_floating_point:
-        raise ValueError(f"dtype must be one of real numbers, as torch.float32, not {dtype}")
+        raise ValueError(f"dtype must be a floating-point type, such as torch.float32, not {dtype}")
     pool = image_pool(store.split(split), Inputs.of(store), torch.device(device), dtype)
     return ImageEpisodes(pool, split, **counts, rotations=rotations, augmentation=augmentation)
 
@@ -220,20 +222,27 @@ def _checked(tasks: Tasks) -> Tasks:
     parts = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
     if len({len(part) for part in parts}) > 1:
         numbers = ", ".join(str(len(part)) for part in parts)
-        raise ValueError(f"support_x, support_y, query_x and query_y must be of as many tasks, not {numbers}")
+        raise ValueError(
+            f"support_x, support_y, query_x and query_y must have the same number of tasks, not {numbers}"
+        )
     if not len(tasks):
         raise ValueError("tasks must have at least one task in each batch")
     for name, x, y in (("support", *parts[:2]), ("query", *parts[2:])):
         if x.shape[1:2] != y.shape[1:2]:
-            raise ValueError(f"{name}_y must have a target for each of {name}_x in a task: {tuple(y.shape)}")
+            raise ValueError(
+                f"{name}_y must have one target for each example of {name}_x in a task: its "
+                f"shape is {tuple(y.shape)}"
+            )
         if not x[0].numel():
-            raise ValueError(f"{name}_x must have at least one example in a task: {tuple(x.shape)}")
+            raise ValueError(
+                f"{name}_x must have at least one example in a task: its shape is {tuple(x.shape)}"
+            )
     return tasks
 
 
 def _objective(loss: Loss) -> Objective:
     if isinstance(loss, type) or not (callable(loss) or hasattr(loss, "gradient")):
-        wanted = "a function of outputs and targets, or an objective as Classification(5) is"
+        wanted = "a function of outputs and targets, or an objective such as Classification(5)"
         raise ValueError(f"loss must be {wanted}, not {loss!r}")
     return OwnLoss(loss) if callable(loss) else loss
 

@@ -71,8 +71,8 @@ def same_plan(
     plan = Plan.recorded(recorded.get("plan", {}))
     if plan is None:
         console.warn(
-            "[plan] in the run's config.toml does not say how it was computed; it goes on as it is fastest "
-            "here, which may round otherwise."
+            "[plan] in the run's config.toml does not say how it was computed; it continues in the way "
+            "that is fastest here, which may round differently."
         )
         return new_plan(problem, processes, share)
     if plan.device.partition(":")[0] != problem.device.type or plan.processes != processes.size:

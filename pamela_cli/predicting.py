@@ -60,7 +60,7 @@ class PredictOptions:
     def __post_init__(self) -> None:
         check_choice("norm_stats", self.norm_stats, ("query", "support"))
         if self.figure is not None and self.figure.suffix.lower() != ".png":
-            raise UsageError(f"--figure {self.figure} must end in .png: that is what is drawn.")
+            raise UsageError(f"--figure {self.figure} must end in .png, the format that is drawn.")
         if self.figure is not None and self.figure.is_file() and not is_sheet(self.figure):
             raise holds_something_else("--figure", self.figure)
         if self.save is not None:
@@ -92,7 +92,7 @@ def predict(
             context.console.warn(note)
         if again := sum(Path(query.path).resolve() in examples for query in queries):
             context.console.warn(
-                f"examples of {given[1]} are among the images to label ({again} of {len(queries)}): the "
+                f"some images to label are also examples in {given[1]} ({again} of {len(queries)}): the "
                 "network was adapted to them, and may be less sure of others."
             )
         labelled = _label(context, known, queries, cast(NormSource, options.norm_stats))
@@ -107,7 +107,7 @@ def predict(
 
 def _load(given: Sequence[str], options: PredictOptions, device: torch.device) -> AdaptedRun:
     if options.steps is not None:
-        raise UsageError(f"--steps is for a RUN that is adapted now; {given[0]} has been.")
+        raise UsageError(f"--steps is for a RUN that is adapted now; {given[0]} is already adapted.")
     known = AdaptedRun.load(Path(given[0]), device)
     _settle(known.config, device)
     return known
@@ -125,7 +125,9 @@ def _adapt(
     """The network adapted to a folder's examples, and where these are."""
     config, recorded = folder.read_config()
     if config.dataset == SINE:
-        raise UsageError(f"{folder.path} was trained on sine waves; to label images, pass a run of images.")
+        raise UsageError(
+            f"{folder.path} was trained on sine waves; to label images, pass a run trained on images."
+        )
     inputs = Inputs.read(recorded, config) or _inputs_of_store(context, config)
     problem = Problem(config, None, device, inputs)
     learner = load_learner(folder, problem)
@@ -134,8 +136,9 @@ def _adapt(
         context.console.warn(f"{support_dir}: {note}")
     if len(support.classes) > (config.way or 0):
         raise UsageError(
-            f"{support_dir} has {len(support.classes)} classes, and {folder.path} was trained with "
-            f"{config.way}: its network has no more outputs; leave some out, or train with a larger --way."
+            f"{support_dir} has {len(support.classes)} classes, but {folder.path} was "
+            f"trained with {config.way} and its network has no more outputs; leave some out, "
+            "or train with a larger --way."
         )
     _settle(config, device)
     x = inputs.tensor(support.images, problem.dtype, device)
@@ -246,7 +249,7 @@ def _draw(
         return
     if out.exists() and not is_sheet(out):
         context.console.warn(
-            f"no figure: {out} is there, and holds something else; --figure names another file."
+            f"no figure: {out} already exists and holds something else; choose another file with --figure."
         )
         return
     try:
@@ -265,6 +268,6 @@ def _saying_what_does_not_fit() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise PamelaError(
-            "the images do not fit into memory together; pass fewer for each class, or with --norm-stats "
-            "query fewer at a time."
+            "the images do not fit into memory together; pass fewer for each class, or, with "
+            "--norm-stats query, fewer at a time."
         ) from error

@@ -76,7 +76,7 @@ def network(config: Config, images: str = "the run's images") -> Conv4 | MLP:
         raise PamelaError("the settings name no image_size and channels: they are not those of a whole run.")
     if config.image_size not in IMAGE_SIZES:
         raise PamelaError(
-            f"{images} are {config.image_size}×{config.image_size}, and the network takes "
+            f"{images} are {config.image_size}×{config.image_size}, but the network takes sides of "
             f"{IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}; prepare them again with --image-size."
         )
     return Conv4(config.way, config.channels, config.image_size, config.width)
@@ -117,7 +117,8 @@ class Problem:
         c, notes = self.config, []
         if not Augmentation(c.crop).fits(c.image_size or 0):
             raise UsageError(
-                f"--crop {c.crop} is more than half of a side of the images, {c.image_size} pixels; lower it."
+                f"--crop {c.crop} is more than half the side of the images, which is "
+                f"{c.image_size} pixels; lower it."
             )
         for split in ("train", "val", "test"):
             turns = 4 if c.rotations and split == "train" else 1

@@ -49,7 +49,7 @@ class Progress:
         progress = cls(**record)
         for name, sound in progress._soundness(config):
             if not sound:
-                raise CheckpointError(f"it has not the progress of such a run: '{name}' cannot be so")
+                raise CheckpointError(f"its progress cannot be that of such a run: '{name}' is impossible")
         return progress
 
     def divergence(self, config: Config) -> str | None:
@@ -120,14 +120,16 @@ def restored(folder: RunFolder, config: Config, loop: OuterLoop, console: Consol
         progress = _restored(last, config, loop)
     except CheckpointError as fault:
         if not previous.exists():
-            raise PamelaError(f"the run cannot go on from {last}: {fault}.") from fault
+            raise PamelaError(f"the run cannot continue from {last}: {fault}.") from fault
         try:
             progress = _restored(previous, config, loop)
         except CheckpointError as error:
-            raise PamelaError(f"the run cannot go on: {fault}; and the one before: {error}.") from error
+            raise PamelaError(
+                f"the run cannot continue: {fault}; and the checkpoint before: {error}."
+            ) from error
         if loop.runner.processes.leads:
             keep_as(previous, last)  # or the damaged one would be kept in its place
-        before = f"going on from the checkpoint before, of step {progress.step:,}"
+        before = f"continuing from the checkpoint before, of step {progress.step:,}"
         console.warn(f"{last} cannot be used ({fault}); {before}.")
     _check_best(folder, progress, loop)
     return progress
@@ -150,5 +152,5 @@ def _check_best(folder: RunFolder, progress: Progress, loop: OuterLoop) -> None:
     except CheckpointError as error:
         raise PamelaError(
             f"the run cannot be finished: {error}; delete {folder.last.name} and {folder.previous.name}, "
-            "and --resume trains it again from its start."
+            "and --resume trains it again from the start."
         ) from error

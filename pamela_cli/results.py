@@ -147,7 +147,7 @@ def hardware_text(environment: dict[str, Any]) -> str:
     if environment.get("gpu"):
         return str(environment["gpu"])
     kind = f" ({environment['cpu_type']})" if environment.get("cpu_type") else ""
-    return f"{environment.get('cores')} cores of {environment.get('cpu') or 'a CPU of unknown name'}{kind}"
+    return f"{environment.get('cores')} cores of {environment.get('cpu') or 'an unknown CPU'}{kind}"
 
 
 def norm_stats_text(record: dict[str, Any]) -> str:

@@ -27,8 +27,8 @@ ABLATION = "ablation.json"
 
 _CONFIG_HEAD = """\
 # The settings of this run, complete: `pamela meta-train --config FILE` trains it again.
-# [plan] says how it was computed; another machine may choose otherwise and round otherwise.
-# [inputs] says how images became inputs of the network, besides their size: for others to be made alike.
+# [plan] says how it was computed; another machine may choose another plan and round differently.
+# [inputs] says how images became inputs of the network, besides their size, so that others can be made alike.
 
 """
 
@@ -103,16 +103,18 @@ class RunFolder:
     def read_config(self) -> tuple[Config, Recorded]:
         """The settings of the run, and what is recorded beside them."""
         if not is_run(self.path):
-            raise UsageError(f"{self.path} is no run: it has no config.toml.")
+            raise UsageError(f"{self.path} is not a run: it has no config.toml.")
         if not self.config_file.is_symlink() and not self.config_file.exists():
-            raise UsageError(f"{self.path} is an ablation: name one of its runs, which lie beside it.")
+            raise UsageError(f"{self.path} is an ablation: choose one of its runs, which are beside it.")
         try:
             text = read_text(self.config_file, LARGEST_SETTINGS)
         except OddFileError as error:
-            raise PamelaError(f"{self.path} is no run: its config.toml cannot be read ({error}).") from error
+            raise PamelaError(
+                f"{self.path} is not a run: its config.toml cannot be read ({error})."
+            ) from error
         layer, recorded = read_layer(text, str(self.config_file))
         if not layer.values.get("dataset"):
-            raise PamelaError(f"{self.config_file} names no dataset: it is not the whole config of a run.")
+            raise PamelaError(f"{self.config_file} names no dataset: it is not a complete config of a run.")
         return resolve([layer]), recorded
 
     def environment(self) -> list[dict[str, Any]]:
@@ -135,7 +137,7 @@ class RunFolder:
             yield from read_metrics(self.metrics_file)
         except OddFileError as error:
             raise PamelaError(
-                f"{self.metrics_file} cannot be read: {error}; delete it to go on without."
+                f"{self.metrics_file} cannot be read: {error}; delete it to continue without it."
             ) from error
 
     def keep_metrics(self) -> None:
@@ -191,9 +193,9 @@ def free_path(runs_dir: Path, name: str) -> Path:
     """Where a run of that name can be made; :class:`UsageError` where it cannot."""
     path = run_path(runs_dir, name)
     if path.name == ".." or Path(name) == Path():
-        raise UsageError(f"--run {name or '(nothing)'} names no folder that could be made; choose another.")
+        raise UsageError(f"--run {name or '(nothing)'} cannot be the name of a folder; choose another.")
     if not is_unicode(str(path)):
-        raise UsageError(f"--run {path} is no Unicode text, which files in it need; choose another name.")
+        raise UsageError(f"--run {path} is not valid Unicode, which files in it need; choose another name.")
     if path.exists():
         raise _taken(path)
     return path
@@ -201,8 +203,8 @@ def free_path(runs_dir: Path, name: str) -> Path:
 
 def _taken(path: Path) -> UsageError:
     if not RunFolder(path).config_file.exists():
-        return UsageError(f"--run {path} is already there, and is no run; choose another, or remove it.")
-    return UsageError(f"--run {path} is already there; go on with it by --resume, or choose another.")
+        return UsageError(f"--run {path} already exists and is not a run; choose another, or remove it.")
+    return UsageError(f"--run {path} already exists; continue it with --resume, or choose another.")
 
 
 def numbered(stem: str) -> Iterator[str]:

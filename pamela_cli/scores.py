@@ -68,7 +68,7 @@ def read_scores(path: Path, config: Config) -> dict[str, StoredScores]:
             for split, name in record["tasks"].items():
                 for part in (file.get_slice(f"{split}.{kind}") for kind in ("loss", "score")):
                     if part.get_dtype() != "F64" or part.get_shape() != shapes[split]:
-                        raise PamelaError(f"{path} is damaged: its {split} scores have odd shapes.")
+                        raise PamelaError(f"{path} is damaged: its {split} scores have the wrong shapes.")
                 loss, score = (file.get_tensor(f"{split}.{kind}") for kind in ("loss", "score"))
                 found[split] = StoredScores(str(name), TaskScores(loss, score))
             return found

@@ -100,7 +100,7 @@ def _start(
     plan = new_plan(problem, processes, share, low_memory)
     folder = create_run(context.runs_dir, run, problem.config, problem.recorded(plan))
     if run is None and folder.name != (usual := default_name(problem.config)):
-        context.console.say(f"{context.runs_dir / usual} is taken: this run is {folder.name}")
+        context.console.say(f"{context.runs_dir / usual} already exists: this run is {folder.name}")
     how = f", {processes.size} processes" * (processes.size > 1) + ", with compiled functions" * plan.compiled
     context.console.say(f"run {folder.path} on {describe(device)}{how}: {_headline(problem.config)}")
     _tell(processes, folder, problem.store, goes_on=False)
@@ -136,8 +136,8 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
         if name != "dataset" and getattr(config, name) != value:
             raise UsageError(
                 f"{' '.join(typed(name, value))} differs from the run, which has "
-                f"{' '.join(typed(name, getattr(config, name)))}; "
-                "leave it out to go on with the run, or start a new one."
+                f"{' '.join(typed(name, getattr(config, name)))}; leave it out to continue the "
+                "run, or start a new one."
             )
     if moved == config.dataset:
         moved = None
@@ -155,8 +155,8 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
     plan = same_plan(recorded, problem, processes, context.console, share)
     if plan.compiled and not can_be_compiled(device):
         context.console.warn(
-            "this run was computed with compiled functions, which cannot be had here (they take a C "
-            "compiler, and on CUDA Triton); it goes on without, and rounds otherwise."
+            "this run was computed with compiled functions, which are not available here (they need a C "
+            "compiler, and on CUDA Triton); it continues without them, and rounds differently."
         )
     _tell(processes, folder, store, goes_on=True)
     return _Started(folder, problem, plan, goes_on=True)
@@ -204,7 +204,7 @@ def _started_again(context: Context, run: str | None) -> str | None:
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) == 0:
         return None
     if run is None:
-        raise UsageError("name the run by --run: torchrun has started it again, and which is it?")
+        raise UsageError("torchrun has restarted this command; name the run to continue with --run.")
     return run if run_path(context.runs_dir, run).is_dir() else None
 
 
@@ -227,7 +227,7 @@ def _run(
     problem, plan, folder = started.problem, started.plan, started.folder
     assert problem is not None and plan is not None
     use_precision(problem.config.precision)
-    said = f"{folder.path} is being computed by another process; wait until that has ended, or stop it."
+    said = f"{folder.path} is being computed by another process; wait until that has finished, or stop it."
     lock = only_one(folder.path, said) if processes.leads else nullcontext()
     with lock, StopRequest() as stop:
         command = _resume_command(context, folder, problem.store, device_name)
@@ -237,7 +237,7 @@ def _run(
                 folder.record(problem.config, problem.recorded(plan))
             training.resume()
             step = f"step {training.progress.step:,} on {describe(problem.device)}"
-            context.console.say(f"run {folder.path} goes on from {step}")
+            context.console.say(f"run {folder.path} continues from {step}")
         summary = training.run()
     if figures and processes.leads:
         _draw(folder, problem.config, context.console)
@@ -285,7 +285,7 @@ def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None
         if wanted is not None and store is not None and wanted != found.values["store_sha256"]:
             raise PamelaError(
                 f"{store.path} is not the store that {layer.origin} was made for (its checksum differs); "
-                "prepare that one, or take store_sha256 out of the file to train on this one."
+                "prepare that one, or remove store_sha256 from the file to train on this one."
             )
         if "dataset" in layer.values:
             break  # the layers below were made for another

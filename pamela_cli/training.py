@@ -77,8 +77,8 @@ class Training:
         step, first = self.progress.step, self.processes.from_leader(self.progress.step)
         if step != first:
             raise PamelaError(
-                f"{self.folder.path} has the checkpoint of step {step:,} for one process, and of step "
-                f"{first:,} for another; is it the same folder for all?"
+                f"{self.folder.path} has the checkpoint of step {step:,} for one process, but of step "
+                f"{first:,} for another; make sure that all processes use the same folder."
             )
 
     def run(self) -> dict[str, Any]:
@@ -128,8 +128,8 @@ class Training:
             judged = f"{plan.workers} × {plan.judged_at_a_time} in validations and tests"
             rebuilt = ", no graph kept" if plan.kept_updates == 0 else ""
             self.console.warn(
-                f"step {self.loop.step:,}: memory ran out; going on with {tasks}, {judged}{rebuilt}, which "
-                "gives the same within rounding."
+                f"step {self.loop.step:,}: memory ran out; continuing with {tasks}, {judged}{rebuilt}, "
+                "which gives the same results up to rounding."
             )
         if self.runner.lowered and self.processes.leads:
             self.folder.write_config(self.config, self.problem.recorded(self.runner.plan))
@@ -273,7 +273,7 @@ class Training:
         if not self.processes.leads:
             raise Followed(128 + signal)
         raise stopped_by(
-            signal, f"all is saved at step {self.loop.step:,}: go on with `{self.resume_command}`"
+            signal, f"everything is saved at step {self.loop.step:,}: continue with `{self.resume_command}`"
         )
 
     def _finish(self, validation: TaskSet) -> dict[str, Any]:
@@ -284,7 +284,7 @@ class Training:
         records, stored = {}, {}
         test = self.problem.fixed_tasks("test", self.config.test_tasks)
         for split, tasks in (("val", validation), ("test", test)):
-            with self.console.progress(f"judging on {split}", tasks.count) as bar:
+            with self.console.progress(f"evaluating on {split}", tasks.count) as bar:
                 scores = self._judge(best, tasks, bar.update)
             protocol = EvaluationProtocol.of(self.config, split)
             self._note_lowered_plan()

@@ -49,9 +49,9 @@ def check_file(path: Path, most: int, follow: bool = False) -> None:
     if stat.S_ISLNK(found.st_mode):
         raise OddFileError("it is a symbolic link, which is not followed")
     if not stat.S_ISREG(found.st_mode):
-        raise OddFileError("it is no plain file")
+        raise OddFileError("it is not a regular file")
     if found.st_size > most:
-        raise OddFileError(f"it has {found.st_size:,} bytes, and such a file has at most {most:,}")
+        raise OddFileError(f"it has {found.st_size:,} bytes, but such a file has at most {most:,}")
 
 
 def read_text(path: Path, most: int, follow: bool = False) -> str:
@@ -102,7 +102,9 @@ def check_tensors(path: Path, most: int) -> None:
     except OSError as error:
         raise OddFileError(_reason(error)) from error
     if header > _LARGEST_HEADER:
-        raise OddFileError(f"its header has {header:,} bytes, and such a file's at most {_LARGEST_HEADER:,}")
+        raise OddFileError(
+            f"its header has {header:,} bytes, but such a file's has at most {_LARGEST_HEADER:,}"
+        )
 
 
 def is_plain_name(text: str) -> bool:

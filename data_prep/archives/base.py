@@ -117,8 +117,8 @@ def lacking(tree: Tree, what: str, missing: Sequence[str]) -> DataError:
             f"{tree.path} is only a part of {what}: it lacks {names}; pass the folder that holds all parts."
         )
     return DataError(
-        f"{tree.path} lacks {names} of {what}, or not all of it is there; put all parts into one folder "
-        "and pass that."
+        f"{tree.path} lacks {names} of {what}, or has only part of it; put all parts into one "
+        "folder and pass that folder."
     )
 
 
@@ -127,14 +127,16 @@ def check_names(path: Path, names: Iterable[str]) -> None:
     for name in names:
         if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
             raise DataError(
-                f"{path} has a member {shortened(name)!r} that points out of it; do not trust this archive."
+                f"{path} has a member {shortened(name)!r} that points outside the archive; do not trust it."
             )
 
 
 def check_size(size: int, path: Path, name: str) -> None:
     """Refuse a file that is larger than any image or list."""
     if size > MAX_MEMBER_BYTES:
-        raise DataError(f"{where(path, name)} has {size:,} bytes, more than any image or list; get it again.")
+        raise DataError(
+            f"{where(path, name)} has {size:,} bytes, more than any image or list; get a fresh copy."
+        )
 
 
 def normalized(name: str) -> str:
@@ -178,19 +180,19 @@ def readable(path: Path, name: str = "") -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise NoRoom(
                 f"{where(path, name)} could not be unpacked to the temporary folder {tempfile.gettempdir()} "
-                f"({error.strerror}); free some space there, or name another folder by TMPDIR."
+                f"({error.strerror}); free some space there, or choose another folder with TMPDIR."
             ) from error
         kind = Damaged if is_of_content(error) else DataError
         raise kind(
-            f"{where(path, name)} cannot be read ({_reason(error)}); check it or get it again."
+            f"{where(path, name)} cannot be read ({_reason(error)}); check it or get a fresh copy."
         ) from error
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        return "more files have to be open than a program may have; raise the limit, `ulimit -n`"
+        return "more files must be open at once than the system allows; raise the limit with `ulimit -n`"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, MemoryError | RecursionError):
-        return "it asks for more memory than there is"
+        return "it needs more memory than there is"
     return "cut short" if isinstance(error, EOFError) and not str(error) else first_line(error)

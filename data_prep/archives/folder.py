@@ -46,7 +46,7 @@ class FolderTree(Tree):
             entries += len(here)
             if entries > _MAX_ENTRIES:
                 raise DataError(
-                    f"{self.path} has over {_MAX_ENTRIES:,} files; remove links that go in circles."
+                    f"{self.path} has more than {_MAX_ENTRIES:,} files; remove links that form a loop."
                 )
         return visible(found)
 

@@ -89,7 +89,8 @@ class TarTree(Tree):
         place = self._members[name]
         if place is None:
             raise DataError(
-                f"{where(self.path, name)} is packed as a file with holes; pack it again without --sparse."
+                f"{where(self.path, name)} is stored as a sparse file; create the "
+                "archive again without --sparse."
             )
         return place
 
@@ -124,7 +125,7 @@ class _Header(tarfile.TarInfo):
                 raise
             raise tarfile.ReadError(f"it has a damaged header: {error}") from error
         if header.size < 0 or (header.type in _LONG and header.size > _MAX_LONG_BYTES):
-            raise tarfile.ReadError("it has a header with a size that cannot be")
+            raise tarfile.ReadError("it has a header with an impossible size")
         return header
 
     @classmethod
@@ -150,7 +151,7 @@ def _check_records(records: bytes) -> None:
             raise tarfile.ReadError("it has a header with malformed records")
         at = end
     if re.search(rb"[0-9]{100}", records):
-        raise tarfile.ReadError("it has a header with a number of over 100 digits")
+        raise tarfile.ReadError("it has a header with a number of 100 digits or more")
 
 
 def _scan(path: Path, file: BinaryIO) -> dict[str, _Place | None]:

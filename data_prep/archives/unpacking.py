@@ -32,9 +32,7 @@ class Unpacked:
         while block := packed.read(1 << 20):
             end += len(block)
             if end > self._limit:
-                raise DataError(
-                    f"{where} unpacks to over {_MAX_RATIO} times its size; it is not what it says."
-                )
+                raise DataError(f"{where} unpacks to more than {_MAX_RATIO} times its size; do not trust it.")
             self._file.write(block)
         return window(self._file, start, end - start)
 

@@ -93,16 +93,16 @@ class ZipTree(Tree):
         if info.compress_type not in _METHODS:
             method = _OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
             raise DataError(
-                f"{where(self.path, name)} is compressed with {method}, which is not read; pack it again "
-                "with Deflate, the usual method of zip programs."
+                f"{where(self.path, name)} is compressed with {method}, which is not supported; zip it "
+                "again with Deflate, the usual method."
             )
         if info.flag_bits & _ENCRYPTED:
-            raise DataError(f"{where(self.path, name)} is encrypted; pack it again without a password.")
+            raise DataError(f"{where(self.path, name)} is encrypted; zip it again without a password.")
         stored = info.compress_type == zipfile.ZIP_STORED
         if info.header_offset + info.compress_size > self._size or (
             stored and info.compress_size != info.file_size
         ):
-            raise DataError(f"{where(self.path, name)} has a size that it cannot have; get it again.")
+            raise DataError(f"{where(self.path, name)} has an impossible size; get a fresh copy.")
         return info
 
     def _start(self, name: str, size: int) -> bytes:
@@ -118,7 +118,7 @@ class ZipTree(Tree):
         self._file.seek(info.header_offset)
         header = self._file.read(30)
         if not header.startswith(b"PK\3\4") or len(header) < 30:
-            raise zipfile.BadZipFile("a member is not where the directory says")
+            raise zipfile.BadZipFile("a member is not where the archive's directory says")
         start = info.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))
         if start + info.file_size > self._size:
             raise EOFError("it is cut short")

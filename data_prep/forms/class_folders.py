@@ -30,8 +30,8 @@ def find_split_folders(
         return None
     if missing:
         raise DataError(
-            f"{tree.path} lacks the classes of {' and '.join(missing)} of {what}; "
-            "put all parts into one folder and pass that."
+            f"{tree.path} lacks the classes of {' and '.join(missing)} of {what}; put all parts into one "
+            "folder and pass that folder."
         )
     return {name: own for files in found.values() if files for name, own in files.items()}
 
@@ -54,7 +54,8 @@ def find_class_folders(
             for root in complete[:3]
         )
         raise DataError(
-            f"{tree.path} holds {what} more than once ({folders}); pass the folder that has the right number."
+            f"{tree.path} holds {what} more than once ({folders}); pass the folder with "
+            "the right number of images."
         )
     best = complete[0] if complete else max(roots, key=lambda root: len(roots[root]), default=None)
     if best is None or len(roots[best]) < _SHARE_TO_COMPLAIN * len(wanted):
@@ -63,7 +64,8 @@ def find_class_folders(
     if missing:
         some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise DataError(
-            f"{tree.path} lacks {len(missing)} of the {len(wanted)} classes of {what} ({some}); get it again."
+            f"{tree.path} lacks {len(missing)} of the {len(wanted)} classes of {what} "
+            f"({some}); get a fresh copy."
         )
     return roots[best]
 
@@ -84,7 +86,7 @@ def class_roots(tree: Tree, classes: Names[str], suffix: str | tuple[str, ...]) 
 
 
 def check_counts(
-    tree: Tree, images: Mapping[str, Sized], expected: int, advice: str = "get it again"
+    tree: Tree, images: Mapping[str, Sized], expected: int, advice: str = "get a fresh copy"
 ) -> None:
     """Check that each class has as many images as it should; DataError names the first that has not."""
     for name, own in sorted(images.items(), key=itemgetter(0)):

@@ -59,23 +59,23 @@ def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None
     if not all(found.values()):
         found = {split: [own for own in lists if _split_of(own.name) == split] for split in usual}
         vinyals = any(own.kind == _HEADERS["filename", "class"][2] for own in lists)
-        other_split = VINYALS if vinyals else "somebody else"
+        other_split = VINYALS if vinyals else "an unknown author"
     missing = [split for split, own in found.items() if len(own) != 1]
     if missing:
         for name, fault in faults.items():
             if _split_of(name) in missing:
                 raise fault
         raise DataError(
-            f"{tree.path} has not exactly one CSV file of images for {' and '.join(missing)}; "
-            "pass a folder with train.csv, val.csv, test.csv and the images."
+            f"{tree.path} does not have exactly one CSV file of images for {' and '.join(missing)}; pass a "
+            "folder with train.csv, val.csv, test.csv and the images."
         )
     chosen = {split: own[0] for split, own in found.items()}
     for own in chosen.values():
         if not own.files:
-            raise DataError(f"{where(tree.path, own.name)} lists no images; get it again.")
+            raise DataError(f"{where(tree.path, own.name)} lists no images; get a fresh copy.")
     splits = {split: sorted(own.files) for split, own in chosen.items()}
     if len({name for names in splits.values() for name in names}) < sum(map(len, splits.values())):
-        raise DataError(f"{tree.path} has CSV files with one class in two splits; get them again.")
+        raise DataError(f"{tree.path} has CSV files that list one class in two splits; get fresh copies.")
     names = _index(tree)
     files = {
         label: _resolved(tree, own.name, label, listed, names)
@@ -104,7 +104,10 @@ def _read_lists(tree: Tree) -> tuple[list[_List], dict[str, DataError]]:
 def _read_list(tree: Tree, name: str) -> _List:
     data = tree.read(name)
     if len(data) > _MAX_BYTES:
-        raise DataError(f"{where(tree.path, name)} has {len(data):,} bytes, which no list of images has.")
+        raise DataError(
+            f"{where(tree.path, name)} has {len(data):,} bytes, too many for a list of "
+            "images; get a fresh copy."
+        )
     with readable(tree.path, name):
         rows = _rows(data)
         header = _columns(next(rows))
@@ -112,7 +115,9 @@ def _read_list(tree: Tree, name: str) -> _List:
         files: dict[str, list[str]] = defaultdict(list)
         for row in rows:
             if len(row) != 2:
-                raise DataError(f"{where(tree.path, name)} has a row without two columns; get it again.")
+                raise DataError(
+                    f"{where(tree.path, name)} has a row that does not have two columns; get a fresh copy."
+                )
             files[row[class_column].strip()].append(row[file_column].strip())
     return _List(name, kind, files)
 
@@ -159,14 +164,15 @@ def _resolved(
         if len(found) > 1:
             found = [file for file in found if file.split("/")[-2:-1] == [label]]
         if len(found) != 1:
-            fault = "is there more than once" if found else "is not there"
+            fault = "occurs more than once" if found else "is missing"
             raise DataError(
-                f"{tree.path}: the image {shortened(name)} that {shortened(csv_name)} lists {fault}; "
-                "pass a folder with the CSV files and all images."
+                f"{tree.path}: the image {shortened(name)}, listed in {shortened(csv_name)}, {fault}; pass "
+                "a folder with the CSV files and all images."
             )
         files += found
     if len(set(files)) < len(files):
         raise DataError(
-            f"{tree.path}: {shortened(csv_name)} lists an image of {shortened(label)} twice; get it again."
+            f"{tree.path}: {shortened(csv_name)} lists an image of {shortened(label)} "
+            "twice; get a fresh copy."
         )
     return files

@@ -79,7 +79,7 @@ class OwnImages:
         names = sorted(self._broken)
         notes += [str(self._broken[name]) for name in names[:_BROKEN_TO_NAME]]
         if len(names) > _BROKEN_TO_NAME:
-            notes.append(f"So are {_some(names[_BROKEN_TO_NAME:])}.")
+            notes.append(f"Also left out: {_some(names[_BROKEN_TO_NAME:])}.")
         return notes
 
     @property
@@ -90,8 +90,9 @@ class OwnImages:
         self._broken[name] = error
         if len(self._broken) > max(1, _MAX_BROKEN * self._total):
             raise DataError(
-                f"{self.tree.path}: over {_MAX_BROKEN:.0%} of the {self._total:,} images cannot be used, "
-                f"among them {_some(sorted(self._broken))}; repair or remove them, beginning with: {error}"
+                f"{self.tree.path}: more than {_MAX_BROKEN:.0%} of the {self._total:,} images "
+                f"cannot be used, among them {_some(sorted(self._broken))}; repair or remove "
+                f"them, starting with: {error}"
             )
 
 
@@ -110,8 +111,8 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     strays = folders.pop(root, [])
     if not folders:
         raise DataError(
-            f"{tree.path} has no folders with images ({', '.join(sorted(SUFFIXES))}) in them; make a folder "
-            "for each class."
+            f"{tree.path} has no folders of images ({', '.join(sorted(SUFFIXES))}); make "
+            "a folder for each class."
         )
     splits: dict[str, list[str]] | None = None
     if divided is not None:
@@ -141,8 +142,8 @@ def image_files(tree: Tree) -> tuple[list[str], list[str]]:
         return images, []
     kinds = shortened(", ".join(sorted(others, key=lambda kind: (-others[kind], kind))[:5]))
     one = others.total() == 1
-    what = "1 file that is no image is" if one else f"{others.total():,} files that are no images are"
-    return images, [f"{what} passed over ({kinds})."]
+    what = "1 file that is not an image is" if one else f"{others.total():,} files that are not images are"
+    return images, [f"{what} ignored ({kinds})."]
 
 
 def _split_root(tree: Tree, folders: Mapping[FolderParts, list[str]]) -> FolderParts | None:
@@ -165,8 +166,8 @@ def _split_root(tree: Tree, folders: Mapping[FolderParts, list[str]]) -> FolderP
     if len(outer) > 1 or 2 * inside < sum(map(len, folders.values())):
         places = ", ".join(repr(shortened("/".join(root))) for root in outer[:3])
         raise DataError(
-            f"{tree.path} has train, val and test folders in {places}, but not for all of its images; pass "
-            "the folder that holds them, or rename them if they are classes."
+            f"{tree.path} has train, val and test folders in {places}, but they do not hold all of its "
+            "images; pass the folder that contains them, or rename them if they are classes."
         )
     return root
 
@@ -189,8 +190,9 @@ def _divided(
         label = _class_name(tree, folder[len(root) + 1 :])
         if label in files:
             raise DataError(
-                f"{tree.path} has the class {shortened(label)!r} in two splits, but those of val and test "
-                "must be new; pass one of the splits to have its classes divided, or separate them."
+                f"{tree.path} has the class {shortened(label)!r} in two splits, but the classes of val and "
+                "test must be new; pass one of the splits to have its classes divided, or remove the "
+                "class from one of the two."
             )
         parts[_SPLIT_OF[folder[len(root)].lower()]].append(label)
         files[label] = names
@@ -198,7 +200,7 @@ def _divided(
     if empty:
         raise DataError(
             f"{tree.path} has no class folders in {empty[0]}, but some in the other splits; add some, or "
-            "pass a folder of all class folders to have them divided."
+            "pass one folder with all class folders to have them divided."
         )
     return parts, files
 
@@ -209,7 +211,7 @@ def _class_name(tree: Tree, folder: FolderParts) -> str:
         name.encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"{tree.path}: the name of the folder {shortened(name)!r} is not UTF-8; rename it."
+            f"{tree.path}: the name of the folder {shortened(name)!r} is not valid UTF-8; rename it."
         ) from None
     return name
 

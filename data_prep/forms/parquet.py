@@ -50,16 +50,22 @@ class Tables:
         """Take in one file of this size, an open ParquetFile."""
         with readable(self.path, name):
             if table.metadata.num_rows + len(self.labels) > _MAX_ROWS:
-                raise DataError(f"{where(self.path, name)} has more rows than this dataset; get it again.")
+                raise DataError(
+                    f"{where(self.path, name)} has more rows than this dataset; get a fresh copy."
+                )
             for group in range(table.metadata.num_row_groups):
                 if table.metadata.row_group(group).total_byte_size > _MAX_GROUP_BYTES:
-                    raise DataError(f"{where(self.path, name)} has a row group of over 2 GiB; get it again.")
+                    raise DataError(
+                        f"{where(self.path, name)} has a row group of more than 2 GiB; get a fresh copy."
+                    )
             if not re.fullmatch(r"u?int\d+", str(table.schema_arrow.field(label).type)):
-                raise DataError(f"{where(self.path, name)} has labels that are no whole numbers.")
+                raise DataError(
+                    f"{where(self.path, name)} has labels that are not whole numbers; get a fresh copy."
+                )
             labels = table.read(columns=[label]).column(label).to_pylist()
             paths = self._paths_of(table)
             if not all(type(value) is int for value in labels) or len(paths) != len(labels):
-                raise DataError(f"{where(self.path, name)} has a row without a label; get it again.")
+                raise DataError(f"{where(self.path, name)} has a row without a label; get a fresh copy.")
             self.class_names = _class_names(table.schema_arrow.metadata, label) or self.class_names
         self.labels += labels
         self.paths += paths
@@ -75,7 +81,10 @@ class Tables:
         files: Files = {name: [] for name in classes.values()}
         for row in order:
             if self.labels[row] not in classes:
-                raise DataError(f"{self.path} has the label {self.labels[row]}, which is none; get it again.")
+                raise DataError(
+                    f"{self.path} has the label {self.labels[row]}, which belongs to no "
+                    "class; get a fresh copy."
+                )
             files[classes[self.labels[row]]].append(self._names[row])
         return files
 
@@ -130,7 +139,9 @@ class Tables:
         check_size(len(data), self.path, name)
         limit = max(2 * self._table_bytes, min(_MAX_RATIO * self._table_bytes + MAX_MEMBER_BYTES, _MAX_BYTES))
         if self._copy.tell() + len(data) > limit:
-            raise DataError(f"{where(self.path, name)} and others unpack beyond measure; get them again.")
+            raise DataError(
+                f"{where(self.path, name)} and others unpack to far more than their size; get fresh copies."
+            )
         self._places[name] = (self._copy.tell(), len(data))
         self._copy.write(data)
 

@@ -83,16 +83,21 @@ def labelled_part(tree: Tree, name: str, value: Mapping[object, object], side: i
         return None
     labels = whole_numbers(value["labels"])
     if labels is None or len(labels) != images.shape[0]:
-        raise DataError(f"{where(tree.path, name)} does not have one label for each image; get it again.")
+        raise DataError(f"{where(tree.path, name)} does not have one label for each image; get a fresh copy.")
     known = value.get("catname2label")
     known = known if isinstance(known, dict) else {}
     # Nothing else has a hash that is safe to ask for: that of nested tuples could exhaust the stack of C.
     if not all(type(label) is int for label in known.values()):
-        raise DataError(f"{where(tree.path, name)} has no whole numbers in catname2label; get it again.")
+        raise DataError(
+            f"{where(tree.path, name)} has values in catname2label that are not whole "
+            "numbers; get a fresh copy."
+        )
     names = {label: text for text, label in known.items()}
     rows = rows_by_label(labels)
     if names and not all(isinstance(names.get(label), str) for label in rows):
-        raise DataError(f"{where(tree.path, name)} has labels without a name in catname2label; get it again.")
+        raise DataError(
+            f"{where(tree.path, name)} has labels without a name in catname2label; get a fresh copy."
+        )
     return Part(name, images, {names.get(label, f"{label:03}"): own for label, own in rows.items()})
 
 
@@ -134,7 +139,7 @@ def join_parts(
         for name, rows in part.rows.items()
     }
     if len(places) != sum(len(part.rows) for part in parts.values()):
-        raise DataError(f"{tree.path} has a label in two splits of {what}; get its pickles again.")
+        raise DataError(f"{tree.path} has a label in two splits of {what}; get fresh copies of the pickles.")
     check_counts(tree, places, images_per_class)
     return ArrayImages(
         f"{form} ({tree.kind})",

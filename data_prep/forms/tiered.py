@@ -150,7 +150,9 @@ def _open_npz(tree: Tree, name: str, side: int) -> StoredArray | None:
         return None
     array = open_npy(OpenFile.of(archive, _MEMBER))
     if not is_images(array, side):
-        raise DataError(f"{where(tree.path, name)} has no images of {side} × {side} pixels; get it again.")
+        raise DataError(
+            f"{where(tree.path, name)} has no images of {side} × {side} pixels; get a fresh copy."
+        )
     return array
 
 
@@ -245,7 +247,9 @@ def _read_labels(tree: Tree, pickles: Pickles) -> list[_Labels]:
         if labels is None and "label_specific" not in value:
             continue  # a stranger
         if labels is None or not len(labels):
-            raise DataError(f"{where(tree.path, name)} has labels that are no whole numbers; get it again.")
+            raise DataError(
+                f"{where(tree.path, name)} has labels that are not whole numbers; get a fresh copy."
+            )
         result.append(_Labels(name, labels, _texts(value.get("label_specific_str"))))
     return result
 

@@ -75,7 +75,7 @@ def load_faces() -> list[Face]:
     spec = find_spec("matplotlib")  # found, not imported: that takes longer than reading the fonts
     if spec is None or spec.origin is None:
         raise DataError(
-            "The letters of glyphs come from matplotlib's fonts, and it is not there; install matplotlib."
+            "The letters of glyphs are drawn from matplotlib's fonts, but matplotlib is missing; install it."
         )
     folder = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
     paths = [folder / f"{name}.ttf" for name in FACES]

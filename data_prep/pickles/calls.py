@@ -40,7 +40,7 @@ class TypeName:
 def find_name(module: object, name: object) -> Name:
     """Return the name if plain data may need it; `Refused` for any other."""
     if not isinstance(module, str) or not isinstance(name, str):
-        raise Refused("it has a name that is no text")
+        raise Refused("it has a name that is not text")
     home = module.replace("numpy._core.", "numpy.core.")  # NumPy 2 has moved them
     if (home, name) not in _ALLOWED:
         asked = one_line(f"{shortened(module)}.{shortened(name)}")
@@ -68,9 +68,9 @@ class Builder:
     def call(self, function: object, arguments: object) -> object:
         """Do what a pickle means by a call; `Refused` where it is none of those known."""
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
-            raise Refused("it calls what is no function")
+            raise Refused("it calls something that is not a function")
         if function.name not in self._calls:
-            raise Refused(f"it calls {function.name}, which plain data does not")
+            raise Refused(f"it calls {function.name}, which plain data does not need")
         return self._calls[function.name](*arguments)
 
     def set_state(self, target: object, state: object) -> None:
@@ -87,7 +87,7 @@ class Builder:
             target.source, target.start, target.dtype = built.source, built.start, built.dtype
             target.shape, target.fortran = built.shape, built.fortran
         else:
-            raise Refused("it sets the state of what is no array")
+            raise Refused("it sets the state of something that is not an array")
 
     def _reconstruct(self, kind: object, _shape: object, _code: object) -> StoredArray:
         """Return an empty array, which `set_state` fills."""
@@ -100,7 +100,7 @@ class Builder:
         if not isinstance(kind, TypeName) or not isinstance(shape, tuple):
             raise Refused("it has an array of Python objects or without a shape")
         if len(shape) > _MAX_DIMENSIONS or not all(type(side) is int and side >= 0 for side in shape):
-            raise Refused("it has an array of a shape that is none")
+            raise Refused("it has an array of an invalid shape")
         source, start, size = self._bytes(data)
         if prod(shape) * kind.dtype().itemsize != size:
             raise Refused(f"it has an array of {shape} {kind.code} in {size:,} bytes")
@@ -125,30 +125,30 @@ class Builder:
 
     def _scalar(self, kind: object, data: object) -> object:
         if not isinstance(kind, TypeName) or not isinstance(data, bytes):
-            raise Refused("it has a number that is none")
+            raise Refused("it has an invalid number")
         if len(data) != kind.dtype().itemsize:
-            raise Refused("it has a number of a wrong size")
+            raise Refused("it has a number of the wrong size")
         return np.frombuffer(data, kind.dtype())[0].item()
 
     def _encode(self, text: object, coding: object) -> object:
         """Return the bytes that Python 3 has written as a text, for readers in Python 2."""
         if coding not in ("latin1", b"latin1"):
-            raise Refused("it has bytes in a coding that Python does not write")
+            raise Refused("it has bytes in an encoding that Python does not write")
         if isinstance(text, str):
             self._budget.spend(len(text))
             return text.encode("latin-1")
         if isinstance(text, Span) and text.coding in ("utf-8", "text line"):
             return text
-        raise Refused("it encodes what is no text")
+        raise Refused("it encodes something that is not text")
 
     def _ordered_dict(self, items: object = ()) -> dict[object, object]:
         if not isinstance(items, list | tuple):
-            raise Refused("it has a dict made of what is no list")
+            raise Refused("it has a dict that is not made of a list")
         self._budget.spend(_ITEM_BYTES * len(items))
         result: dict[object, object] = {}
         for item in items:
             if not isinstance(item, list | tuple) or len(item) != 2:
-                raise Refused("it has a dict made of what are no pairs")
+                raise Refused("it has a dict that is not made of pairs")
             self.put(result, item[0], item[1])
         return result
 
@@ -159,7 +159,7 @@ class Builder:
         if isinstance(key, bytes):
             key = text_of(key)
         if not isinstance(key, str | int):  # the hash of nested tuples could exhaust the stack of C
-            raise Refused("it has a dict whose keys are neither texts nor whole numbers")
+            raise Refused("it has a dict whose keys are neither strings nor whole numbers")
         target[key] = value
 
 

@@ -31,7 +31,7 @@ class Budget:
         """Count bytes before they are made; `Refused` where they are too many."""
         self._left -= size
         if self._left < 0:
-            raise Refused(f"it makes more than {_MAX_BYTES >> 20} MiB of texts and items")
+            raise Refused(f"it makes more than {_MAX_BYTES >> 20} MiB of strings and items")
 
     def opcodes(self, size: int) -> Iterator[None]:
         """Count the opcodes of a pickle of `size` bytes as they are run; `Refused` after the last allowed."""

@@ -39,7 +39,7 @@ class Machine:
             try:
                 return self._run()
             except (LookupError, TypeError, struct.error, OverflowError) as error:
-                raise Refused("it is no pickle, or a damaged one") from error
+                raise Refused("it is not a pickle, or it is damaged") from error
 
     def _run(self) -> object:
         read, handlers, stop = self._scanner.read, self._handlers, codes.STOP
@@ -161,7 +161,7 @@ class Machine:
     def _top(self, kind: type[Container]) -> Container:
         top: Container = self._stack[-1]
         if type(top) is not kind:
-            raise Refused("it adds to what is no list or dict")
+            raise Refused("it adds to something that is neither a list nor a dict")
         return top
 
     def _dict(self) -> None:

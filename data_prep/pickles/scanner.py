@@ -89,7 +89,7 @@ class Scanner:
         """Read a whole number as a line; 00 and 01 are False and True."""
         line = self.line()
         if not re.fullmatch(r"-?[0-9]{1,32}L?", line):
-            raise Refused("it has a number that is none")
+            raise Refused("it has an invalid number")
         return {"00": False, "01": True}.get(line, int(line.removesuffix("L")))
 
     def string_line(self) -> bytes | Span:

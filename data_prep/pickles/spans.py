@@ -59,7 +59,7 @@ class Spool:
         file = self.file.file
         start = file.seek(0, 2)
         if start + most > self._limit:
-            raise Refused("it makes more bytes of its strings than it has")
+            raise Refused("it makes more bytes from its strings than it has")
         for block in blocks:
             file.write(block)
         return start, file.tell() - start

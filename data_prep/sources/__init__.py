@@ -43,7 +43,7 @@ def canonical_name(name: str) -> str:
     if plain_name(name) in known:
         return known[plain_name(name)]
     close = difflib.get_close_matches(plain_name(name), known, n=1)
-    hint = f"did you mean {known[close[0]]}?" if close else f"there are {', '.join(_MODULES)}."
+    hint = f"did you mean {known[close[0]]}?" if close else f"the known ones are {', '.join(_MODULES)}."
     raise WrongUsage(f"There is no dataset {name!r}; {hint}")
 
 

@@ -74,11 +74,12 @@ def find_official_pickles(tree: Tree) -> Collection | None:
         files = names_of(value["filenames"])
         if not isinstance(data, StoredArray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
             raise DataError(
-                f"{where(tree.path, name)} has no images of 32 × 32 pixels in `data`; get it again."
+                f"{where(tree.path, name)} has no images of 32 × 32 pixels in `data`; get a fresh copy."
             )
         if labels is None or files is None or not data.shape[0] == len(labels) == len(files):
             raise DataError(
-                f"{where(tree.path, name)} has not a label and a file name for each image; get it again."
+                f"{where(tree.path, name)} does not have a label and a file name for each "
+                "image; get a fresh copy."
             )
         images += zip(labels.tolist(), files, [len(arrays)] * len(files), range(len(files)), strict=True)
         arrays.append(data)
@@ -96,7 +97,9 @@ def find_official_pickles(tree: Tree) -> Collection | None:
     places: dict[str, list[tuple[int, int]]] = {name: [] for name in known}
     for label, _, array, row in images:
         if not 0 <= label < len(known):
-            raise DataError(f"{tree.path} has the label {label}, which CIFAR-100 has not; get it again.")
+            raise DataError(
+                f"{tree.path} has the label {label}, which CIFAR-100 does not have; get a fresh copy."
+            )
         places[known[label]].append((array, row))
     check_counts(tree, places, IMAGES_PER_CLASS)
     form = f"official pickles of CIFAR-100 ({tree.kind})"

@@ -25,7 +25,7 @@ def find_split_pickles(tree: Tree) -> Collection | None:
         for split, classes in _lists().items():
             if part is not None and len(part.rows) == len(classes):
                 found[split].append(part)
-    remark = "These pickles have no names of classes; the store has their labels in place of names."
+    remark = "These pickles contain no class names; the store uses their labels instead."
     form = "pickles of the splits of CIFAR-FS"
     return join_parts(tree, pickles, found, "CIFAR-FS", form, cifar100.IMAGES_PER_CLASS, [remark])
 

@@ -21,7 +21,7 @@ def _configured(name: str, options: OwnOptions) -> Source:
     """Return the source of a folder of images that is called `name`."""
     fit = "crop" if options.fit is None else options.fit
     if fit not in _OFFERED_FITS:
-        raise WrongUsage(f"--fit {fit!r} is not known; it is {' or '.join(_OFFERED_FITS)}.")
+        raise WrongUsage(f"--fit must be {' or '.join(_OFFERED_FITS)}, not {fit!r}.")
     channels = 1 if options.grayscale else 3
     class_split = ClassSplit.parse(CLASS_SPLIT if options.class_split is None else options.class_split)
 
@@ -31,8 +31,8 @@ def _configured(name: str, options: OwnOptions) -> Source:
         found = find_own_images(tree, cast(Fit, fit), channels)
         if found.splits is not None and options.class_split is not None:
             raise DataError(
-                f"{tree.path} has folders for train, val and test; leave out --class-split, or pass a folder "
-                "of all class folders."
+                f"{tree.path} has folders for train, val and test; leave out --class-split, or pass one "
+                "folder with all class folders."
             )
         return found
 
@@ -62,7 +62,7 @@ SOURCE = Source(
     info=DatasetInfo(
         name="folder",
         aliases=("own-images",),
-        description="your own images in class folders, made 84×84; classes are divided unless they are",
+        description="your own images in class folders, made 84×84; classes are split if they are not yet",
         counts={},
         terms="Those of the images' owners.",
         citation="",

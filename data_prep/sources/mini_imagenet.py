@@ -32,19 +32,23 @@ def find_caches(tree: Tree) -> Collection | None:
     for name, value in pickles.dicts("image_data", "class_dict"):
         images, classes = value["image_data"], value["class_dict"]
         if not isinstance(images, StoredArray) or not is_images(images, IMAGE_SIZE):
-            raise DataError(f"{where(tree.path, name)} has no images of 84 × 84 pixels in `image_data`.")
+            raise DataError(
+                f"{where(tree.path, name)} has no images of 84 × 84 pixels in `image_data`; get a fresh copy."
+            )
         if not isinstance(classes, dict):
-            raise DataError(f"{where(tree.path, name)} has no dict as `class_dict`; get it again.")
+            raise DataError(
+                f"{where(tree.path, name)} has a `class_dict` that is not a dict; get a fresh copy."
+            )
         # Before they are made into arrays: all classes may refer to the same long list.
         if sum(map(length, classes.values())) > images.shape[0]:
-            raise DataError(f"{where(tree.path, name)} has more indices than images; get it again.")
+            raise DataError(f"{where(tree.path, name)} has more indices than images; get a fresh copy.")
         rows = {str(wnid): whole_numbers(indices) for wnid, indices in classes.items()}
         known = {wnid: own for wnid, own in rows.items() if own is not None and len(own)}
         if len(known) < len(rows) or any(
             own.min() < 0 or own.max() >= images.shape[0] for own in known.values()
         ):
             raise DataError(
-                f"{where(tree.path, name)} has indices of images that are not there; get it again."
+                f"{where(tree.path, name)} has indices of images that do not exist; get a fresh copy."
             )
         parts.append(Part(name, images, known))
     return _joined(tree, pickles, parts, "cache pickles of miniImageNet")
@@ -80,7 +84,9 @@ def find_folders(tree: Tree) -> Collection | None:
     if files is None:
         return None
     whole = min(map(len, files.values())) > IMAGES_PER_CLASS
-    advice = "ImageNet itself needs train.csv, val.csv and test.csv beside it" if whole else "get it again"
+    advice = (
+        "ImageNet itself needs train.csv, val.csv and test.csv beside it" if whole else "get a fresh copy"
+    )
     check_counts(tree, files, IMAGES_PER_CLASS, advice)
     return EncodedImages(f"class folders of images ({tree.kind})", tree, files, PHOTOGRAPHS)
 
@@ -97,7 +103,7 @@ def find_parquet(tree: Tree) -> Collection | None:
             for label, path in zip(tables.labels, tables.paths, strict=True)
         }
     strange = DataError(
-        f"{tree.path} has parquet files whose labels are not the 100 classes of miniImageNet; get "
+        f"{tree.path} has parquet files whose labels are not the 100 classes of miniImageNet; download "
         "timm/mini-imagenet again."
     )
     if not set(names.values()) <= set(_class_names()):
@@ -108,8 +114,8 @@ def find_parquet(tree: Tree) -> Collection | None:
     files = tables.files_by_class({label: name for label, name in names.items() if name})
     check_counts(tree, files, IN_PARQUET)
     note = (
-        f"This form of miniImageNet has other images, {IN_PARQUET} and not 600 to a class, resized in "
-        "another way: results on it do not compare with published ones."
+        f"This form of miniImageNet has other images, {IN_PARQUET} instead of 600 per class, resized in "
+        "another way: results on it are not comparable with published ones."
     )
     form = f"parquet of timm/mini-imagenet ({tree.kind})"
     return EncodedImages(form, tables, files, PHOTOGRAPHS, remarks=[note])

@@ -45,8 +45,8 @@ def find_drawings(tree: Tree) -> Collection | None:
     for part, part_files in found.items():
         if part_files is None:
             raise DataError(
-                f"{tree.path} lacks images_{part}, one of Omniglot's two parts; "
-                "put both into one folder and pass that."
+                f"{tree.path} lacks images_{part}, one of Omniglot's two parts; put both into one "
+                "folder and pass that folder."
             )
     check_counts(tree, files, _DRAWINGS)
     return EncodedImages(f"alphabet folders of PNG files ({tree.kind})", tree, files, _DECODING)

@@ -44,7 +44,9 @@ def _checked(tree: Tree, images: Collection | None) -> Collection | None:
         for split, names in _splits(images).items():
             count, expected = sum(counts[name] for name in names), COUNTS[split][1]
             if count != expected:
-                raise DataError(f"{tree.path}: {split} has {count:,} images, not {expected:,}; get it again.")
+                raise DataError(
+                    f"{tree.path}: {split} has {count:,} images, not {expected:,}; get a fresh copy."
+                )
     return images
 
 
@@ -52,7 +54,7 @@ SOURCE = Source(
     info=DatasetInfo(
         name="tieredimagenet",
         aliases=("tiered-imagenet", "tiered"),
-        description="608 classes of ImageNet split by kind, 84×84 colour photographs",
+        description="608 classes of ImageNet split by category, 84×84 colour photographs",
         counts=COUNTS,
         terms="ImageNet's terms of access: research and education, not commercial.",
         citation="Ren et al.: Meta-learning for semi-supervised few-shot classification. ICLR 2018. Images: "

@@ -31,7 +31,7 @@ def cannot_write(out: Path, error: Exception) -> DataError:
     advice = (
         "free some space" if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "choose another --out"
     )
-    return DataError(f"{out} could not be written ({reason}); {advice} and run it again.")
+    return DataError(f"{out} could not be written ({reason}); {advice} and run the command again.")
 
 
 @contextmanager

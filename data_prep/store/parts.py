@@ -48,10 +48,10 @@ def dataset(group: Any, name: str) -> Any:
     value_bytes = found.id.get_type().get_size()
     size = prod(found.shape) * value_bytes
     if found.chunks and prod(found.chunks) * value_bytes > _MAX_CHUNK_BYTES:
-        raise fault(group, f"{path_of(group, name)} has chunks of over {_MAX_CHUNK_BYTES >> 20} MiB")
+        raise fault(group, f"{path_of(group, name)} has chunks of more than {_MAX_CHUNK_BYTES >> 20} MiB")
     # Values that were never written would read as zeros; the file's own size no file can lie about.
     if not size <= found.id.get_storage_size() or size > _file_bytes(group):
-        raise fault(group, f"{path_of(group, name)} is not all there")
+        raise fault(group, f"{path_of(group, name)} is incomplete")
     return found
 
 
@@ -72,7 +72,7 @@ def names(group: Any, name: str) -> list[str]:
     found = dataset(group, name)
     kind = h5py.check_string_dtype(found.dtype)
     if kind is None or (kind.length or 0) > MAX_NAME_BYTES:
-        raise fault(group, f"{path_of(group, name)} are no short texts")
+        raise fault(group, f"{path_of(group, name)} are not short strings")
     step = max(_MAX_NAMES_BYTES // _file_bytes(group), 1)
     result: list[str] = []
     size = 0
@@ -80,10 +80,10 @@ def names(group: Any, name: str) -> list[str]:
         for encoded in found[first : first + step]:
             size += len(encoded)
             if len(encoded) > MAX_NAME_BYTES or size > _MAX_NAMES_BYTES:
-                raise fault(group, f"{path_of(group, name)} are no short texts")
+                raise fault(group, f"{path_of(group, name)} are not short strings")
             result.append(bytes(encoded).decode())
     if "" in result or any("\0" in one for one in result) or len(set(result)) < len(result):
-        raise fault(group, f"{path_of(group, name)} are not a name for each class")
+        raise fault(group, f"{path_of(group, name)} do not give each class its own name")
     return result
 
 
@@ -92,11 +92,11 @@ def text(group: Any, name: str) -> str:
     identifier = group.attrs.get_id(name)
     value = group.attrs[name] if identifier.shape == () else None
     if not isinstance(value, str):
-        raise fault(group, f"the attribute {name!r} is no text")
+        raise fault(group, f"the attribute {name!r} is not text")
     try:
         value.encode()  # h5py lets bytes through that are not UTF-8
     except UnicodeEncodeError:
-        raise fault(group, f"the attribute {name!r} is not UTF-8") from None
+        raise fault(group, f"the attribute {name!r} is not valid UTF-8") from None
     return value
 
 
@@ -104,10 +104,10 @@ def numbers(group: Any, name: str) -> NDArray[np.float64]:
     """Return an attribute that is a short list of numbers."""
     identifier = group.attrs.get_id(name)
     if len(identifier.shape) != 1 or identifier.shape[0] > 3 or identifier.dtype != np.float64:
-        raise fault(group, f"the attribute {name!r} is not up to three numbers of the type float64")
+        raise fault(group, f"the attribute {name!r} is not a list of up to three float64 numbers")
     found = np.asarray(group.attrs[name], np.float64)
     if not (np.isfinite(found) & (found >= 0)).all():
-        raise fault(group, f"the attribute {name!r} has numbers that it cannot have")
+        raise fault(group, f"the attribute {name!r} has impossible values")
     return found
 
 

@@ -181,7 +181,7 @@ class Store:
         for split in self._splits.values():
             if split.images.shape[1:] != shape:
                 raise DataError(
-                    f"{self.path}: images of {split.name} are {split.images.shape[1:]}, "
+                    f"{self.path}: the images of {split.name} have shape {split.images.shape[1:]}, but "
                     f"those of train {shape}; prepare it again with --force."
                 )
         if not self.mean.shape == self.std.shape == (self.channels,):
@@ -210,11 +210,11 @@ def _readable(path: Path | str) -> Iterator[None]:
 
 def _check_version(file: h5py.File, path: Path) -> None:
     if "format" not in file.attrs or parts.text(file, "format") != FORMAT:
-        raise DataError(f"{path} is an HDF5 file but no episode store; make one with `pamela prepare`.")
+        raise DataError(f"{path} is an HDF5 file but not an episode store; make one with `pamela prepare`.")
     version = file.attrs["format_version"] if file.attrs.get_id("format_version").shape == () else None
     if version != VERSION:
         raise DataError(
-            f"{path} is an episode store of version {version}, this program reads version {VERSION}; "
+            f"{path} is an episode store of version {version}, but this program reads version {VERSION}; "
             "prepare it again with --force."
         )
 

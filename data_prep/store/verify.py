@@ -44,7 +44,7 @@ def verify_store(path: Path | str, progress: Progress | None = None) -> StoreSum
             raise DataError(f"{path} does not match its checksum; prepare it again with --force.")
         if not all(map(np.array_equal, statistics.result(), (store.mean, store.std))):
             raise DataError(
-                f"{path}: mean or std is not that of the train images; prepare it again with --force."
+                f"{path}: mean or std does not match the train images; prepare it again with --force."
             )
         return store.summary()
 

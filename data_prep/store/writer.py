@@ -149,8 +149,8 @@ def _check_room(out: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"{out} takes {needed / 1e6:,.1f} MB, and {folder} has {free / 1e6:,.1f} MB free; free some "
-            "space, or choose another --out, and run it again."
+            f"{out} needs {needed / 1e6:,.1f} MB, but {folder} has only {free / 1e6:,.1f} MB free; free "
+            "some space, or choose another --out, and run the command again."
         )
 
 
@@ -167,8 +167,8 @@ def _check_names(split: str, names: list[str]) -> None:
     for name, following in pairwise(names):
         if name >= following:
             raise DataError(
-                f"{split} has the class {shortened(following)!r} behind {shortened(name)!r}; give it "
-                "different names in rising order."
+                f"{split} has the class {shortened(following)!r} after {shortened(name)!r}; give the "
+                "classes distinct names in ascending order."
             )
 
 

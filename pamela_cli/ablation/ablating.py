@@ -95,7 +95,7 @@ def ablate(context: Context, options: AblateOptions, config_file: Path | None) -
         nearest = f" (the nearest differ in {', '.join(map(flag, others))})" if others else ""
         raise UsageError(
             f"nothing to show: {context.runs_dir} has no finished runs with these settings{nearest}, and "
-            "--iterations 0 trains none; leave it out."
+            "--iterations 0 trains none; leave out --iterations 0."
         )
     rows = make_rows(variants if options.train else [], cells, failures, base)
     folder = context.runs_dir / _folder_name(base, options.vary)
@@ -128,7 +128,8 @@ def _variants(options: AblateOptions, base: Config, flags: Layer, given: dict[st
     if options.vary != "steps":
         if "skip_interval" in flags.values:
             raise UsageError(
-                f"--skip-interval is what --vary {options.vary} varies; it goes with --vary steps alone."
+                f"--vary {options.vary} varies the skip interval itself; --skip-interval "
+                "goes only with --vary steps."
             )
         return grid(options.vary, base.steps or 0)
     return grid(options.vary, given.get("steps", MOST_STEPS), given.get("skip_interval", USUAL_INTERVAL))

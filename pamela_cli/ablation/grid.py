@@ -87,9 +87,9 @@ def parse_seeds(text: str) -> list[int]:
     try:
         seeds = [read_number(int, part) for part in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"--seeds must be whole numbers with commas between, not '{text}'.") from error
+        raise UsageError(f"--seeds must be whole numbers separated by commas, not '{text}'.") from error
     if min(seeds) < 0 or max(seeds) >= 2**63:
         raise UsageError(f"--seeds must be at least 0 and below 2^63, not {text}.")
     if len(set(seeds)) < len(seeds):
-        raise UsageError(f"--seeds has a seed twice: {text}.")
+        raise UsageError(f"--seeds names a seed twice: {text}.")
     return seeds

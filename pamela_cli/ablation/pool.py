@@ -95,7 +95,8 @@ def _start(context: Any, index: int, job: Job) -> _Running:
         process.start()
     except (EOFError, OSError) as error:
         raise PamelaError(
-            "the process that starts the cells has ended (out of memory?); the same command goes on."
+            "the process that starts the cells has ended (out of memory?); run the same "
+            "command again to continue."
         ) from error
     theirs.close()  # the last end is the process's: when it dies, the pipe says so
     return _Running(index, job.device, process, own)

@@ -71,7 +71,10 @@ def train_cells(
         else:
             submit_jobs(jobs, slots, executor, following.hear, stop)
         done = len(cells) - len(todo) + following.finished
-        stop.check(f"{done} of {len(cells)} cells are done and the others saved; the same command goes on")
+        stop.check(
+            f"{done} of {len(cells)} cells are done and the others saved; run the same "
+            "command again to continue"
+        )
     return failures
 
 

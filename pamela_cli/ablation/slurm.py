@@ -47,7 +47,7 @@ def parse_parameters(text: str) -> dict[str, Any]:
     for part in text.split(","):
         key, sign, value = (piece.strip() for piece in part.partition("="))
         if not sign or not key.isidentifier() or not value:
-            raise UsageError(f"--slurm must be like timeout_min=240,slurm_partition=gpu, not '{text}'.")
+            raise UsageError(f"--slurm must look like timeout_min=240,slurm_partition=gpu, not '{text}'.")
         parameters[key] = int(value) if re.fullmatch("[0-9]{1,18}", value) else value
     return parameters
 
@@ -115,7 +115,7 @@ def _end(one: Any) -> News:
         news = one.result()
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1]
-        return News("failed", f"its job {one.job_id} broke off ({reason}); see {one.paths.stderr}")
+        return News("failed", f"its job {one.job_id} ended abnormally ({reason}); see {one.paths.stderr}")
     if not isinstance(news, News):
         raise PamelaError(f"the job {one.job_id} returned an unexpected result; see {one.paths.stderr}.")
     return news

@@ -64,7 +64,7 @@ def ablate(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(metavar="NAME,…", help="auto, cpu, cuda, or several with commas: cuda:0,cuda:1.")
+        str, typer.Option(metavar="NAME,…", help="auto, cpu, cuda, or several: cuda:0,cuda:1.")
     ] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw figures, of the cells and of the ablation.")] = True,
 ) -> None:
@@ -85,7 +85,7 @@ def ablate(
         raise UsageError(f"--format must be one of {', '.join(_FORMATS)}, not '{output}'.")
     train = context.flags.values.get("iterations") != 0
     if not train and not table:
-        raise UsageError("--iterations 0 trains nothing; with --table it shows what is there.")
+        raise UsageError("--iterations 0 trains nothing; add --table to show the finished runs.")
     flags = {k: v for k, v in context.flags.values.items() if train or k != "iterations"}
     options = ablating.AblateOptions(
         vary,

@@ -25,9 +25,9 @@ SETTINGS = ["way", "shot", "query", "steps", "skip_interval", "width", "precisio
 @command("complexity", sine=False, settings=SETTINGS, examples=EXAMPLES)
 def complexity(
     context: Context,
-    methods: Annotated[
-        str, typer.Option(metavar="NAMES", help="Methods, with commas between them.")
-    ] = ",".join(COMPARED),
+    methods: Annotated[str, typer.Option(metavar="NAMES", help="Methods, separated by commas.")] = ",".join(
+        COMPARED
+    ),
     image_size: Annotated[str | None, int_option("Side of the images (default: 84).")] = None,
     channels: Annotated[str | None, int_option("Channels of the images (default: 3).")] = None,
     repetitions: Annotated[str | None, int_option("Timed repetitions, after a warm-up (default: 5).")] = None,

@@ -11,7 +11,7 @@ EXAMPLES = """
 
 `pamela doctor`
 
-`pamela doctor --json > doctor.json` – for a report of a fault
+`pamela doctor --json > doctor.json` – to attach to a bug report
 """
 
 

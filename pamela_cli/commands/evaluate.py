@@ -42,7 +42,7 @@ def evaluate(
         str | None, typer.Option(help="Another dataset or store file, of the same image shape.")
     ] = None,
     resize: Annotated[
-        bool, typer.Option("--resize", help="With --dataset: take images of any shape, and resize them.")
+        bool, typer.Option("--resize", help="With --dataset: accept images of any shape, and resize them.")
     ] = False,
     norm_stats: Annotated[
         str,

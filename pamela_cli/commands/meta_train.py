@@ -40,7 +40,7 @@ def meta_train(
         bool,
         typer.Option(
             "--low-memory",
-            help="Keep no graphs: less memory, 5 to 45 % more time, the same bits.",
+            help="Keep no graphs: less memory, 5 to 45 % more time, bit-identical results.",
         ),
     ] = False,
     figures: Annotated[bool, typer.Option(help="Draw figures into the run's folder.")] = True,
@@ -56,9 +56,9 @@ def meta_train(
     if not resume:
         summary = session.train(context, run, config, device, figures=figures, low_memory=low_memory)
     elif run is None:
-        raise UsageError("--resume needs --run, the name or path of the run to go on with.")
+        raise UsageError("--resume needs --run, the name or path of the run to continue.")
     elif low_memory:
-        raise UsageError("--resume keeps to how the run was computed; leave out --low-memory.")
+        raise UsageError("--resume computes the run as before; leave out --low-memory.")
     elif config is not None:
         raise UsageError("--resume takes its settings from the run; leave out --config.")
     else:

@@ -66,7 +66,7 @@ def predict(
     from pamela_cli.report.predictions import as_csv, prediction_table
 
     if csv and context.console.as_json:
-        raise UsageError("--csv and --json are two formats; leave out one.")
+        raise UsageError("--csv and --json exclude each other; leave out one.")
     options = PredictOptions(
         whole_number("steps", steps, 0, 1000),
         norm_stats,
@@ -84,4 +84,4 @@ def predict(
         context.console.result(prediction_table(document), document)
     if broken := document["broken"]:
         rest = f", and {len(broken) - 1:,} more" if len(broken) > 1 else ""
-        raise PamelaError(f"the others are labelled, but {broken[0].rstrip('.')}{rest}.")
+        raise PamelaError(f"the other images are labelled, but {broken[0].rstrip('.')}{rest}.")

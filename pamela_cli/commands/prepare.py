@@ -24,7 +24,7 @@ EXAMPLES = """
 
 `pamela prepare folder my-photos --class-split 60%,20%,20%`
 
-`pamela prepare cifar-fs --verify` – check the store that is there
+`pamela prepare cifar-fs --verify` – check the existing store
 """
 _OWN = "Your own images (folder)"
 _DOWNLOAD = "Download, without SOURCE"
@@ -45,17 +45,21 @@ def prepare(
     out: Annotated[
         Path | None, typer.Option(help="Store to write (default: NAME.h5 in the data folder).")
     ] = None,
-    image_size: Annotated[str | None, int_option("Side of the images in pixels, if not the usual.")] = None,
-    workers: Annotated[str | None, int_option("Threads that decode (default: all cores).")] = None,
+    image_size: Annotated[
+        str | None, int_option("Side of the images in pixels, if not the usual one.")
+    ] = None,
+    workers: Annotated[str | None, int_option("Threads for decoding (default: all cores).")] = None,
     other_split: Annotated[
         bool, typer.Option("--other-split", help="Accept class lists that differ from the usual split.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing store.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the whole existing store.")] = False,
-    listing: Annotated[bool, typer.Option("--list", help="Show what can be prepared, and what is.")] = False,
+    listing: Annotated[
+        bool, typer.Option("--list", help="Show what can be prepared, and what has been.")
+    ] = False,
     own_name: Annotated[
         str | None,
-        typer.Option("--name", help="What to call the dataset (default: as SOURCE).", rich_help_panel=_OWN),
+        typer.Option("--name", help="Name of the dataset (default: that of SOURCE).", rich_help_panel=_OWN),
     ] = None,
     class_split: Annotated[
         str | None,
@@ -66,7 +70,7 @@ def prepare(
     ] = None,
     split_seed: Annotated[
         str | None,
-        typer.Option(metavar="INT", help="Seed of that division (default: 0).", rich_help_panel=_OWN),
+        typer.Option(metavar="INT", help="Seed of that split (default: 0).", rich_help_panel=_OWN),
     ] = None,
     fit: Annotated[
         str | None,
@@ -75,11 +79,13 @@ def prepare(
         ),
     ] = None,
     grayscale: Annotated[
-        bool, typer.Option("--grayscale", help="One channel in place of three.", rich_help_panel=_OWN)
+        bool, typer.Option("--grayscale", help="One channel instead of three.", rich_help_panel=_OWN)
     ] = False,
     offline: Annotated[
         bool,
-        typer.Option("--offline", help="Use downloaded files, but no network.", rich_help_panel=_DOWNLOAD),
+        typer.Option(
+            "--offline", help="Use files downloaded earlier, and no network.", rich_help_panel=_DOWNLOAD
+        ),
     ] = False,
     mirror: Annotated[
         str | None,
@@ -117,7 +123,9 @@ def prepare(
         if source is not None:
             raise UsageError(f"--verify checks the store {store} and takes no SOURCE; leave out {source}.")
         if force or offline or grayscale or any((image_size, class_split, split_seed, fit, other_split)):
-            raise UsageError(f"--verify checks {store} as it is; it goes with --name, --out and --data-dir.")
+            raise UsageError(
+                f"--verify checks {store} as it is; it goes only with --name, --out and --data-dir."
+            )
         _verify(context, store)
         return
     made = prepare_with_progress(

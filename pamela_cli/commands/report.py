@@ -13,7 +13,7 @@ from pamela_cli.errors import UsageError
 EXAMPLES = """
 **Examples**
 
-`pamela report --list` – all runs, and what they reach
+`pamela report --list` – all runs and their results
 
 `pamela report pamela-glyphs-5w1s-s0` – runs/pamela-glyphs-5w1s-s0/report.html
 
@@ -32,7 +32,8 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Page to write (default: report.html in the run's folder, or that of runs)."
+            metavar="FILE",
+            help="Page to write (default: report.html in the run's folder, or in the runs folder).",
         ),
     ] = None,
     listing: Annotated[

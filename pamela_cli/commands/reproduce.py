@@ -14,7 +14,7 @@ from pamela_cli.errors import PamelaError, UsageError
 EXAMPLES = """
 **Examples**
 
-`pamela reproduce --list` – what there is, and what is done
+`pamela reproduce --list` – what is planned, and what is done
 
 `pamela reproduce sine-10-shot` – 12 runs, on all cores of a CPU
 
@@ -32,7 +32,7 @@ def reproduce(
     ] = None,
     results: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Path("results"),
     collect: Annotated[
-        bool, typer.Option("--collect", help="Train nothing; keep what is finished in the runs folder.")
+        bool, typer.Option("--collect", help="Train nothing; keep what has finished in the runs folder.")
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Train each for two outer steps, and keep nothing.")
@@ -42,7 +42,7 @@ def reproduce(
         str | None, int_option("Runs at a time (default: one per device; sine on the CPU: one per core).")
     ] = None,
     device: Annotated[
-        str, typer.Option(metavar="NAME,…", help="auto, cpu, cuda, or several with commas: cuda:0,cuda:1.")
+        str, typer.Option(metavar="NAME,…", help="auto, cpu, cuda, or several: cuda:0,cuda:1.")
     ] = "auto",
 ) -> None:
     """Train, or continue training, the results that the project plans to publish, and write their page.
@@ -54,14 +54,14 @@ def reproduce(
     from pamela_cli.reproducing import reproducing
 
     if collect + check + listing > 1:
-        raise UsageError("--collect, --check and --list are three things to do; choose one.")
+        raise UsageError("--collect, --check and --list exclude each other; choose one.")
     number = whole_number("jobs", jobs, 1, 1024)
     if number is not None and collect + check + listing:
         raise UsageError("--jobs is for training; leave it out with --collect, --check and --list.")
     options = reproducing.ReproduceOptions(groups or [], results, not collect, number, device)
     if listing:
         if not results.is_dir():
-            context.console.say(f"there is no folder {results} here; --results names another")
+            context.console.say(f"there is no folder {results} here; choose another with --results")
         document = reproducing.listing(options)
     elif check:
         document = reproducing.check(context, options)
@@ -73,6 +73,6 @@ def reproduce(
     if bad:
         why = str(bad[0]["why"]).rstrip(".")
         raise PamelaError(
-            f"{len(bad)} of {len(document['cells'])} cells could not be had, among them {bad[0]['cell']}: "
-            f"{why}."
+            f"{len(bad)} of {len(document['cells'])} cells have no result, among them "
+            f"{bad[0]['cell']}: {why}."
         )

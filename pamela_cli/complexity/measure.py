@@ -41,7 +41,7 @@ def measure(cases: list[Case], device: torch.device, repetitions: int, console: 
     if runner.graphs.refused is not None:
         console.warn(f"{runner.graphs.refused}.")
     if runner.lowered:
-        console.warn("memory ran short while times were taken: not all are of the same plan.")
+        console.warn("memory ran short during the timing: not all times are of the same plan.")
     rows = [
         _counts(case, plan)
         | clock.record("train")
@@ -111,6 +111,6 @@ def _enough_memory(device: torch.device) -> Iterator[None]:
         if not isinstance(error, DoesNotFitError) and not is_out_of_memory(error):
             raise
         raise PamelaError(
-            f"{device} has not enough memory for these tasks; lower --image-size, --way, --shot, --query, "
-            "--steps or --width."
+            f"{device} does not have enough memory for these tasks; lower --image-size, --way, --shot, "
+            "--query, --steps or --width."
         ) from error

@@ -61,8 +61,8 @@ def _warn_of_spread(document: dict[str, Any], console: Console) -> None:
     )
     if spread > LARGE_SPREAD:
         console.warn(
-            f"times spread by up to {100 * spread:.0f} % of their median ({what} of {row}): other programs "
-            "may keep the device busy; measure again when it is idle, or with more --repetitions."
+            f"times vary by up to {100 * spread:.0f} % of their median ({what} of {row}): other programs "
+            "may be keeping the device busy; measure again when it is idle, or with more --repetitions."
         )
 
 
@@ -86,7 +86,7 @@ def _method_names(text: str) -> list[str]:
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in COMPARED:
-            hint = " (fomaml is maml's row of first order)" if name in METHODS else ""
+            hint = " (fomaml is the first-order row of maml)" if name in METHODS else ""
             raise UsageError(f"--methods must be among {', '.join(COMPARED)}, not '{name}'{hint}.")
     return names
 
@@ -107,7 +107,7 @@ def _check_writable(folder: Path) -> None:
     there = nearest_there(folder)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise PamelaError(
-            f"{folder} cannot be made: {there} is not a folder to write in; choose another --runs-dir."
+            f"{folder} cannot be made: {there} is not a writable folder; choose another --runs-dir."
         )
 
 

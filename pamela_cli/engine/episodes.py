@@ -43,8 +43,8 @@ def usable_classes(offsets: Tensor, split: str, way: int, images: int, turns: in
     classes = int(usable.sum()) * turns
     if classes < way:
         raise TooFewError(
-            f"the {split} split has {classes} classes with the {images} images (shot + query) that a "
-            f"task takes of each, and {way}-way tasks need {way}"
+            f"the {split} split has {classes} classes with the {images} images (shot + query) that a task "
+            f"takes from each, but {way}-way tasks need {way}"
         )
     return usable
 
@@ -144,7 +144,7 @@ class ImageEpisodes:
         self.augmentation = augmentation
         side = min(pool.images.shape[-2:])
         if not augmentation.fits(side):
-            raise ValueError(f"crop must be at most half of a side of the images, {side} pixels")
+            raise ValueError(f"crop must be at most half the side of the images, which is {side} pixels")
         self._stream = STREAMS[split]
         counts = pool.offsets.diff()
         usable = usable_classes(pool.offsets, split, way, shot + query, 4 if rotations else 1)

@@ -145,7 +145,7 @@ def check_room(what: str, needed: float, device: torch.device) -> None:
     if free is not None and needed > free:
         gib = 1 << 30
         raise DoesNotFitError(
-            f"{what} need {needed / gib:,.1f} GiB of memory, and {device} has {free / gib:,.1f} GiB free"
+            f"{what} need {needed / gib:,.1f} GiB of memory, but {device} has {free / gib:,.1f} GiB free"
         )
 
 

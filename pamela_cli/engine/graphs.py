@@ -92,7 +92,7 @@ class Graphs:
         """
         held = self.forget()
         if held and self._made_room:
-            self._refuse("memory does not suffice for them")
+            self._refuse("there is not enough memory for them")
         self._made_room |= held
         return held
 
@@ -106,13 +106,13 @@ class Graphs:
         away = [_difference(one, other) for one, other in zip(replayed, found, strict=True)]
         wrong = [each for each in away if not each <= SAME]  # as NaN
         if wrong:
-            self._refuse(f"a replay was {wrong[0]:.0e} away from what was computed as usual")
+            self._refuse(f"a replay differed by {wrong[0]:.0e} from what was computed as usual")
         else:
             self._trusted.add(key)
 
     def _refuse(self, why: str) -> None:
         self.forget()
-        self.refused = f"CUDA graphs cannot be used here, and work takes longer: {why}"
+        self.refused = f"CUDA graphs cannot be used here, so work takes longer: {why}"
         warnings.warn(self.refused, RuntimeWarning, stacklevel=2)
 
 

@@ -56,5 +56,5 @@ class OwnLoss:
 def _each(function: LossFunction, outputs: Tensor, targets: Tensor) -> Tensor:
     values = [function(one, wanted) for one, wanted in zip(outputs, targets, strict=True)]
     if not all(isinstance(value, Tensor) and value.dim() == 0 for value in values):
-        raise ValueError("the loss of a task must be a tensor of one number, as with reduction='mean'")
+        raise ValueError("the loss of a task must be a tensor with a single number, as with reduction='mean'")
     return torch.stack(values)

@@ -134,7 +134,7 @@ def _await_all(store: Any, rank: int, size: int, look: Callable[[], None]) -> No
     while rank == 0 and not store.check([f"here/{other}" for other in range(size)]):
         look()
         if time.monotonic() > deadline:
-            raise ProcessLostError("not all processes of this work have started")
+            raise ProcessLostError("not all processes of this command have started")
         time.sleep(_LOOK_AGAIN)
 
 
@@ -146,5 +146,5 @@ def _naming_losses() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         reason = first_line(error)[:200]
         raise ProcessLostError(
-            f"another process of this work has ended, or cannot be reached ({reason})"
+            f"another process of this command has ended, or cannot be reached ({reason})"
         ) from error

@@ -55,7 +55,7 @@ def read_ablation(folder: Path) -> Document:
     rows = document.get("rows") if isinstance(document, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise PamelaError(
-            f"{folder / ABLATION} is damaged; the `pamela ablate` that wrote it writes it again."
+            f"{folder / ABLATION} is damaged; run the same `pamela ablate` command again to rewrite it."
         )
     return {
         **_of_their_kinds(document, _DOCUMENT),
@@ -76,7 +76,7 @@ def ablation_sections(context: Context, folder: Path, document: Document) -> lis
         Section("Results", _results(document)),
         Section("Figures", figures),
         Section("Cells", _settings(cells)),
-        Section("How to get it again", _again(context, document, cells)),
+        Section("How to reproduce it", _again(context, document, cells)),
     ]
 
 
@@ -118,7 +118,7 @@ def _caption(document: Document) -> str:
         parts.append(f"after {document['iterations']:,} outer steps")
     if isinstance(document.get("seeds"), list):
         parts.append("seeds " + ", ".join(map(str, document["seeds"][:20])))
-    text = ", ".join(parts) + "; 95 % intervals; gains are task by task."
+    text = ", ".join(parts) + "; 95 % intervals; gains are computed task by task."
     if document.get("norm_stats") == "query":
         text += " Queries are normalised among themselves (transductive)."
     return text
@@ -156,7 +156,7 @@ def _texts(value: Any) -> list[str]:
 def _settings(cells: list[ReadRun]) -> list[Block]:
     if not cells:
         return [
-            Note("The runs of the cells do not lie beside the ablation's folder: their settings are unknown.")
+            Note("The runs of the cells are not beside the ablation's folder, so their settings are unknown.")
         ]
     documents = [run.config.values() for run in cells]
     differing = [key for key in SETTINGS if len({str(d.get(key)) for d in documents}) > 1]
@@ -171,13 +171,15 @@ def _settings(cells: list[ReadRun]) -> list[Block]:
     ]
     return [
         Table("The runs, and the settings in which they differ.", ["run", *differing, "test"], own),
-        Table("The settings that all share.", ["setting", "value", "meaning"], shared, frozenset((0, 2))),
+        Table(
+            "The settings that all runs share.", ["setting", "value", "meaning"], shared, frozenset((0, 2))
+        ),
     ]
 
 
 def _again(context: Context, document: Document, cells: list[ReadRun]) -> list[Block]:
     if not cells:
-        return [Note("The settings of the cells, which the commands are made of, are unknown.")]
+        return [Note("The settings of the cells are unknown, so there are no commands to show.")]
     config, vary = _base(document, cells), _varied(document)
     w = _interval(document) if vary == "steps" else None
     seeds = [seed for seed in document.get("seeds") or [] if isinstance(seed, int)]

@@ -42,7 +42,8 @@ def _results(labels: Sequence[str], runs: Sequence[ReadRun]) -> Table:
             scores = [score_text(summary[split]) for split in ("val", "test")]
             rows.append([*row, *scores, f"{summary['iterations']:,}"])
     caption = (
-        "Results with 95 % intervals: on validation tasks, which chose the checkpoint, and on test tasks."
+        "Results with 95 % intervals: on the validation tasks, which selected the "
+        "checkpoint, and on the test tasks."
     )
     return Table(caption, header, rows, frozenset((0, 1, 2)))
 
@@ -61,15 +62,17 @@ def _pairs(labels: Sequence[str], runs: Sequence[ReadRun]) -> list[Block]:
             rows.append([a, b, measure.gain(gain, ci95), f"{len(x):,}", certain])
     blocks: list[Block] = []
     if rows:
-        header = ["run", "is better than", "by", "tasks", "interval leaves out 0"]
+        header = ["run", "is better than", "by", "tasks", "interval excludes 0"]
         caption = (
-            "Paired differences on the same test tasks, with 95 % intervals: of accuracy, or of error the "
-            "other way round, so that positive is better."
+            "Paired differences on the same test tasks, with 95 % intervals: of accuracy, or of error with "
+            "its sign reversed, so that positive is better."
         )
         blocks.append(Table(caption, header, rows, frozenset((0, 1))))
     if len(rows) < len(tested) * (len(tested) - 1) // 2:
         blocks.append(Note("Runs that were tested on different tasks are not compared in pairs."))
     if untested := [label for label in labels if label not in tested]:
         names = some_of(untested)
-        blocks.append(Note(f"No paired differences for want of the score of each test task: {names}."))
+        blocks.append(
+            Note(f"No paired differences, because the score of each test task is missing: {names}.")
+        )
     return blocks

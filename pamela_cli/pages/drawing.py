@@ -69,7 +69,7 @@ class Drawer:
             path = drawing(self._folder / name)
             return [Picture.read(path, caption, alt)] if path else []
         except OSError as error:
-            self._console.detail(f"figures are not kept in {self._folder}: {error.strerror}")
+            self._console.detail(f"figures cannot be kept in {self._folder}: {error.strerror}")
         with tempfile.TemporaryDirectory() as elsewhere:
             path = drawing(Path(elsewhere) / name)
             return [Picture.read(path, caption, alt)] if path else []
@@ -89,7 +89,7 @@ def run_figures(run: ReadRun, console: Console) -> list[Block]:
             lambda stem: training_curves(run.metrics, stem, config),
         )
     else:
-        blocks.append(Note("No curve of training: there are no metrics yet."))
+        blocks.append(Note("No training curve: there are no metrics yet."))
     blocks += _loss_figure(run, drawer, title)
     blocks += _trends_figure(run, drawer, title)
     return blocks + figures_there(run.folder.figures, {"training", "loss-by-update", "trends"})
@@ -108,7 +108,7 @@ def convergence_figure(runs: dict[str, ReadRun], name: str, drawer: Drawer) -> l
         metrics[short if short not in metrics else f"{short} ({i + 1})"] = run.metrics
     return drawer.draw(
         name,
-        "Convergence: validation (solid) and training (broken, moving median) by outer step.",
+        "Convergence: validation (solid) and training (dashed, moving median) by outer step.",
         f"Lines of {len(runs)} runs: {first.measure.title} on training and validation tasks, by outer step.",
         lambda stem: convergence(metrics, stem, first.way, "Convergence"),
     )
@@ -160,7 +160,7 @@ def _loss_figure(run: ReadRun, drawer: Drawer, title: str) -> list[Block]:
     labelled = [(split, run.scores[split].scores) for split in names]
     if not labelled:
         finished = run.summary is not None
-        return [Note("No loss by update: the run keeps no score of each task.")] if finished else []
+        return [Note("No loss by update: the run has no score of each task.")] if finished else []
     unit = run.config.measure.loss_unit
     return drawer.draw(
         "loss-by-update",
@@ -172,7 +172,7 @@ def _loss_figure(run: ReadRun, drawer: Drawer, title: str) -> list[Block]:
 
 def _trends_figure(run: ReadRun, drawer: Drawer, title: str) -> list[Block]:
     if not run.folder.best.is_file():
-        return [Note("No learned trends yet: the run was not validated.")]
+        return [Note("No learned trends yet: the run has not been validated.")]
     drawn = drawer.draw(
         "trends",
         "What was learned besides θ, at the best validation. Q: the preconditioner, by layer and inner "

@@ -90,7 +90,7 @@ def _metrics(folder: RunFolder, measure: Measure, faults: list[str]) -> list[Doc
     except PamelaError:
         found, damaged = [], True
     if damaged:
-        faults.append("Its metrics.jsonl is damaged: there are no curves of training.")
+        faults.append("Its metrics.jsonl is damaged: there are no training curves.")
     return found
 
 
@@ -101,5 +101,5 @@ def _progress(folder: RunFolder, config: Config, faults: list[str]) -> Progress:
         rule = update_rule(config, network(config))
         return Progress.read(Checkpoint.read(folder.last, rule), config)
     except (CheckpointError, PamelaError):
-        faults.append("Its last.safetensors is damaged: the run cannot go on from there.")
+        faults.append("Its last.safetensors is damaged: the run cannot continue from there.")
         return Progress()

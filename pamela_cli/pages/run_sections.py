@@ -32,7 +32,7 @@ ENVIRONMENT = {
     "cudnn": "cuDNN",
     "platform": "platform",
     "cpu": "CPU",
-    "cores": "cores usable",
+    "cores": "usable cores",
     "compiler": "C compiler",
     "gpu": "GPU",
 }
@@ -64,7 +64,7 @@ def run_sections(context: Context, run: ReadRun) -> list[Section]:
         Section("Figures", run_figures(run, context.console)),
         Section("Settings", _settings(context, run)),
         Section("Environment", _environment(run)),
-        Section("How to get it again", _again(context, run)),
+        Section("How to reproduce it", _again(context, run)),
     ]
 
 
@@ -81,7 +81,7 @@ def _results(run: ReadRun) -> list[Block]:
                 pressing=True,
             )
         )
-        blocks.append(Code("To go on with it:", [again.resume_command(run.folder)]))
+        blocks.append(Code("To continue it:", [again.resume_command(run.folder)]))
         blocks += _last_validation(run)
     else:
         blocks += [_scores(run.summary), _training(run, run.summary), _by_update(run.summary)]
@@ -96,20 +96,22 @@ def _scores(summary: Document) -> Table:
         row = [split, score_text(record), f"{record['tasks']:,}", _curve(record)[0], str(record["steps"])]
         rows.append(row)
     stats = norm_stats_text(summary["test"])
-    return Table(f"The checkpoint with the best validation, and 95 % intervals; {stats}.", header, rows)
+    return Table(
+        f"Results of the checkpoint with the best validation, with 95 % intervals; {stats}.", header, rows
+    )
 
 
 def _training(run: ReadRun, summary: Document) -> Table:
     rows = [
         ["outer steps", f"{summary['iterations']:,}"],
-        ["tasks in each", f"{run.config.meta_batch:,}"],
+        ["tasks per step", f"{run.config.meta_batch:,}"],
         ["skipped (gradient not finite)", f"{summary['skipped_steps']:,}"],
         ["training time", f"{summary['seconds']:,.0f} s"],
         ["speed", f"{summary['tasks_per_second']:,.1f} tasks/s"],
     ]
     if best := best_validation(run.metrics, run.config.measure):
         rows.append(["best validation", f"at outer step {best['step']:,}"])
-    return Table("Training; its time is without validation and test.", ["what", "value"], rows)
+    return Table("Training; its time excludes validation and test.", ["what", "value"], rows)
 
 
 def _by_update(summary: Document) -> Table:
@@ -129,7 +131,7 @@ def _curve(record: Document) -> list[str]:
 
 def _last_validation(run: ReadRun) -> list[Block]:
     if not run.validations:
-        return [Note("It was not validated yet.")]
+        return [Note("It has not been validated yet.")]
     measure = run.config.measure
     rows = [
         [f"{m['step']:,}", measure.score(m[f"val_{measure.name}"], m["val_ci95"])]
@@ -153,7 +155,7 @@ def _settings(context: Context, run: ReadRun) -> list[Block]:
     rows = [[key, value_text(value), SETTINGS[key].metadata["help"]] for key, value in values.items()]
     changed = again.changed_settings(run.config, context.data_dir)
     names = ", ".join(key for key in values if key in changed) or "none"
-    caption = f"All settings, as in config.toml. Other than the dataset's recipe has them: {names}."
+    caption = f"All settings, as in config.toml. Different from the dataset's recipe: {names}."
     return [Table(caption, ["setting", "value", "meaning"], rows, frozenset((0, 1, 2)))]
 
 
@@ -170,7 +172,7 @@ def _environment(run: ReadRun) -> list[Block]:
         header = ["what", *(str(i + 1) for i in range(len(last)))]
         blocks.append(Table(caption, header, rows, frozenset(range(len(header)))))
     else:
-        blocks.append(Note("It is not recorded what this run was computed on."))
+        blocks.append(Note("There is no record of what this run was computed on."))
     if run.plan:
         rows = [[shown(key, _LONGEST), shown(value, _LONGEST)] for key, value in list(run.plan.items())[:20]]
         blocks.append(Table("How it was computed: [plan] in config.toml.", ["what", "value"], rows))
@@ -194,17 +196,17 @@ def _again(context: Context, run: ReadRun) -> list[Block]:
     blocks: list[Block] = [
         Code("From this run folder:", [*start, again.config_command(run.folder)]),
         Code("Without it:", [*start, again.flags_command(config, context.data_dir)]),
-        Code("The test again, and figures:", [again.evaluate_command(run.folder, config)]),
+        Code("To test it again, and draw figures:", [again.evaluate_command(run.folder, config)]),
     ]
     if config.store_sha256 is not None:
         text = f"The store, {config.dataset}.h5, has the checksum {config.store_sha256}."
         if again.is_own(config):
-            text += " If --class-split or --split-seed divided its classes, these belong to the command."
+            text += " If --class-split or --split-seed divided its classes, add them to the command."
         blocks.append(Note(text))
     blocks.append(
         Note(
-            "The same settings give the same bits on the same machine and versions; others round otherwise, "
-            "and the results differ within what seeds do."
+            "The same settings give the same bits on the same machine with the same versions; others round "
+            "differently, and results then vary as they do between seeds."
         )
     )
     return blocks

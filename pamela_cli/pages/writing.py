@@ -32,11 +32,11 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
     ``out`` None: into the folder, or, of several, into the runs folder.
     """
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--out {out} must end in .html: the report is a page.")
+        raise UsageError(f"--out {out} must end in .html: the report is an HTML page.")
     if out is not None and out.is_file() and not is_page(out):
         raise holds_something_else("--out", out)
     if out is not None and not nearest_there(out.parent).is_dir():
-        raise PamelaError(f"--out {out} cannot be made: {out.parent} is no folder; name another file.")
+        raise PamelaError(f"--out {out} cannot be made: {out.parent} is not a folder; choose another file.")
     folders = _folders(context, list(dict.fromkeys(names)))
     runs = _readable(context, [folder for folder in folders if not is_ablation(folder.path)])
     ablations = [_Ablation(f.path, read_ablation(f.path)) for f in folders if is_ablation(f.path)]
@@ -51,7 +51,7 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
     except PamelaError as error:
         if out is not None:
             raise
-        raise PamelaError(f"{str(error).rstrip('.')}, or name another file with --out.") from error
+        raise PamelaError(f"{str(error).rstrip('.')}, or choose another file with --out.") from error
     return {"report": str(target), "runs": [run.summary for run in runs]}
 
 
@@ -67,7 +67,7 @@ def _readable(context: Context, folders: list[RunFolder]) -> list[ReadRun]:
                 raise
             context.console.warn(f"left out: {error}")
     if folders and not runs:
-        raise PamelaError("none of these runs can be read; name others.")
+        raise PamelaError("none of these runs can be read; choose others.")
     return runs
 
 
@@ -75,7 +75,7 @@ def _folders(context: Context, names: list[str]) -> list[RunFolder]:
     """The folders of runs and ablations; of several, as runs/* stands for, what is none is left out."""
     others = [name for name in names if "/" in name and Path(name).exists() and not is_run(Path(name))]
     if 0 < len(others) < len(names):
-        context.console.warn(f"left out, as there is no run in it: {', '.join(others)}")
+        context.console.warn(f"left out, because it holds no run: {', '.join(others)}")
         names = [name for name in names if name not in others]
     return [find_run(context.runs_dir, name) for name in names]
 

@@ -122,7 +122,7 @@ def convergence(metrics: Mapping[str, Sequence[Document]], stem: Path, way: int 
             plain_log_axis(axes)
         axes.set_xlabel("outer step")
         axes.set_ylabel(measure.heading)
-        axes.set_title(f"{title}\nvalidation (solid) and training (broken, moving median)", fontsize=9)
+        axes.set_title(f"{title}\nvalidation (solid) and training (dashed, moving median)", fontsize=9)
         figure.legend(loc="outside lower center", ncols=2, fontsize=7)
         return save(figure, stem, ["variant", "tasks", "outer step", measure.name], rows)
 

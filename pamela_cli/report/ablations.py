@@ -42,13 +42,12 @@ def notes(document: Document) -> str:
     several = len(document["seeds"]) > 1
     seed_text = f"seed{'s' * several} {seeds}" + (" (a task counts once, by its mean)" if several else "")
     if seeds_differ(document):
-        seed_text += ", not all in every cell: gains are over the seeds that both have"
+        seed_text += ", not all in every row: gains are over the seeds that both rows have"
     iterations = document["iterations"]
     budget = f"{iterations:,} iterations in every cell" if iterations else "the cells' iterations differ"
     text = (
-        f"n inner updates; {budget}, {seed_text}; "
-        f"{document['tasks']:,} test tasks, the same for all; {norm_stats_text(document)}. "
-        "Intervals are of 95 %; gains are task by task."
+        f"n inner updates; {budget}, {seed_text}; {document['tasks']:,} test tasks, the same for all; "
+        f"{norm_stats_text(document)}. 95 % intervals; gains are computed task by task."
     )
     if any(row["status"] == "equal" for row in document["rows"]):
         text += " = +Q: no connection to make, not trained."

@@ -83,12 +83,12 @@ def _note(document: dict[str, Any]) -> str:
     train, test = document["train_tasks_per_repetition"], document["test_tasks_per_repetition"]
     together = f"{train} at a time" if train == test else f"{train} at a time (testing: {test})"
     lines = [
-        f"Times of a task: median (interquartile range) of {document['repetitions']} repetitions after a "
-        f"warm-up, tasks {together}; {document['query']} queries a class, {document['precision']}, "
+        f"Time per task: median (interquartile range) of {document['repetitions']} repetitions after a "
+        f"warm-up, tasks {together}; {document['query']} queries per class, {document['precision']}, "
         f"PyTorch {document['environment']['torch']}.",
-        "Testing takes no meta-gradient: both orders share its figures. FLOP: convolutions and linear "
-        "layers, a multiply-add is 2. Peak: memory of one training task.",
+        "Testing needs no meta-gradient: both orders share its numbers. FLOP: convolutions and linear "
+        "layers, a multiply-add counts as 2. Peak: memory of one training task.",
     ]
     if any(row["paper"] for row in document["rows"]):
-        lines.append(f"The paper's Table 1 does not tell {document['paper_does_not_tell']}.")
+        lines.append(f"The paper's Table 1 does not state {document['paper_does_not_tell']}.")
     return "\n".join(lines)

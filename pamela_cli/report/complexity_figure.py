@@ -20,7 +20,7 @@ from pamela_cli.report.figures import COLOURS, STYLE, save
 STYLES: dict[str, Any] = {
     "second": {"color": COLOURS[0], "label": "second order"},
     "first": {"color": COLOURS[5], "label": "first order"},
-    "any": {"color": "#999999", "label": "testing, of both orders"},
+    "any": {"color": "#999999", "label": "testing (both orders)"},
 }
 NUMBERS: dict[str, Any] = {
     "theta": {"color": COLOURS[2], "label": "numbers in θ"},

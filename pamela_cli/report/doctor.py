@@ -19,8 +19,8 @@ def doctor_tables(document: dict[str, Any]) -> Group:
         parts.append(_datasets(document))
     problems = document["problems"]
     if not problems:
-        return Group(*parts, Text("Nothing is wrong.", style="green"))
-    return Group(*parts, *(Text(one_line(f"wrong: {problem}"), style="red") for problem in problems))
+        return Group(*parts, Text("No problems found.", style="green"))
+    return Group(*parts, *(Text(one_line(f"problem: {problem}"), style="red") for problem in problems))
 
 
 def _machine(document: dict[str, Any]) -> Table:

@@ -52,9 +52,9 @@ def is_sheet(path: Path) -> bool:
 def _draw_heading(draw: ImageDraw.ImageDraw, document: Mapping[str, Any], shown: int, width: int) -> None:
     count = len(document["predictions"])
     text = f"{document['run']}: {document['way']} classes, {count:,} images"
-    text += "" if shown == count else f", {shown} of them here"
+    text += "" if shown == count else f", {shown} of them shown"
     if document["accuracy"] is not None:
-        text += f"; {100 * document['accuracy']:.1f} % right"
+        text += f"; {100 * document['accuracy']:.1f} % correct"
     font = ImageFont.load_default(15)
     draw.rectangle((MARGIN, MARGIN - 4, width - MARGIN, MARGIN + _HEADING - 12), fill=FAINT)
     place = (MARGIN + 6, MARGIN + (_HEADING - 16) / 2)
@@ -78,7 +78,7 @@ def _draw_image(
         draw.rectangle(frame, outline=_RIGHT if right else _WRONG, width=3)
     texts = [(prediction["label"], INK), (f"{100 * prediction['probability']:.0f} %", INK)]
     if truth is not None and not right:
-        texts.append((f"not {truth}", _WRONG))
+        texts.append((f"true: {truth}", _WRONG))
     font = ImageFont.load_default(12)
     for i, (text, colour) in enumerate(texts):
         place = (left, top + image.height + 4 + i * _LINE)

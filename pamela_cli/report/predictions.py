@@ -33,7 +33,7 @@ def prediction_table(document: Document) -> Group:
     if further:
         table.add_column("next")
     if judged:
-        table.add_column("is")
+        table.add_column("truth")
     for each in predictions:
         cells: list[Text | str] = [named(each["image"]), named(each["label"]), _percent(each["probability"])]
         if further:
@@ -51,7 +51,7 @@ def _title(document: Document) -> str:
     low, high = min(counts), max(counts)
     each = f"{low}" if low == high else f"{low} to {high}"
     images = "image" if high == 1 else "images"
-    return one_line(f"{document['run']}, adapted to {document['way']} classes by {each} {images} of each")
+    return one_line(f"{document['run']}, adapted to {document['way']} classes with {each} {images} of each")
 
 
 def _note(document: Document) -> str:
@@ -66,7 +66,7 @@ def _note(document: Document) -> str:
     if document["judged"]:
         low, high = document["interval95"]
         parts.append(
-            f"{100 * document['accuracy']:.1f} % of {document['judged']:,} images are right "
+            f"{100 * document['accuracy']:.1f} % of {document['judged']:,} images are labelled correctly "
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
         )
         parts += _by_class(document["predictions"])
@@ -85,7 +85,7 @@ def _by_class(predictions: Sequence[Document]) -> list[str]:
         return []
     worst_first = sorted(found.items(), key=lambda item: (sum(item[1]) / len(item[1]), item[0]))
     counts = (f"{name} {sum(right):,} of {len(right):,}" for name, right in worst_first)
-    return [one_line(f"Right by class: {', '.join(counts)}.")]
+    return [one_line(f"Correct by class: {', '.join(counts)}.")]
 
 
 def _truth(prediction: Document) -> Text:
@@ -93,7 +93,7 @@ def _truth(prediction: Document) -> Text:
     if truth is None:
         return Text("?")
     return (
-        Text("right", style="green") if truth == prediction["label"] else Text(one_line(truth), style="red")
+        Text("correct", style="green") if truth == prediction["label"] else Text(one_line(truth), style="red")
     )
 
 

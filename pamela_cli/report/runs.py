@@ -30,9 +30,9 @@ def runs_table(document: dict[str, Any]) -> Group:
         table.add_row(*_row(entry))
     runs = document["runs"]
     unfinished = sum(entry["status"] == "unfinished" for entry in runs)
-    notes = [f"{len(runs)} run{'s' * (len(runs) != 1)}; intervals of 95 %"]
+    notes = [f"{len(runs)} run{'s' * (len(runs) != 1)}; 95 % intervals"]
     if unfinished:
-        notes.append(f"{unfinished} unfinished: `pamela meta-train --run RUN --resume` goes on with one")
+        notes.append(f"{unfinished} unfinished: `pamela meta-train --run RUN --resume` continues one")
     if document["ablations"]:
         notes.append(one_line(f"ablations: {', '.join(document['ablations'])}"))
     return titled(title, table, "; ".join(notes))

@@ -49,7 +49,7 @@ def named(name: object) -> Text:
 
 def listing_tables(datasets: list[ListedDataset], stores: list[FoundStore]) -> Group:
     """What can be prepared, with terms and citation, and what is in the data folder."""
-    headings = ("dataset", "images", "classes\n(train/val/test)", "forms taken")
+    headings = ("dataset", "images", "classes\n(train/val/test)", "accepted forms")
     known = Table(*(Column(heading, overflow="fold") for heading in headings), show_lines=True)
     for entry in datasets:
         info = entry.info

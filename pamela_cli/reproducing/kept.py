@@ -60,7 +60,7 @@ def keep(run: RunFolder, out: Path) -> None:
     """Write what is kept of a finished run into the folder ``out``; :class:`PamelaError` if that fails."""
     summary = run.read_summary()
     if summary is None:
-        raise PamelaError(f"{run.path} is not finished; go on with it by --resume.")
+        raise PamelaError(f"{run.path} is not finished; continue it with --resume.")
     config, _ = run.read_config()
     test = read_scores(run.scores, config).get("test")
     if test is None:

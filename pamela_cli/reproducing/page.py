@@ -26,15 +26,15 @@ from pamela_cli.results import hardware_text, norm_stats_text, task_text
 
 _MARK = "# Results\n\nWritten by `pamela reproduce`"
 _HEAD = f"""\
-{_MARK} (version {{version}}) from the folders beside this page; nothing was typed in.
-Each of them has the settings of a run (`config.toml`), its summary, the course of its training, the score of
+{_MARK} (version {{version}}) from the folders beside this page; nothing was entered by hand.
+Each of them holds the settings of a run (`config.toml`), its summary, its training curve, the score of
 every test task, what it was computed on, and a summary of its checkpoint.
 
 Scores are means over test tasks that are the same for all methods, with 95 % intervals (1.96·s/√tasks). A
 task counts once, with its mean over the seeds; the spread is the standard deviation of the seeds' means.
-Gains are differences task by task, over the seeds that both methods have. The checkpoint was chosen on
+Gains are differences task by task, over the seeds that both methods have. The checkpoint was selected on
 validation tasks. On the same CPU, with the same code and PyTorch, the same settings give the same bits;
-elsewhere results differ as those of other seeds do.
+elsewhere results vary as they do between seeds.
 """
 
 _COMPARED_WITH = ("maml", "meta-sgd", "q")
@@ -142,14 +142,14 @@ def _section(group: Group, rows: list[Row], kept: list[KeptResult], others: list
         table.append(line)
     parts = [_markdown(header, table), _conditions(group, kept, diverged)]
     if others:
-        parts.append(f"Left out, since tested on other tasks than the rest: {', '.join(others)}.")
+        parts.append(f"Left out, because they were tested on other tasks than the rest: {', '.join(others)}.")
     return "\n\n".join(parts) + "\n"
 
 
 def _without_result(diverged: dict[PlannedCell, str]) -> str:
     """The cells whose training diverged."""
     lines = [f"- {METHODS[cell.method].title}, seed {cell.seed}: {why}" for cell, why in diverged.items()]
-    return "Training diverged, and ended without a result:\n\n" + "\n".join(lines) + "\n"
+    return "Training diverged and ended without a result:\n\n" + "\n".join(lines) + "\n"
 
 
 def _published(dataset: str, way: int, shot: int) -> dict[str, Published]:
@@ -172,13 +172,13 @@ def _conditions(group: Group, kept: list[KeptResult], diverged: bool) -> str:
     steps = f"{config.iterations:,} outer steps of {config.meta_batch} tasks"
     sentences = [
         f"{config.dataset}, {task_text(config.way, config.shot)}: {steps}, {test['tasks']:,} test tasks, "
-        f"{test['query']:,} queries{' a class' if config.way else ''}; {norm_stats_text(test)}.",
-        f"Training took {' to '.join(dict.fromkeys((minutes[0], minutes[-1])))} minutes a run; "
-        f"{skipped} steps were skipped{', those of runs that diverged aside' * diverged}.",
+        f"{test['query']:,} queries{' per class' if config.way else ''}; {norm_stats_text(test)}.",
+        f"Training took {' to '.join(dict.fromkeys((minutes[0], minutes[-1])))} minutes per run; {skipped} "
+        f"steps were skipped{', not counting the runs that diverged' * diverged}.",
         f"Computed on {'; '.join(_hardware(kept))}.",
     ]
     if config.dataset == "omniglot" and any(each.config.method == "maml" for each in kept):
-        sentences.append("Published: MAML's own paper, whose split of the characters is another.")
+        sentences.append("Published: MAML's own paper, which splits the characters differently.")
     first = f"results/{group.name}/{kept[0].path.name}/config.toml"
     again = f"pamela reproduce {group.name} --results again --runs-dir again/runs   # all of them"
     commands = [again, f"pamela meta-train --config {first}   # a single cell"]
@@ -203,7 +203,7 @@ def _figures(results: Path, figures: dict[str, _ByShot], diverged: dict[str, lis
         by_shot(figure.scores, results / "figures" / stem, about)
         parts.append(f"![{figure.title}: scores by the number of support examples](figures/{stem}.png)\n")
         if diverged[stem]:
-            parts.append(f"It leaves out what diverged: {', '.join(diverged[stem])}.\n")
+            parts.append(f"It leaves out the runs that diverged: {', '.join(diverged[stem])}.\n")
     return ["## By the number of examples\n", *parts] if parts else []
 
 

@@ -63,7 +63,7 @@ def read_plan(names: Sequence[str] = ()) -> list[Group]:
     known = [group.name for group in groups]
     for name in names:
         if name not in known:
-            raise UsageError(f"there is no group {name}; there are {', '.join(known)}.")
+            raise UsageError(f"there is no group {name}; the known ones are {', '.join(known)}.")
     return [group for group in groups if not names or group.name in names]
 
 

@@ -72,7 +72,8 @@ def reproduce(context: Context, options: ReproduceOptions) -> dict[str, Any]:
         datasets = Counter(each.dataset for each in missing if each.name in absent)
         told = ", ".join(f"{dataset} ({count})" for dataset, count in datasets.items())
         context.console.warn(
-            f"no data for {len(absent)} cells, which are left out: {told}; `pamela prepare NAME` gets them."
+            f"no data for {len(absent)} cells, which are left out: {told}; prepare the data "
+            "with `pamela prepare NAME`."
         )
     try:
         for _, cells in groupby(there, key=lambda found: found.planned.dataset):
@@ -125,7 +126,7 @@ def _have(context: Context, options: ReproduceOptions, cells: list[_Found]) -> d
                     _keep(found, options.results / found.planned.name)
                 except (PamelaError, OSError) as error:  # of one run; the others are kept
                     lost[found.planned.name] = str(error)
-                    context.console.warn(f"{found.planned.name} is not kept: {error}")
+                    context.console.warn(f"{found.planned.name} cannot be kept: {error}")
     return {found.planned.name: failed[found.cell] for found in cells if found.cell in failed} | lost
 
 

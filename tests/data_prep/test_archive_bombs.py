@@ -78,7 +78,7 @@ def test_other_compression_is_refused(tmp_path: Path, how: str, method: int, sai
 @pytest.mark.parametrize("how", READS)
 def test_encrypted_members_are_refused(tmp_path: Path, how: str) -> None:
     path = changed_directory(write_zip(tmp_path / "x.zip", {"a.png": b"image"}), FLAGS, b"\1")
-    with open_tree(path) as tree, pytest.raises(DataError, match=r"a\.png is encrypted; pack it again"):
+    with open_tree(path) as tree, pytest.raises(DataError, match=r"a\.png is encrypted; zip it again"):
         READS[how](tree)
 
 
@@ -95,7 +95,7 @@ def test_members_of_a_zip_lie_in_it(tmp_path: Path, how: str, change: dict[int, 
     path = write_zip(tmp_path / "x.zip", {"a.png": b"image" * 100})
     for at, data in change.items():
         changed_directory(path, at, data)
-    with open_tree(path) as tree, pytest.raises(DataError, match=r"a\.png has a size that it cannot have"):
+    with open_tree(path) as tree, pytest.raises(DataError, match=r"a\.png has an impossible size"):
         READS[how](tree)
 
 
@@ -110,7 +110,7 @@ def test_members_of_a_zip_are_unpacked_to_one_file_within_one_budget(tmp_path: P
         opened = {number: tree.open(f"{number:03}.pkl") for number in range(300)}
         assert open_files() <= files + 2
         assert all(file.read() == bytes([number % 256]) * 1000 for number, file in opened.items())
-        with pytest.raises(DataError, match=r"bomb\d\.pkl unpacks to over 100 times"):
+        with pytest.raises(DataError, match=r"bomb\d\.pkl unpacks to more than 100 times"):
             for number in range(8):
                 tree.open(f"bomb{number}.pkl")
 
@@ -200,7 +200,7 @@ def test_holes_of_a_tar_are_not_filled(tmp_path: Path, gzipped: bool) -> None:
     with open_tree(tmp_path / "x.tar") as tree:
         assert tree.names() == ["c0/a.png", "good.png"] and tree.read("good.png") == b""
         for read in (tree.read, tree.open):
-            with pytest.raises(DataError, match="holes; pack it again without --sparse"):
+            with pytest.raises(DataError, match="sparse file; create the archive again without --sparse"):
                 read("c0/a.png")
 
 

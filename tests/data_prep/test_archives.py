@@ -91,7 +91,7 @@ def test_names_that_leave_the_archive_are_refused(
     tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path], name: str
 ) -> None:
     path = make(tmp_path / "slip", {"good.png": b"x", name: b"x"})
-    with pytest.raises(DataError, match="points out of it"):
+    with pytest.raises(DataError, match="points outside the archive"):
         open_tree(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["slip"]
 
@@ -129,7 +129,7 @@ def test_a_member_that_unpacks_without_bound_is_refused(
 
 def test_a_gzip_bomb_is_refused(tmp_path: Path) -> None:
     path = make_gzipped_tar(tmp_path / "bomb.tgz", {"bomb.png": bytes(3 * MAX_MEMBER_BYTES)})
-    with pytest.raises(DataError, match="unpacks to over 100 times"):
+    with pytest.raises(DataError, match="unpacks to more than 100 times"):
         open_tree(path)
 
 
@@ -215,7 +215,7 @@ def test_stored_members_of_a_zip_are_read_in_place(tmp_path: Path) -> None:
 
 def test_a_member_that_unpacks_to_a_hundred_times_its_size_is_refused(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "bomb", {"bomb.pkl": bytes(2 * MAX_MEMBER_BYTES)})
-    with open_tree(path) as tree, pytest.raises(DataError, match=r"bomb\.pkl unpacks to over 100 times"):
+    with open_tree(path) as tree, pytest.raises(DataError, match=r"bomb\.pkl unpacks to more than 100 times"):
         tree.open("bomb.pkl")
 
 

@@ -71,15 +71,15 @@ def test_the_split_of_a_name_and_seed_stays() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "not three shares"),
-        ("64,36", "not three shares"),
-        ("64,16%,20%", "not three shares"),
-        ("64%,16%,20", "not three shares"),
-        ("a,b,c", "not three shares"),
-        ("-1,2,3", "not three shares"),
-        ("1.5,2,3", "not three shares"),
-        ("1e3%,2%,3%", "not three shares"),
-        ("64%,16%,10%", r"sums to 90.00%, not 100"),
+        ("", "does not give three shares"),
+        ("64,36", "does not give three shares"),
+        ("64,16%,20%", "does not give three shares"),
+        ("64%,16%,20", "does not give three shares"),
+        ("a,b,c", "does not give three shares"),
+        ("-1,2,3", "does not give three shares"),
+        ("1.5,2,3", "does not give three shares"),
+        ("1e3%,2%,3%", "does not give three shares"),
+        ("64%,16%,10%", r"sums to 90.00%; make it sum to 100"),
         ("80%,20%,0%", "without classes"),
         ("5,0,1", "without classes"),
     ],
@@ -90,7 +90,7 @@ def test_what_is_no_split_is_refused(text: str, sentence: str) -> None:
 
 
 def test_too_few_classes_are_refused() -> None:
-    with pytest.raises(DataError, match="here has 2 classes, but train, val and test need"):
+    with pytest.raises(DataError, match="here has 2 classes, but train, val and test each need"):
         sizes("64%,16%,20%", 2)
     with pytest.raises(DataError, match="here has 1 class, but"):
         sizes("1,1,1", 1)

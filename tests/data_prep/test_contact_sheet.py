@@ -73,7 +73,7 @@ def test_another_picture_of_that_name_is_left(tmp_path: Path) -> None:
         else:
             Image.new("RGB", (5, 5)).save(picture)
         old = picture.read_bytes()
-        with pytest.raises(DataError, match="no contact sheet; it is left"):
+        with pytest.raises(DataError, match="not a contact sheet; it is left"):
             write_contact_sheet(write_flat_store(tmp_path / "glyphs.h5", 8, [2]))
         assert picture.read_bytes() == old
 
@@ -85,4 +85,4 @@ def test_a_store_is_made_even_if_its_sheet_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "own.png").write_text("a drawing")
     made = prepare("folder", tmp_path / "own", tmp_path / "own.h5")
     assert made.store.exists() and made.contact_sheet is None
-    assert any("no contact sheet" in note for note in made.notes)
+    assert any("not a contact sheet" in note for note in made.notes)

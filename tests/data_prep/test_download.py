@@ -123,7 +123,7 @@ def test_what_turns_out_to_be_something_else_does_not_stay(
     monkeypatch.setenv("PAMELA_CACHE_DIR", str(tmp_path / "cache"))
     remote = RemoteFiles("omniglot", server.address, {"data.bin": None})
     monkeypatch.setitem(REMOTE, "omniglot", remote)
-    with pytest.raises(DataError, match="What was downloaded for omniglot cannot be used") as error:
+    with pytest.raises(DataError, match="The files downloaded for omniglot cannot be used") as error:
         prepare("omniglot", None, tmp_path / "o.h5")
     assert "\n" not in str(error.value) and "`pamela prepare omniglot SOURCE`" in str(error.value)
     assert list((tmp_path / "cache" / "omniglot").iterdir()) == []
@@ -139,7 +139,7 @@ def test_what_turns_out_to_be_broken_at_its_last_image_does_not_stay(
     bad = dict(files) | {max(files): b"no image"}
     monkeypatch.setitem(REMOTE, "omniglot", RemoteFiles("omniglot", server.address, {"data.bin": None}))
     server.files["/data.bin"] = write_zip(tmp_path / "bad.zip", bad).read_bytes()
-    with pytest.raises(DataError, match=r"is broken .*; run this again to download it anew"):
+    with pytest.raises(DataError, match=r"is broken .*; run the command again to download them anew"):
         prepare("omniglot", None, tmp_path / "o.h5")
     assert list((tmp_path / "cache" / "omniglot").iterdir()) == []
     server.files["/data.bin"] = write_zip(tmp_path / "good.zip", files).read_bytes()

@@ -64,7 +64,7 @@ def test_forms_that_differ_say_so(tmp_path: Path, pictures: AllPictures) -> None
     made = prepare(
         "miniimagenet", write(tmp_path / "x", "miniimagenet", "parquet", pictures), tmp_path / "s.h5"
     )
-    assert "do not compare" in made.notes[0]
+    assert "are not comparable" in made.notes[0]
 
 
 def test_photographs_of_other_sizes_are_squeezed(tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ def test_a_full_disk_is_said(
 ) -> None:
     (tmp_path / "source").mkdir()
     source = pack(tmp_path / "source", written(dataset, form))
-    with pytest.raises(NoRoom, match=r"could not be unpacked to the temporary folder .* by TMPDIR") as error:
+    with pytest.raises(
+        NoRoom, match=r"could not be unpacked to the temporary folder .* with TMPDIR"
+    ) as error:
         prepare(dataset, source, tmp_path / "s.h5")
     assert os.strerror(errno.ENOSPC) in str(error.value) and not (tmp_path / "s.h5").exists()
 
@@ -120,7 +122,7 @@ def test_what_is_no_fault_of_the_files_removes_nothing(
     tmp_path: Path, cached: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def failing(*_: object) -> object:
-        raise DataError("x is wrong; get it again.") from error
+        raise DataError("x is wrong; get a fresh copy.") from error
 
     monkeypatch.setattr(pickled, "read_pickle", failing)
     with pytest.raises(DataError):
@@ -130,7 +132,7 @@ def test_what_is_no_fault_of_the_files_removes_nothing(
 
 def test_offline_removes_nothing_and_online_what_is_something_else(tmp_path: Path, cached: Path) -> None:
     for offline, kept in ((True, [".x.pkl.sha256", "x.pkl"]), (False, [])):
-        with pytest.raises(DataError, match="What was downloaded for miniimagenet cannot be used"):
+        with pytest.raises(DataError, match="The files downloaded for miniimagenet cannot be used"):
             prepare("miniimagenet", None, tmp_path / "s.h5", offline=offline)
         assert names(cached) == kept
 
@@ -188,7 +190,9 @@ def test_a_disk_that_is_too_full_for_a_store_is_told_before(
     splits = {name: SplitContent(["a"], iter(blocks), 300) for name in ("train", "val", "test")}
     origin = Origin("x", "y", lambda: "0" * 64, "", "")
     out = tmp_path / "new" / "s.h5"
-    with pytest.raises(DataError, match=r"s\.h5 takes 19\.1 MB, and .* has 2\.0 MB free; free some space"):
+    with pytest.raises(
+        DataError, match=r"s\.h5 needs 19\.1 MB, but .* has only 2\.0 MB free; free some space"
+    ):
         write_store(out, origin, splits, image_size=84, channels=3)
     assert list(tmp_path.iterdir()) == []
 

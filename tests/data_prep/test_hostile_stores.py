@@ -92,23 +92,23 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     ),
     "plain offsets": (
         replaced("train/class_offsets", promised((MANY,), np.int64, 1 << 16)),
-        "class_offsets is not all there",
+        "class_offsets is incomplete",
     ),
     "names": (
         replaced("train/class_names", promised((MANY,), TEXT, 1 << 16)),
-        "class_names is not all there",
+        "class_names is incomplete",
     ),
-    "long names": (replaced("train/class_names", promised((6,), "S100000000")), "chunks of over 64 MiB"),
-    "longer names": (long_names, "no short texts"),
-    "numbers as names": (replaced("train/class_names", lambda *_: np.arange(6)), "no short texts"),
+    "long names": (replaced("train/class_names", promised((6,), "S100000000")), "chunks of more than 64 MiB"),
+    "longer names": (long_names, "not short strings"),
+    "numbers as names": (replaced("train/class_names", lambda *_: np.arange(6)), "not short strings"),
     "packed images": (
         replaced("train/images", promised((MANY, 84, 84, 3), np.uint8, compression="gzip")),
         "train/images is compressed",
     ),
-    "images": (replaced("train/images", promised((1 << 60, 16, 16, 3), np.uint8)), "images is not all there"),
+    "images": (replaced("train/images", promised((1 << 60, 16, 16, 3), np.uint8)), "images is incomplete"),
     "chunks": (
         replaced("train/images", promised((200_000, 84, 84, 3), np.uint8, 190_000)),
-        "train/images has chunks of over 64 MiB",
+        "train/images has chunks of more than 64 MiB",
     ),
     "virtual": (replaced("train/images", virtual), "train/images is compressed or in another file"),
     "/dev/zero": (replaced("train/images", elsewhere("/dev/zero")), "is compressed or in another file"),
@@ -120,14 +120,14 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "pipe of tasks": (replaced("episodes", pipe), "episodes is a link"),
     "tasks": (
         replaced("episodes/train/5way-1shot", promised((MANY,), np.int32, 1 << 16)),
-        "episodes/train/5way-1shot is not all there",
+        "episodes/train/5way-1shot is incomplete",
     ),
     "wide tasks": (wide, r"is not int32 \(600, 5, 16\), but int64"),
-    "form": (attribute("form", b"\xff\xfe", dtype=TEXT), "the attribute 'form' is not UTF-8"),
-    "list of forms": (attribute("form", ["a", "b"], dtype=TEXT), "the attribute 'form' is no text"),
-    "format": (attribute("format", np.zeros(1000)), "the attribute 'format' is no text"),
-    "mean": (attribute("mean", np.zeros(4000)), "the attribute 'mean' is not up to three numbers"),
-    "means": (attribute("mean", [1], dtype=np.int8), "the attribute 'mean' is not up to three numbers"),
+    "form": (attribute("form", b"\xff\xfe", dtype=TEXT), "the attribute 'form' is not valid UTF-8"),
+    "list of forms": (attribute("form", ["a", "b"], dtype=TEXT), "the attribute 'form' is not text"),
+    "format": (attribute("format", np.zeros(1000)), "the attribute 'format' is not text"),
+    "mean": (attribute("mean", np.zeros(4000)), "the attribute 'mean' is not a list of up to three"),
+    "means": (attribute("mean", [1], dtype=np.int8), "the attribute 'mean' is not a list of up to three"),
     "split as dataset": (replaced("val", lambda *_: np.zeros(3)), "val is missing"),
     "images as group": (
         replaced("val/images", lambda group, *_: group.create_group("x")),
@@ -195,11 +195,11 @@ def _attribute(name: str, value: float) -> Change:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (_names("a", "a"), "train/class_names are not a name for each class"),
-        (_names("a", ""), "train/class_names are not a name for each class"),
-        (_attribute("mean", np.nan), "the attribute 'mean' has numbers that it cannot have"),
-        (_attribute("std", np.inf), "the attribute 'std' has numbers that it cannot have"),
-        (_attribute("std", -1.0), "the attribute 'std' has numbers that it cannot have"),
+        (_names("a", "a"), "train/class_names do not give each class its own name"),
+        (_names("a", ""), "train/class_names do not give each class its own name"),
+        (_attribute("mean", np.nan), "the attribute 'mean' has impossible values"),
+        (_attribute("std", np.inf), "the attribute 'std' has impossible values"),
+        (_attribute("std", -1.0), "the attribute 'std' has impossible values"),
     ],
 )
 def test_what_no_writer_writes(store: Path, change: Change, sentence: str) -> None:
@@ -214,5 +214,5 @@ def test_classes_have_different_names_in_order(tmp_path: Path, names: list[str])
     images = random_images([20, 20])
     splits = {name: content(images) for name in ("train", "val", "test")}
     splits["val"] = SplitContent(names, iter(enumerate(images)), 40)
-    with pytest.raises(DataError, match="val has the class 'a' behind"):
+    with pytest.raises(DataError, match="val has the class 'a' after"):
         write_store(tmp_path / "s.h5", origin(), splits, image_size=8, channels=1)

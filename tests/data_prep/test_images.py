@@ -40,8 +40,8 @@ def test_ink_is_bright_and_antialiased() -> None:
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"", "no PNG image"),
-        (b"GIF89a", "no PNG image"),
+        (b"", "not a PNG image"),
+        (b"GIF89a", "not a PNG image"),
         (png(32)[:200], "broken"),
         (png(31), "31 × 31 pixels, not 32 × 32"),
         (huge_png(10_000), "broken|pixels"),

@@ -54,7 +54,7 @@ PARTS = [
         "miniimagenet",
         "lists",
         "val.csv",
-        "not exactly one CSV file of images for train and test; pass a folder",
+        "does not have exactly one CSV file of images for train and test; pass a folder",
     ),
     ("miniimagenet", "parquet", "train-0.parquet", "mini-imagenet: it lacks validation and test;"),
     ("cifar-fs", "official", "train", "CIFAR-100: it lacks test;"),
@@ -143,7 +143,7 @@ def test_any_other_file_is_refused(tmp_path: Path, pictures: AllPictures, datase
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     for source in sorted(tmp_path.iterdir()):
-        assert "nor another file that this" in fails(dataset, source, tmp_path / "out.h5"), source
+        assert "nor any other file that this" in fails(dataset, source, tmp_path / "out.h5"), source
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, written: Written) -> None:

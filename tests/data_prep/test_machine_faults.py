@@ -80,7 +80,7 @@ def test_too_many_open_files_are_said(tmp_path: Path, monkeypatch: pytest.Monkey
 
     source = write_folder(tmp_path / "x", FILES)
     monkeypatch.setattr(Path, "read_bytes", full)
-    with pytest.raises(DataError, match="raise the limit, `ulimit -n`"):
+    with pytest.raises(DataError, match="raise the limit with `ulimit -n`"):
         prepare("folder", source, tmp_path / "s.h5")
 
 
@@ -115,7 +115,7 @@ def test_what_a_link_leads_to_is_replaced(tmp_path: Path) -> None:
     for force in (False, True):
         made = prepare("folder", source, link, force=force)
         assert made.store == link and link.is_symlink() and not (tmp_path / "big" / "t.h5").is_symlink()
-    with pytest.raises(DataError, match=r"s\.h5 is there already"):
+    with pytest.raises(DataError, match=r"s\.h5 already exists"):
         prepare("folder", source, link)
 
 

@@ -84,7 +84,7 @@ def test_a_division_can_be_asked_for(tmp_path: Path) -> None:
     assert [own["classes"] for own in made.splits.values()] == [6, 5, 3]
     assert (made.dataset, made.image_size) == ("roses", 32)
     assert any(note.startswith("1 class is in no split: kind") for note in made.notes)
-    assert any(note.startswith("test has 3 classes") for note in made.notes)
+    assert any(note.startswith("test has only 3 classes") for note in made.notes)
 
 
 @pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "validation", "TEST")])
@@ -140,7 +140,7 @@ def test_broken_files_are_left_out_and_named(tmp_path: Path) -> None:
     assert sum(own["images"] for own in made.splits.values()) == 300
     verify_store(made.store)
     assert made.notes[:2] == [
-        "4 files that are no images are passed over (.heic, .txt, without a suffix).",
+        "4 files that are not images are ignored (.heic, .txt, without a suffix).",
         "4 of 304 images cannot be used and are left out.",
     ]
     for name, note in zip(broken, made.notes[2:6], strict=True):
@@ -153,7 +153,7 @@ def test_many_broken_files_are_an_error(tmp_path: Path) -> None:
     files = folders(images=20)
     files |= {f"kind01/{number}.jpg": b"" for number in range(100, 120)}
     with pytest.raises(
-        DataError, match=r"over 5% of the 320 images cannot be used, among them kind01/1"
+        DataError, match=r"more than 5% of the 320 images cannot be used, among them kind01/1"
     ) as error:
         made_from(files, tmp_path)
     assert "\n" not in str(error.value)
@@ -171,15 +171,15 @@ def test_a_damaged_member_of_an_archive_is_a_broken_file(tmp_path: Path) -> None
 
 
 FAULTS: dict[str, tuple[dict[str, bytes], dict[str, object], str]] = {
-    "nothing": ({"readme.txt": b"x"}, {}, "no folders with images"),
-    "no folders": ({"1.jpg": coloured(1), "2.jpg": coloured(2)}, {}, "no folders with images"),
+    "nothing": ({"readme.txt": b"x"}, {}, "no folders of images"),
+    "no folders": ({"1.jpg": coloured(1), "2.jpg": coloured(2)}, {}, "no folders of images"),
     "two classes": (folders(CLASSES[:2]), {}, "has 2 classes, but train, val and test"),
     "no val": (folders(["train/a", "train/b", "test/c"]), {}, "no class folders in val"),
     "leak": (folders(["train/a", "train/b", "val/b", "test/c"]), {}, "'b' in two splits"),
-    "fit": (folders(), {"fit": "squash"}, "--fit 'squash' is not known; it is crop or pad"),
+    "fit": (folders(), {"fit": "squash"}, "--fit must be crop or pad, not 'squash'"),
     "split": (folders(), {"class_split": "1,2"}, "--class-split '1,2'"),
-    "name": (folders(), {"store_name": "../up"}, "--name '../up' does not serve"),
-    "taken": (folders(), {"store_name": "CIFAR_FS"}, "another dataset called CIFAR_FS"),
+    "name": (folders(), {"store_name": "../up"}, "--name '../up' cannot be the name"),
+    "taken": (folders(), {"store_name": "CIFAR_FS"}, "Another dataset is called CIFAR_FS"),
     "all of a class": (folders() | {"kind99/1.jpg": b"x"}, {}, "'kind99' of .* has no images"),
 }
 
@@ -195,7 +195,7 @@ def test_what_cannot_be_prepared_is_said_in_one_sentence(tmp_path: Path, fault: 
 
 def test_options_of_a_folder_are_refused_elsewhere(tmp_path: Path) -> None:
     for option in ({"class_split": "1,1,1"}, {"fit": "pad"}, {"store_name": "x"}, {"grayscale": True}):
-        with pytest.raises(DataError, match=r"--[a-z-]+ is for `pamela prepare folder` alone"):
+        with pytest.raises(DataError, match=r"--[a-z-]+ is only for `pamela prepare folder`"):
             prepare("glyphs", None, tmp_path / "x.h5", **option)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="needs the images"):
         prepare("folder", None, tmp_path / "x.h5")
@@ -207,7 +207,7 @@ def test_a_class_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
         os.rename(files / "kind00", os.fsencode(files / "kind") + b"\xff")  # noqa: PTH104  bytes
     except OSError:
         pytest.skip("this file system has UTF-8 names only")
-    with pytest.raises(DataError, match="is not UTF-8; rename it"):
+    with pytest.raises(DataError, match="is not valid UTF-8; rename it"):
         prepare("folder", files, tmp_path / "out.h5")
 
 

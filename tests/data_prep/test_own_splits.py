@@ -47,7 +47,9 @@ def test_two_divisions_are_not_guessed(tmp_path: Path) -> None:
 def test_a_division_of_a_few_images_is_not_taken_for_that_of_all(tmp_path: Path) -> None:
     others = {f"kind{kind}/{n}.png": png(16) for kind in range(20) for n in range(2)}
     source = write_folder(tmp_path / "x", divided("vehicles/") | others)
-    with pytest.raises(DataError, match=r"in 'vehicles', but not for all .* rename them if they are classes"):
+    with pytest.raises(
+        DataError, match=r"in 'vehicles', but they do not hold all .* rename them if they are classes"
+    ):
         prepare("folder", source, tmp_path / "s.h5")
 
 

@@ -140,15 +140,15 @@ def test_classes_may_have_unequal_numbers(tmp_path: Path) -> None:
         assert found.classes == ["a", "b"]
         assert found.labels.tolist() == [0, 1, 1]
         assert found.images.shape == (3, 16, 16, 3)
-        assert found.notes == ["1 file that is no image is passed over (.txt)."]
+        assert found.notes == ["1 file that is not an image is ignored (.txt)."]
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"a.png": png()}, "has no folders with images"),
-        ({"a/1.txt": b"x"}, "has no folders with images"),
-        ({"a/1.png": png()}, "has images of one class, 'a'"),
+        ({"a.png": png()}, "has no folders of images"),
+        ({"a/1.txt": b"x"}, "has no folders of images"),
+        ({"a/1.png": png()}, "has images of only one class, 'a'"),
         ({"train/a/1.png": png(), "test/b/1.png": png(), "val/c/1.png": png()}, "pass one of them"),
         ({"a/1.png": png(), "b/1.png": b"no image"}, r"b/1\.png is broken"),
         ({"a/1.png": png(), "b/1.png": png()[:200]}, r"b/1\.png is broken"),
@@ -162,7 +162,7 @@ def test_support_sets_that_are_none(tmp_path: Path, files: dict[str, bytes], mes
 
 def test_support_that_is_a_file_or_not_there(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         read_support(tmp_path / "a.png", HOW)
     with pytest.raises(DataError, match="no file or folder"):
         read_support(tmp_path / "nowhere", HOW)
@@ -216,7 +216,11 @@ def test_capitals_matter_only_between_classes_that_they_tell_apart(here: Path) -
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [("nowhere.png", "no file or folder"), ("*.jpg", "nor does anything match"), ("empty", "has no images")],
+    [
+        ("nowhere.png", "no file or folder"),
+        ("*.jpg", "nor does anything match"),
+        ("empty", "contains no images"),
+    ],
 )
 def test_queries_that_are_not_there(here: Path, given: str, message: str) -> None:
     (here / "empty").mkdir()

@@ -115,7 +115,7 @@ def test_what_is_wrong_with_a_source_is_said(tmp_path: Path) -> None:
 
     out = write_folder(tmp_path / "out", {"store.h5": b"precious"}) / "store.h5"
     fails("cifar-fs", tmp_path / "nothing", "no file or folder")
-    fails("cifar-fs", write_folder(tmp_path / "other", {"a/1.png": png(32)}), "no known form")
+    fails("cifar-fs", write_folder(tmp_path / "other", {"a/1.png": png(32)}), "any known form")
     some = write_zip(tmp_path / "some.zip", cifar_files(CIFAR_CLASSES[:98]))
     fails("cifar-fs", some, "lacks 2 of the 100 classes.*tank, tractor")
     fewer = cifar_files()
@@ -137,7 +137,7 @@ def test_what_is_wrong_with_a_source_is_said(tmp_path: Path) -> None:
 def test_a_store_that_is_there_is_kept(tmp_path: Path) -> None:
     out = tmp_path / "store.h5"
     out.write_bytes(b"precious")
-    with pytest.raises(DataError, match="is there already; use --force"):
+    with pytest.raises(DataError, match="already exists; use --force"):
         prepare("glyphs", None, out)
     with pytest.raises(DataError, match="is a folder"):
         prepare("glyphs", None, tmp_path, force=True)
@@ -156,7 +156,8 @@ def test_names_are_known_in_any_spelling(case: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"), [("cifar-sf", "did you mean cifar-fs"), ("xyzzy", "there are miniimagenet, tiered")]
+    ("name", "sentence"),
+    [("cifar-sf", "did you mean cifar-fs"), ("xyzzy", "the known ones are miniimagenet, tiered")],
 )
 def test_unknown_names_are_answered(name: str, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):

@@ -33,8 +33,8 @@ def test_what_an_error_of_a_library_says() -> None:
 
 
 def test_a_sentence_has_an_end() -> None:
-    sentence = str(DataError(f"x{'y' * 100_000} is wrong; get it again."))
-    assert len(sentence) <= 3_000 and sentence.endswith("is wrong; get it again.")
+    sentence = str(DataError(f"x{'y' * 100_000} is wrong; get a fresh copy."))
+    assert len(sentence) <= 3_000 and sentence.endswith("is wrong; get a fresh copy.")
     assert shortened("n" * 120) == "n" * 120 and len(shortened("n" * 121)) <= 120
 
 
@@ -62,7 +62,7 @@ def test_a_full_temporary_folder_is_not_the_fault_of_the_file(tmp_path: Path) ->
     with pytest.raises(DataError) as caught, readable(tmp_path, "a.pkl"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert tempfile.gettempdir() in str(caught.value) and "TMPDIR" in str(caught.value)
-    assert "get it again" not in str(caught.value)
+    assert "get a fresh copy" not in str(caught.value)
 
 
 def text(value: str) -> bytes:

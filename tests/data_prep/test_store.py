@@ -105,7 +105,7 @@ def _replace(file: h5py.File, name: str, data: object) -> None:
 DAMAGES = {
     "cut": (_cut, "cut short"),
     "empty": (_empty, "not an HDF5 file|cut short"),
-    "no store": (_edit(lambda f: f.attrs.__delitem__("format")), "no episode store"),
+    "no store": (_edit(lambda f: f.attrs.__delitem__("format")), "not an episode store"),
     "version": (_edit(lambda f: f.attrs.modify("format_version", 2)), "of version 2"),
     "attribute": (_edit(lambda f: f.attrs.__delitem__("terms")), "lacks the attribute 'terms'"),
     "no mean": (_edit(lambda f: f.attrs.__delitem__("mean")), "damaged"),
@@ -127,7 +127,7 @@ DAMAGES = {
     ),
     "promised images": (
         _edit(lambda f: f["test/images"].resize(10**12, axis=0)),
-        "not all there",
+        "is incomplete",
     ),
     "offsets end": (
         _edit(lambda f: _replace(f, "train/class_offsets", np.array([0, 20, 36, 61, 81, 112, 131]))),

@@ -93,7 +93,7 @@ def test_a_list_of_a_split_that_cannot_be_read_is_named(
     shutil.copytree(written("miniimagenet", "lists"), folder)
     path = next(folder.rglob("val.csv"))
     path.write_text(path.read_text() + "one,two,three\n")
-    with pytest.raises(DataError, match=r"val\.csv has a row without two columns"):
+    with pytest.raises(DataError, match=r"val\.csv has a row that does not have two columns"):
         prepare("miniimagenet", folder, tmp_path / "s.h5")
 
 
@@ -105,7 +105,7 @@ def test_what_is_missing_counts_for_more_than_a_stranger(
     add_strangers(folder)
     for name in ("val.csv", "test.csv"):
         next(folder.rglob(name)).unlink()
-    with pytest.raises(DataError, match="has not exactly one CSV file of images for val and test"):
+    with pytest.raises(DataError, match="does not have exactly one CSV file of images for val and test"):
         prepare("miniimagenet", folder, tmp_path / "s.h5")
 
 

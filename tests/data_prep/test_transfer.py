@@ -138,7 +138,7 @@ FAILURES: dict[str, tuple[list[str | int], str]] = {
         ["sneaky html"],
         "the server answered with a web page, not with the file",
     ),
-    "circle": (["/data.bin"] * 400, "the server redirects without end"),
+    "circle": (["/data.bin"] * 400, "the server redirects endlessly"),
 }
 
 

@@ -64,7 +64,7 @@ WRONG: dict[str, tuple[str, str, Callable[[Path], None], str]] = {
         "miniimagenet",
         "cache",
         changed("*val*", lambda v: v["class_dict"].update(n01855672=[0, 1, 9999])),  # type: ignore[attr-defined]
-        "indices of images that are not there",
+        "indices of images that do not exist",
     ),
     "cache count": (
         "miniimagenet",
@@ -73,8 +73,13 @@ WRONG: dict[str, tuple[str, str, Callable[[Path], None], str]] = {
         "n01855672 has 2 images, not 3",
     ),
     "category": ("miniimagenet", "category split", without("*phase_train*"), "lacks train of miniImageNet"),
-    "list": ("miniimagenet", "lists", without("val.csv"), "not exactly one CSV file of images for val"),
-    "listed": ("miniimagenet", "lists", without("*.jpg"), "lists is not there"),
+    "list": (
+        "miniimagenet",
+        "lists",
+        without("val.csv"),
+        "does not have exactly one CSV file of images for val",
+    ),
+    "listed": ("miniimagenet", "lists", without("*.jpg"), "listed in .*, is missing"),
     "folder": ("miniimagenet", "split folders", without("*.jpg"), "has 2 images, not 3"),
     "labels": ("tieredimagenet", "png", without("val_labels.pkl"), "lacks val labels of tieredImageNet"),
     "images": ("tieredimagenet", "npz", without("val_images.npz"), "lacks val images of tieredImageNet"),

@@ -97,8 +97,8 @@ class AutogradGradient:
                 raise
             raise RuntimeError(
                 "the module has an operation that PyTorch cannot differentiate twice "
-                f"({first_line(error)}); choose another, for attention by "
-                "torch.nn.attention.sdpa_kernel(SDPBackend.MATH) in its forward, or a first-order method"
+                f"({first_line(error)}); use another (for attention, "
+                "torch.nn.attention.sdpa_kernel(SDPBackend.MATH) in its forward), or a first-order method"
             ) from error
         return product
 

@@ -91,19 +91,21 @@ def _check(module: nn.Module) -> None:
     if not parameters:
         raise ValueError("the module has no parameters that require a gradient")
     if any(isinstance(p, nn.UninitializedParameter) for p in parameters.values()):
-        raise ValueError("the module has parameters without a shape yet; call it once before")
+        raise ValueError("the module has parameters that have no shape yet; call it once first")
     if len({p.dtype for p in parameters.values()}) > 1:
-        raise ValueError("the module's parameters are of several types; make them one, as by .float()")
+        raise ValueError(
+            "the module's parameters are of several types; convert them to one, for example with .float()"
+        )
     for name, part in module.named_modules():
         if isinstance(part, _NormBase) and part.training and part.running_mean is not None:
             raise ValueError(
-                f"{name or 'the module'} keeps running statistics, which adaptation would move; make it with "
-                "track_running_stats=False, or call .eval() to leave them as they are"
+                f"{name or 'the module'} keeps running statistics, which adaptation would change; create it "
+                "with track_running_stats=False, or call .eval() to leave them as they are"
             )
         if part.training and _drops(part):
             raise ValueError(
-                f"{name or 'the module'} has dropout at work, and the inner loop needs the same outputs "
-                "twice; call .eval()"
+                f"{name or 'the module'} has active dropout, but the inner loop needs the same "
+                "outputs twice; call .eval()"
             )
 
 

@@ -96,15 +96,17 @@ def layout_of(module: nn.Module, layers: Sequence[ModuleLayer]) -> Layout:
 def _named(wanted: str, layer: ModuleLayer, found: dict[str, nn.Parameter]) -> list[str]:
     names = [name for name in found if name == wanted or name.startswith(f"{wanted}.")]
     if not names:
-        raise ValueError(f"layer {layer.name!r}: the module has no parameter {wanted!r} that is trained")
+        raise ValueError(f"layer {layer.name!r}: the module has no trainable parameter {wanted!r}")
     return names
 
 
 def _check_kernels(layer: ModuleLayer, tensors: Mapping[str, Tensor]) -> None:
     if layer.sharing not in ("kernel", "parameter"):
-        raise ValueError(f"layer {layer.name!r}: sharing is 'kernel' or 'parameter', not {layer.sharing!r}")
+        raise ValueError(
+            f"layer {layer.name!r}: sharing must be 'kernel' or 'parameter', not {layer.sharing!r}"
+        )
     first = {tensor.shape[:1] for tensor in tensors.values()}
     if layer.sharing == "kernel" and (len(first) > 1 or () in first):
         raise ValueError(
-            f"layer {layer.name!r} cannot share Q by kernel: its tensors do not agree in the first dimension"
+            f"layer {layer.name!r} cannot share Q by kernel: its tensors differ in their first dimension"
         )
