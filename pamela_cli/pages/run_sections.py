@@ -97,7 +97,7 @@ def _scores(summary: Document) -> Table:
         rows.append(row)
     stats = norm_stats_text(summary["test"])
     return Table(
-        f"Results of the checkpoint with the best validation, with 95 % intervals; {stats}.", header, rows
+        f"The checkpoint with the best validation: results with 95 % intervals; {stats}.", header, rows
     )
 
 

@@ -61,7 +61,7 @@ def test_other_work_is_refused(monkeypatch: pytest.MonkeyPatch, what: str) -> No
         monkeypatch.setattr(Pamela, "meta_gradient", lambda *given: gradient(*given) * (1 + 1e-6))
     else:
         monkeypatch.setattr(Pamela, "test", lambda *given: test(*given) + 1e-6)
-    with pytest.raises(DifferentWorkError, match="pamela-maml does other work"):
+    with pytest.raises(DifferentWorkError, match="pamela-maml does different work"):
         check([OURS], TINY, QUIET)
 
 

@@ -188,7 +188,9 @@ def test_its_table_is_the_same_after_a_stop(warm, here: Path, undisturbed, numbe
     assert result.code == 128 + number
     if number == signal.SIGINT:
         last = result.err.splitlines()[-1]
-        assert "of 3 cells are done and the others saved; the same command goes on" in last, result.err
+        assert "of 3 cells are done and the others saved; run the same command again to continue" in last, (
+            result.err
+        )
         assert any(here.glob("runs/*/last.safetensors"))
     else:  # no cell outlives it: nobody may write to a run that the next ablation goes on with
         time.sleep(0.3)
@@ -252,14 +254,14 @@ def test_cells_submitted_as_an_array(pamela, here: Path) -> None:
         (["--vary", "width"], ["--vary must be one of variant, skip-interval, steps"]),
         (["--format", "html"], ["--format must be one of table"]),
         (["--seeds", "0,x"], ["--seeds must be whole numbers"]),
-        (["--seeds", "1,1"], ["--seeds has a seed twice"]),
+        (["--seeds", "1,1"], ["--seeds names a seed twice"]),
         (["--jobs", "0"], ["--jobs must be at least 1"]),
         (["--iterations", "0"], ["--iterations 0 trains nothing", "--table"]),
         (["--iterations", "0", "--table"], ["has no finished runs"]),
         (["--iterations", "-1"], ["--iterations must be at least 1"]),
         (["--skip-interval", "2"], ["--skip-interval", "--vary steps"]),
         (["--device", "cpu,tpu"], ["--device must be auto, cpu, cuda or cuda:N, not 'tpu'"]),
-        (["--slurm", "fast"], ["--slurm must be like"]),
+        (["--slurm", "fast"], ["--slurm must look like"]),
         (["--slurm", "cluster=slurm"], ["--slurm: Could not detect", "slurm"]),
         (["--slurm", "cluster=local,width=3"], ["--slurm:", "width"]),
         (["--steps", "0"], ["--steps must be at least 1"]),

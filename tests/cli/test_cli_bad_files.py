@@ -131,7 +131,7 @@ STORES: dict[Callable[[Path], None], list[str]] = {
     store_cut_short: ["cut short"],
     no_hdf5: ["HDF5"],
     empty_store: ["bad.h5"],
-    other_hdf5: ["no episode store"],
+    other_hdf5: ["not an episode store"],
     store_without_a_split: ["val"],
     too_few_classes: ["4 classes", "5"],
     too_few_images: ["16"],
@@ -237,7 +237,7 @@ def test_resume_from_the_checkpoint_before(
     damage(run / "last.safetensors")
     result = pamela("meta-train", "--run", "tiny-a", "--resume").ok()
     assert "runs/tiny-a/last.safetensors" in result.err
-    assert "going on from the checkpoint before, of step" in result.err
+    assert "continuing from the checkpoint before, of step" in result.err
     assert tensors(run / "last.safetensors") == expected, "to the same bits"
 
 
@@ -250,7 +250,7 @@ def test_both_checkpoints_damaged(pamela, own_world: Path) -> None:
         (run / name).write_bytes(flipped)
     before = snapshot(own_world)
     wrong = pamela("meta-train", "--run", "tiny-a", "--resume")
-    wrong.error(1, "last.safetensors is damaged", "the one before", "previous.safetensors is damaged")
+    wrong.error(1, "last.safetensors is damaged", "the checkpoint before", "previous.safetensors is damaged")
     assert snapshot(own_world) == before
 
 

@@ -72,7 +72,7 @@ def test_unknown_choice(pamela, here: Path, name: str) -> None:
         (["meta-train", "--dataset", "zzz"], 2, ["zzz", "data has tiny"]),
         (["meta-train", "--dataset", ""], 2, ["--dataset is empty"]),
         (["ablate", "--dataset", ""], 2, ["--dataset is empty"]),
-        (["meta-train", "--dataset", "tinny"], 2, ["there is no such one; did you mean tiny?"]),
+        (["meta-train", "--dataset", "tinny"], 2, ["there is no such dataset; did you mean tiny?"]),
         (["meta-train", "--method", "MAML"], 2, ["--method must be one of", "did you mean maml?"]),
         (["meta-train", "--dataset", "folder"], 1, ["make it with `pamela prepare folder SOURCE`."]),
         (["prepare", "sine"], 2, ["sine needs no preparation"]),

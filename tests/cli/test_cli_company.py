@@ -131,7 +131,7 @@ def test_an_environment_that_torchrun_did_not_make(
     pamela, here: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "two")
-    pamela("meta-train", *SINE).error(2, f"{name} is 'two' in the environment")
+    pamela("meta-train", *SINE).error(2, f"the environment variable {name} is 'two'")
     assert snapshot(here) == {}
 
 
@@ -146,7 +146,7 @@ def test_processes_that_see_different_checkpoints(
     told = Processes.from_leader
     monkeypatch.setattr(Processes, "from_leader", lambda self, value: 1 if value == 2 else told(self, value))
     wrong = pamela("meta-train", "--run", "mine", "--resume", "-q")
-    wrong.error(1, "runs/mine", "step 2 for one process, and of step 1", "the same folder")
+    wrong.error(1, "runs/mine", "step 2 for one process, but of step 1", "the same folder")
     assert snapshot(here) == before
 
 
@@ -171,7 +171,7 @@ def test_starts_at_the_same_moment(here: Path, name: str | None) -> None:
     folders = sorted(path.name for path in (here / "runs").iterdir())
     if name:
         assert folders == ["mine"] and made.count("mine") == 1
-        assert sum("is already there" in each for each in made) == 7
+        assert sum("already exists" in each for each in made) == 7
     else:
         usual = "pamela-sine-1s-s0"
         assert folders == sorted(made) == sorted([usual, *(f"{usual}-{i}" for i in range(2, 9))])

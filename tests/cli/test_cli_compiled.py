@@ -37,8 +37,8 @@ def test_that_they_are_used_is_said_and_recorded(warm, here: Path) -> None:
 def test_a_run_goes_on_where_there_is_no_compiler(warm, here: Path) -> None:
     half = [*QUICK_TINY, "--run", "tiny"]
     whole = warm(here, *half).ok()
-    assert "goes on without" not in whole.err
+    assert "continues without" not in whole.err
     # As if it had been stopped after its first half.
     (here / "runs" / "tiny" / "summary.json").unlink()
     resumed = warm(here, "meta-train", "--run", "tiny", "--resume", "--no-figures", env=WITHOUT).ok()
-    assert "it goes on without, and rounds otherwise" in resumed.err
+    assert "it continues without them, and rounds differently" in resumed.err

@@ -146,7 +146,7 @@ def test_table_without_the_paper(measured) -> None:
         (["--precision", "float16"], ["--precision must be one of float32, float64"]),
         (["--methods", "maml,reptile"], ["--methods must be among maml,", "'reptile'"]),
         (["--methods", ""], ["--methods must be among maml,"]),
-        (["--methods", "fomaml"], ["fomaml is maml's row of first order"]),
+        (["--methods", "fomaml"], ["fomaml is the first-order row of maml"]),
         (["--device", "gpu"], ["--device must be auto, cpu, cuda or cuda:N"]),
         (["--inner-lr", "1"], ["--inner-lr"]),
         (["extra"], ["extra"]),

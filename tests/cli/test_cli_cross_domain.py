@@ -77,6 +77,6 @@ def test_a_run_that_does_not_tell_its_inputs(pamela, own_world: Path) -> None:
     config = own_world / "runs" / "tiny-a" / "config.toml"
     config.write_text(config.read_text().partition("\n[inputs]\n")[0])
     other = write_tiny_store(own_world / "other.h5", seed=1)
-    pamela("evaluate", "tiny-a", "--dataset", other, *QUICK[:-1]).error(1, "earlier versions")
+    pamela("evaluate", "tiny-a", "--dataset", other, *QUICK[:-1]).error(1, "an earlier version")
     same = pamela("evaluate", "tiny-a", "--dataset", own_world / "data" / "tiny.h5", *QUICK).ok().document
     assert same == pamela("evaluate", "tiny-a", *QUICK).ok().document

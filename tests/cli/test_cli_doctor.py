@@ -25,7 +25,7 @@ def test_what_it_shows(pamela, here: Path) -> None:
     assert [folder["folder"] for folder in document["folders"]] == ["data", "runs"]
     assert not (here / "runs").exists(), "it leaves nothing"
     shown = pamela("doctor").ok().out
-    assert "tiny.h5" in shown and "Nothing is wrong." in shown
+    assert "tiny.h5" in shown and "No problems found." in shown
 
 
 def test_nobody_is_named(pamela, here: Path) -> None:
@@ -48,7 +48,7 @@ def test_an_engine_that_is_wrong(pamela, here: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(doctor, "self_tests", lambda device: tests)
     result = pamela("doctor")
     assert result.code == 1
-    assert "wrong: The engine computes wrongly on cpu: Conv4, float64 is 5.0e-01 away" in result.out
+    assert "problem: The engine gives wrong results on cpu: Conv4, float64 differs by 5.0e-01" in result.out
 
 
 def test_a_device_that_does_not_work(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,9 +101,7 @@ def test_a_folder_that_cannot_be_written_to(pamela, here: Path, monkeypatch: pyt
 
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
     result = pamela("doctor", "--json")
-    assert (
-        "The folder for data, data, cannot be written to (Permission denied)." in result.document["problems"]
-    )
+    assert "The folder for data, data, is not writable (Permission denied)." in result.document["problems"]
 
 
 def test_without_a_compiler_wanted(warm, here: Path) -> None:
@@ -112,4 +110,4 @@ def test_without_a_compiler_wanted(warm, here: Path) -> None:
     result = warm(here, "doctor", "--json", env={"PATH": "/nowhere"})
     assert result.code == 1
     (problem,) = result.document["problems"]
-    assert problem.startswith("No C compiler (cc) can be used here")
+    assert problem.startswith("No C compiler (cc) works here")

@@ -76,7 +76,7 @@ def test_a_folder_of_the_name_of_a_run_does_not_hide_it(pamela, own_world: Path)
         pamela("evaluate", "sine-a", "--tasks", 4, "--no-figures", "--json").ok().document["run"] == "sine-a"
     )
     (own_world / "photos").mkdir()
-    pamela("evaluate", "photos").error(2, "photos is no run")
+    pamela("evaluate", "photos").error(2, "photos is not a run")
     quick = ["--iterations", 2, "--val-every", 1, "--no-figures", "-q"]
     pamela("meta-train", *SINE, *quick, "--run", "photos").ok()
     assert (own_world / "runs" / "photos" / "summary.json").exists()

@@ -139,4 +139,4 @@ def test_an_ablation_with_scores_of_another_form(pamela, own_world: Path) -> Non
     result = pamela(*table, "--no-figures", "-q")
     assert result.code == 1
     assert result.err == "error: 1 of 2 rows have cells that failed: +Q+P² (n = 5).\n"
-    assert "its test scores have odd shapes" in " ".join(result.out.split())
+    assert "its test scores have the wrong shapes" in " ".join(result.out.split())

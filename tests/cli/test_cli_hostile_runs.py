@@ -215,10 +215,10 @@ def test_progress_that_no_run_can_have_made(sine: Attacks) -> None:
     odd = ({"step": -1}, {"window": [[1]]}, {"seconds": 0.0}, {"recent_skips": [0] * 11})
     for progress in ({}, [], *(sound.progress | part for part in odd)):
         Checkpoint(sound.tensors, progress).write(last)
-        sine.refused(f"progress {progress}", RESUME, "the run cannot go on from runs/odd/last.safetensors")
+        sine.refused(f"progress {progress}", RESUME, "the run cannot continue from runs/odd/last.safetensors")
     sine.endured("progress", REPORT, "Its last.safetensors is damaged")
     Checkpoint(sound.tensors, {}).write(sine.fresh("summary.json") / "last.safetensors")
-    sine.endured("progress", RESUME, "going on from the checkpoint before")
+    sine.endured("progress", RESUME, "continuing from the checkpoint before")
 
 
 def test_a_checkpoint_larger_than_that_of_its_settings(sine: Attacks) -> None:

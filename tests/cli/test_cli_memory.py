@@ -41,7 +41,7 @@ def test_the_run_goes_on_with_less_and_says_so(
     result = pamela(*QUICK_TINY, "--run", "short", "--json").ok()
     (lowered,) = result.document["lowered"]
     assert lowered["step"] == 1
-    assert "step 1: memory ran out; going on with" in result.err
+    assert "step 1: memory ran out; continuing with" in result.err
     plan = tomllib.loads((here / "runs" / "short" / "config.toml").read_text())["plan"]
     assert {key: lowered[key] for key in plan} == plan
     short = nameless_summary(here / "runs" / "short")
@@ -67,7 +67,7 @@ def test_memory_that_runs_out_in_the_last_test_is_told_too(
     monkeypatch.setattr(training, "judge", too_large_once)
     result = pamela(*QUICK_TINY, "--run", "short", "--json").ok()
     assert [plan["step"] for plan in result.document["lowered"]] == [4]
-    assert "step 4: memory ran out; going on with" in result.err
+    assert "step 4: memory ran out; continuing with" in result.err
 
 
 def test_what_never_fits_ends_in_one_sentence(pamela, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def assert_goes_on(pamela, here: Path, reference: Path, tree: Tree, promised: in
     mine = here / "runs" / "mine"
     if mine.exists():
         said = pamela(*RESUME).ok().err
-        step = re.search(r"goes on from step (\d+)", said)
+        step = re.search(r"continues from step (\d+)", said)
         assert "is finished" in said or (step and int(step[1]) >= promised), said
     else:
         assert promised == 0

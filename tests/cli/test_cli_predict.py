@@ -116,10 +116,10 @@ def test_csv_has_the_numbers_of_json(predict: Predict) -> None:
 
 def test_table(predict: Predict) -> None:
     out = predict("tiny-a", "support", "query", "--top", 2).ok().out
-    assert "tiny-a, adapted to 5 classes by 1 image of each" in out
+    assert "tiny-a, adapted to 5 classes with 1 image of each" in out
     assert "2 updates; each image normalised by the support set alone." in out
-    assert "of 75 images are right (95 % interval" in out
-    assert "is" in out and "next" in out
+    assert "of 75 images are labelled correctly (95 % interval" in out
+    assert "truth" in out and "next" in out
     document = predict("tiny-a", "support", "query", "--json").ok().document
     hits = {
         name: sum(each["label"] == name for each in document["predictions"] if each["truth"] == name)
@@ -127,19 +127,19 @@ def test_table(predict: Predict) -> None:
     }
     worst_first = sorted(hits, key=lambda name: (hits[name], name))
     counts = ", ".join(f"{name} {hits[name]} of 15" for name in worst_first)
-    assert f"Right by class: {counts}." in " ".join(out.split())
+    assert f"Correct by class: {counts}." in " ".join(out.split())
     lone = predict("tiny-a", "support", "query/class00/000.png").ok().out
-    assert "right" not in lone and "next" not in lone
+    assert "correct" not in lone and "next" not in lone
 
 
 def test_examples_that_are_labelled_are_said(predict: Predict) -> None:
     result = predict("tiny-a", "support", "support", "query/class00").ok()
-    assert "warning: examples of support are among the images to label (5 of 20)" in result.err
-    assert "examples of" not in predict("tiny-a", "support", "query").ok().err
+    assert "warning: some images to label are also examples in support (5 of 20)" in result.err
+    assert "also examples" not in predict("tiny-a", "support", "query").ok().err
     # What lies beside the folders of the classes is no example.
     shutil.copytree("support", "both")
     shutil.copy("query/class00/000.png", "both/new.png")
-    assert "examples of" not in predict("tiny-a", "both", "both/new.png").ok().err
+    assert "also examples" not in predict("tiny-a", "both", "both/new.png").ok().err
 
 
 def test_figure(predict: Predict, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_unequal_numbers_fewer_classes_and_colour(predict: Predict, tmp_path: Pa
     assert document["support"] == {"a": 1, "b": 7}
     assert {len(each["top"]) for each in document["predictions"]} == {2}
     out = predict("tiny-a", tmp_path / "few", tmp_path / "few").ok().out
-    assert "adapted to 2 classes by 1 to 7 images of each" in out
+    assert "adapted to 2 classes with 1 to 7 images of each" in out
 
 
 def test_other_updates(predict: Predict) -> None:
@@ -209,8 +209,8 @@ def test_wrong_support_sets(predict: Predict, tmp_path: Path) -> None:
     (tmp_path / "broken" / "b").mkdir()
     (tmp_path / "broken" / "b" / "1.png").write_text("no image")
     (tmp_path / "none").mkdir()
-    predict("tiny-a", tmp_path / "none", "query").error(1, "has no folders with images")
-    predict("tiny-a", tmp_path / "one", "query").error(1, "images of one class, 'a'")
+    predict("tiny-a", tmp_path / "none", "query").error(1, "has no folders of images")
+    predict("tiny-a", tmp_path / "one", "query").error(1, "images of only one class, 'a'")
     predict("tiny-a", tmp_path / "six", "query").error(2, "has 6 classes", "trained with 5", "--way")
     predict("tiny-a", tmp_path / "broken", "query").error(1, "1.png is broken")
     predict("tiny-a", "nowhere", "query").error(2, "nowhere")
@@ -227,7 +227,7 @@ def test_broken_queries_are_left_out(predict: Predict, tmp_path: Path, norm_stat
         file.write_text("no image")
     found = predict("tiny-a", "support", mine, *options)
     assert found.code == 1
-    assert "the others are labelled, but" in found.err and "and 1 more" in found.err
+    assert "the other images are labelled, but" in found.err and "and 1 more" in found.err
     document = found.document
     assert [file.name in why for file, why in zip(broken, document.pop("broken"), strict=True)] == [True] * 2
     assert expected.pop("broken") == []
@@ -256,7 +256,7 @@ def test_wrong_queries(predict: Predict, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "empty").mkdir()
     predict("tiny-a", "support", tmp_path / "notes.txt").error(1, "notes.txt is broken")
-    predict("tiny-a", "support", tmp_path / "empty").error(1, "has no images")
+    predict("tiny-a", "support", tmp_path / "empty").error(1, "contains no images")
     predict("tiny-a", "support", "nowhere/*.png").error(2, "nowhere/*.png")
     predict("tiny-a", "support").error(2, "QUERY is missing")
     predict("tiny-a").error(2, "SUPPORT_DIR is missing")

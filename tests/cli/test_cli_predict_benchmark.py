@@ -55,5 +55,5 @@ def test_other_labels_end_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         return document(*words) | ({"accuracy": 1.0} if words[0] == "predict" else {})
 
     monkeypatch.setattr(predict, "_document", wrong)
-    with pytest.raises(DifferentWorkError, match="predict is right in 100"):
+    with pytest.raises(DifferentWorkError, match="predict is correct in 100"):
         predict.measure(here / "runs" / "tiny", here / "random.h5", 2, here / "photos")

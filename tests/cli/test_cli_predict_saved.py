@@ -61,10 +61,10 @@ def test_saved_networks_that_somebody_has_changed(predict: Predict, tmp_path: Pa
         ({"inputs": inputs | {"mean": [1.0, 2.0]}}, "how its images were prepared"),
         ({"inputs": inputs | {"std": [0.0]}}, "how its images were prepared"),
         ({"inputs": inputs | {"fit": "fold"}}, "how its images were prepared"),
-        ({"support": {"a": 1}}, "does not tell its classes"),
-        ({"support": dict.fromkeys("abcdef", 1)}, "does not tell its classes"),
-        ({"support": [["a", 1]]}, "does not tell its classes"),
-        ({"run": 3}, "of which run"),
+        ({"support": {"a": 1}}, "does not say what its classes are"),
+        ({"support": dict.fromkeys("abcdef", 1)}, "does not say what its classes are"),
+        ({"support": [["a", 1]]}, "does not say what its classes are"),
+        ({"run": 3}, "which run it"),
     ):
         error = predict(changed(kept, **other), "query").error(1, "pass a RUN")
         assert re.search(said, error), f"{other}: {error}"

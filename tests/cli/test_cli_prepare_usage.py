@@ -21,8 +21,8 @@ from cli_support import write_tiny_store
         (["folder", "photos", "--fit", "foo"], "crop or pad"),
         (["folder", "photos", "--name", "a/b"], "--name 'a/b'"),
         (["folder"], "pass a folder or archive"),
-        (["cifar-fs", "photos", "--name", "x"], "--name is for"),
-        (["cifar-fs", "photos", "--class-split", "1,1,1"], "--class-split is for"),
+        (["cifar-fs", "photos", "--name", "x"], "--name is only for"),
+        (["cifar-fs", "photos", "--class-split", "1,1,1"], "--class-split is only for"),
         (["glyphs", "photos"], "leave out photos"),
         (["cifar", "photos"], "did you mean"),
     ],
@@ -36,7 +36,7 @@ def test_wrong_usage_exits_2(pamela, here: Path, arguments: list[str], part: str
 
 def test_wrong_data_exits_1(pamela, here: Path) -> None:
     (here / "photos").mkdir()
-    pamela("prepare", "folder", "photos").error(1, "no folders with images")
+    pamela("prepare", "folder", "photos").error(1, "no folders of images")
 
 
 def test_what_a_stranger_has_named_is_shown_as_it_is(pamela, own_world: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_store_that_would_mean_the_sine_waves(pamela, here: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")
 def test_a_store_whose_name_is_no_text(pamela, here: Path) -> None:
     write_tiny_store(here / "im\udcff.h5")
-    pamela("meta-train", "--dataset", here / "im\udcff.h5").error(1, "its name is no Unicode text")
+    pamela("meta-train", "--dataset", here / "im\udcff.h5").error(1, "its name is not valid Unicode")
     assert not (here / "runs").exists()
 
 

@@ -144,7 +144,7 @@ def test_a_run_of_two_goes_on_with_one_or_two(warm, trained: Path, here: Path, d
     for name in ("last", "previous"):
         (run / f"{name}.safetensors").unlink(missing_ok=True)
     again = warm(here, "meta-train", "--run", "two", "--resume", *device, "--no-figures", "--json").ok()
-    assert "goes on from step 0 " in again.err
+    assert "continues from step 0 " in again.err
     assert_same_training(run, trained / "runs" / "two")
     assert again.document["test"]["tasks"] == 5
 
@@ -154,7 +154,7 @@ def test_a_run_of_two_goes_on_with_one_or_two(warm, trained: Path, here: Path, d
 def test_a_request_to_stop_reaches_all(warm, here: Path, who: str) -> None:
     running = Running(warm, here, *TWO)
     os.kill(running.leader.process if who == "leader" else running.follower, signal.SIGTERM)
-    message = running.end().error(143, "all is saved at step", "--resume --device cpu,cpu")
+    message = running.end().error(143, "everything is saved at step", "--resume --device cpu,cpu")
     step = int(message.split("at step ")[1].split(":")[0].replace(",", ""))
     checkpoint = load_file(running.run / "last.safetensors")
     assert checkpoint["adam.theta.step"] == step

@@ -151,7 +151,7 @@ def test_other_figures_in_the_folder_are_shown(pamela, report: Report, own_world
 def test_run_without_scores_of_tasks(report: Report, own_world: Path) -> None:
     (own_world / "runs/sine-a/scores.safetensors").unlink()
     page = report("sine-a")
-    assert "the run keeps no score of each task" in page.text
+    assert "the run has no score of each task" in page.text
     assert len(page.images) == 2
 
 
@@ -259,5 +259,5 @@ def test_wrong_usage(pamela, undrawn: None, own_world: Path) -> None:
     pamela("report").error(2, "RUN")
     pamela("report", "none").error(2, "there is no run runs/none", "sine-a")
     pamela("report", "sine-a", "--out", "config.toml").error(2, "--out config.toml", ".html")
-    pamela("report", "data").error(2, "data is no run", "config.toml")
+    pamela("report", "data").error(2, "data is not a run", "config.toml")
     assert snapshot(own_world) == before

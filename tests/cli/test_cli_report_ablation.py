@@ -73,7 +73,7 @@ def test_settings_of_the_cells(pamela, ablation: Path) -> None:
     own = page.table("The runs, and the settings in which they differ")
     assert own[0] == ["run", "method", "skip_interval", "test"]
     assert [row[:3] for row in own[1:]] == [["sine-b", "maml", ""], ["sine-a", "pamela", "2"]]
-    shared = {row[0]: row[1] for row in page.table("The settings that all share")[1:]}
+    shared = {row[0]: row[1] for row in page.table("The settings that all runs share")[1:]}
     assert shared["iterations"] == "40"
     assert "method" not in shared
 
@@ -120,7 +120,7 @@ def test_hostile_names_lead_nowhere(pamela, ablation: Path, own_world: Path) -> 
     page = Page(ablation / "report.html")
     page.assert_alone()
     assert "<script>x</script>" in page.text
-    assert "The runs of the cells do not lie beside the ablation's folder" in page.text
+    assert "The runs of the cells are not beside the ablation's folder" in page.text
 
 
 @pytest.mark.parametrize(

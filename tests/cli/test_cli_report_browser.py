@@ -149,7 +149,7 @@ def test_probe_finds_what_is_wrong(browser: Browser, tmp_path: Path) -> None:
 def test_one_run(pamela, browser: Browser, own_world: Path, width: int) -> None:
     pamela("report", "tiny-a").ok()
     facts = browser.probe(own_world / "runs/tiny-a/report.html", width)
-    sections = ["Results", "Figures", "Settings", "Environment", "How to get it again"]
+    sections = ["Results", "Figures", "Settings", "Environment", "How to reproduce it"]
     assert facts == {
         "images": [True] * 3,
         "overflow": 0,

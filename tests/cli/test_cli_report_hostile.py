@@ -118,7 +118,7 @@ def test_one_file_damaged(pamela, own_world: Path, name: str) -> None:
     page = Page(run / "report.html")
     page.assert_alone()
     said = {
-        "environment.json": "It is not recorded what this run was computed on.",
+        "environment.json": "There is no record of what this run was computed on.",
         "best.safetensors": "The figure “trends” could not be drawn",
     }
     assert said.get(name, f"Its {name} is damaged") in page.text

@@ -90,7 +90,7 @@ def test_table_and_ablations(pamela, own_world: Path) -> None:
     test = json.loads((own_world / "tiny-a.json").read_text())["test"]
     assert f"{100 * test['accuracy']:.2f} % ± {100 * test['ci95']:.2f}" in out
     assert "PAMELA (+Q+P), tiny, 5-way 1-shot, seed 0" in out
-    assert "4 runs; intervals of 95 %; ablations: ablation-tiny-5w1s" in out
+    assert "4 runs; 95 % intervals; ablations: ablation-tiny-5w1s" in out
     assert pamela("report", "--list", "--json").ok().document["ablations"] == ["ablation-tiny-5w1s"]
 
 

@@ -39,8 +39,8 @@ def test_run_that_has_not_begun(report: Report, own_world: Path) -> None:
     shutil.copy(own_world / "runs/tiny-a/config.toml", own_world / "runs/new/config.toml")
     page = report("new")
     assert "its last checkpoint is at outer step 0 of 6" in page.text
-    assert "It was not validated yet." in page.text
-    assert "It is not recorded what this run was computed on." in page.text
+    assert "It has not been validated yet." in page.text
+    assert "There is no record of what this run was computed on." in page.text
     assert page.images == []
 
 
@@ -104,7 +104,7 @@ def test_unfinished_run_among_others(report: Report, own_world: Path) -> None:
     shutil.copy(own_world / "runs/sine-a/config.toml", own_world / "runs/new/config.toml")
     page = report("sine-a", "new")
     assert page.table("Results with")[2][-2:] == ["Not finished", "0 of 40"]
-    assert "No paired differences for want of the score of each test task: new." in page.text
+    assert "No paired differences, because the score of each test task is missing: new." in page.text
 
 
 def test_what_is_no_run_among_several_is_left_out(pamela, undrawn: None, own_world: Path) -> None:
@@ -113,8 +113,8 @@ def test_what_is_no_run_among_several_is_left_out(pamela, undrawn: None, own_wor
         found = sorted(map(str, Path("runs").iterdir()))
         result = pamela("report", *found, "--json").ok()
         assert len(result.document["runs"]) == 4
-    assert "left out, as there is no run in it: runs/report-figures, runs/report.html" in result.err
-    pamela("report", "runs/report-figures").error(2, "runs/report-figures is no run")
+    assert "left out, because it holds no run: runs/report-figures, runs/report.html" in result.err
+    pamela("report", "runs/report-figures").error(2, "runs/report-figures is not a run")
     pamela("report", "runs/none", "runs/sine-a").error(2, "there is no run runs/none")
 
 
@@ -142,4 +142,4 @@ def test_what_is_no_run_is_wrong_usage(pamela, own_world: Path) -> None:
     for command in (["evaluate"], ["predict"], ["meta-train", "--resume", "--run"]):
         rest = ["data", "data"] if command == ["predict"] else []
         pamela(*command, "ablation-sine-10s", *rest).error(2, "is an ablation", "one of its runs")
-    pamela("report", ".").error(2, ". is no run: it has no config.toml")
+    pamela("report", ".").error(2, ". is not a run: it has no config.toml")

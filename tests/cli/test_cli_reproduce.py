@@ -185,7 +185,7 @@ def test_no_data_is_an_error_where_it_was_asked_for(pamela, here: Path) -> None:
     result = pamela("reproduce", "tiny", "-q")
     assert result.code == 1
     last = result.err.splitlines()[-1]
-    assert last.startswith("error: 1 of 1 cells could not be had, among them tiny/pamela-s0: ")
+    assert last.startswith("error: 1 of 1 cells have no result, among them tiny/pamela-s0: ")
     assert statuses(pamela("reproduce", "--collect", "--json").ok().document)["tiny/pamela-s0"] == "no data"
 
 

@@ -98,8 +98,8 @@ def test_stopped_and_resumed(warm, here: Path, undisturbed: Undisturbed, mine: P
     assert (mine / "last.safetensors").exists()
     assert not (mine / "summary.json").exists()
     resumed = warm(here, *resume_command(result.err), "--no-figures").ok()
-    assert re.search(r"goes on from step \d+", resumed.err)
-    assert "goes on from step 0 " not in resumed.err
+    assert re.search(r"continues from step \d+", resumed.err)
+    assert "continues from step 0 " not in resumed.err
     assert_same_run(mine, undisturbed.run)
 
 
@@ -123,7 +123,7 @@ def test_killed_before_the_first_checkpoint(warm, here: Path, undisturbed: Undis
             break
         shutil.rmtree(mine)
     resumed = warm(here, *RESUME).ok()
-    assert "goes on from step 0 " in resumed.err
+    assert "continues from step 0 " in resumed.err
     assert_same_run(mine, undisturbed.run)
 
 

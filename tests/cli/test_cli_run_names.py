@@ -74,7 +74,7 @@ def test_classes_left_out_are_said(pamela, here: Path) -> None:
 
 def test_a_name_that_is_no_unicode_is_told_before_training(pamela, here: Path) -> None:
     """What is written into the run must be found again by libraries that take nothing else."""
-    pamela("meta-train", "--dataset", "sine", "--run", "x\udcff").error(2, "--run", "no Unicode text")
+    pamela("meta-train", "--dataset", "sine", "--run", "x\udcff").error(2, "--run", "not valid Unicode")
     assert not (here / "runs").exists()
 
 
@@ -85,9 +85,9 @@ def test_a_file_of_settings_may_begin_with_the_mark_of_its_encoding(pamela, here
 
 def test_a_name_that_is_taken_is_told_before_a_dataset_is_made(pamela, here: Path) -> None:
     (here / "runs" / "taken").mkdir(parents=True)
-    pamela("meta-train", "--run", "taken").error(2, "--run runs/taken is already there, and is no run")
+    pamela("meta-train", "--run", "taken").error(2, "--run runs/taken already exists and is not a run")
     (here / "runs" / "taken" / "ablation.json").write_text("{}")
-    pamela("meta-train", "--run", "taken").error(2, "is already there, and is no run")
+    pamela("meta-train", "--run", "taken").error(2, "already exists and is not a run")
     (here / "runs" / "taken" / "config.toml").write_text("")
-    pamela("meta-train", "--run", "taken").error(2, "go on with it by --resume")
+    pamela("meta-train", "--run", "taken").error(2, "continue it with --resume")
     assert not (here / "data").exists()

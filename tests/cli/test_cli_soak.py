@@ -85,7 +85,7 @@ def test_torchrun_starts_all_again_when_one_dies(here: Path) -> None:
     os.kill(children(agent.pid)[-1], signal.SIGKILL)
     _, err = agent.communicate(timeout=2 * PATIENCE)
     assert agent.returncode == 0, err
-    assert "goes on from step 100" in err
+    assert "continues from step 100" in err
     assert_same_run(run, here / "runs" / "whole")
 
 

@@ -272,7 +272,7 @@ def test_a_run_that_diverged_is_no_unfinished_one(pamela, here: Path) -> None:
     pamela("report", "wild", "-q").ok()
     page = (here / "runs" / "wild" / "report.html").read_text()
     assert "This run has no result: it diverged." in page
-    assert "To go on with it" not in page
+    assert "To continue it" not in page
 
 
 def test_divergence_does_not_advise_to_lower_what_is_off(pamela) -> None:

@@ -158,7 +158,7 @@ def test_means_over_other_seeds_are_told_apart(tmp_path: Path) -> None:
     (_, _, header, _, maml, q, *_, note) = as_markdown(table).splitlines()
     assert header.startswith("| variant | n | seeds | MSE |")
     assert maml.startswith("| MAML | 5 | 0 | 6.0000") and q.startswith("| +Q | 5 | 0, 1 | 3.5000")
-    assert "not all in every cell: gains are over the seeds that both have" in note
+    assert "not all in every row: gains are over the seeds that both rows have" in note
 
 
 def test_figures_are_of_one_budget(tmp_path: Path) -> None:

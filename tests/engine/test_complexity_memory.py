@@ -85,7 +85,7 @@ def test_short_memory_is_one_sentence(monkeypatch, error):
 
     monkeypatch.setattr(measuring, "peak_memories", lambda cases, plan: [None] * len(cases))
     monkeypatch.setattr(measuring, "time_cases", fail)
-    with pytest.raises(PamelaError, match=r"cpu has not enough memory .*--image-size"):
+    with pytest.raises(PamelaError, match=r"cpu does not have enough memory .*--image-size"):
         measure(make_cases(["maml"], SMALL), CPU, 2, Console(quiet=True))
 
 

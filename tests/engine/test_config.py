@@ -71,10 +71,10 @@ def test_flags_win_over_the_file_and_the_file_over_the_recipe():
     [
         ("[task]\nshots = 1", r"here has an unknown key 'shots' in \[task\]; did you mean shot\?"),
         ("[outer]\nmeta-lr = 1.0", r"unknown key 'meta-lr' in \[outer\]; did you mean meta_lr\?"),
-        ("[task]\nzzz = 1", r"unknown key 'zzz' in \[task\]; known are dataset, "),
+        ("[task]\nzzz = 1", r"unknown key 'zzz' in \[task\]; the known ones are dataset, "),
         ("[outer]\nway = 5", r"unknown key 'way' in \[outer\]"),
         ("[tasks]\nway = 5", r"here has an unknown section or key 'tasks'; did you mean task\?"),
-        ("[zzz]\nway = 5", "unknown section or key 'zzz'; known are inner, outer, run, task"),
+        ("[zzz]\nway = 5", "unknown section or key 'zzz'; the known ones are inner, outer, run, task"),
         ("seed = 3", "unknown section or key 'seed'"),
         ("task = 3", "unknown section or key 'task'"),
         ("[[task]]\nway = 5", "unknown section or key 'task'"),

@@ -217,7 +217,10 @@ def test_tasks_that_do_not_fit_together(part: str) -> None:
     drawn, learner = points(0, 2), make_learner(linear())
     fewer_tasks = replace(drawn, **{part: getattr(drawn, part)[:1]})
     fewer_examples = replace(drawn, **{part: getattr(drawn, part)[:, :1]})
-    for tasks, said in ((fewer_tasks, "must be of as many tasks"), (fewer_examples, "a target for each of")):
+    for tasks, said in (
+        (fewer_tasks, "must have the same number of tasks"),
+        (fewer_examples, "one target for each example of"),
+    ):
         for use in (
             lambda t: meta_gradient(learner, F.cross_entropy, t),
             lambda t: evaluate(learner, Classification(3), t),
@@ -225,7 +228,7 @@ def test_tasks_that_do_not_fit_together(part: str) -> None:
         ):
             with pytest.raises(ValueError, match=said):
                 use(tasks)
-    with pytest.raises(ValueError, match="support_y must have a target"):
+    with pytest.raises(ValueError, match="support_y must have one target"):
         adapt(learner, F.cross_entropy, drawn.support_x[0], drawn.support_y[0, :1])
 
 

@@ -31,7 +31,7 @@ def test_episodes_are_those_of_the_command(trained: Path) -> None:
             ({"shot": 1.5}, "shot must be a whole number"),
             ({"query": 0}, "query must be at least 1"),
             ({"way": 1}, "way must be at least 2"),
-            ({"dtype": torch.uint8}, "dtype must be one of real numbers"),
+            ({"dtype": torch.uint8}, "dtype must be a floating-point type"),
         ):
             with pytest.raises(ValueError, match=message):
                 episodes(store, "train", **({"way": 5, "shot": 1} | wrong))
@@ -80,7 +80,7 @@ def test_a_run_is_loaded_without_its_store(trained: Path) -> None:
     assert (run.config.method, run.config.way, run.learner.rule.steps) == ("pamela", 5, 2)
     assert run.inputs is not None and run.inputs.preparation.image_size == 16
     assert isinstance(run.objective, Classification)
-    with pytest.raises(PamelaError, match="is no run"):
+    with pytest.raises(PamelaError, match="is not a run"):
         load_run(trained / "nowhere")
 
 

@@ -197,7 +197,7 @@ def test_what_no_plan_can_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
     assert needed == 8 * (2 * numbers + 4 * 6 + over_theta * learner.theta.numel()) + 100
     monkeypatch.setattr(fitting, "free_bytes", lambda device: 1 << 30)
     check_room("these", 1 << 30, torch.device("cpu"))
-    with pytest.raises(DoesNotFitError, match=r"these need 2\.0 GiB of memory, and cpu has 1\.0 GiB free"):
+    with pytest.raises(DoesNotFitError, match=r"these need 2\.0 GiB of memory, but cpu has 1\.0 GiB free"):
         check_room("these", 2 << 30, torch.device("cpu"))
 
 

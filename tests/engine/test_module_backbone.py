@@ -229,7 +229,7 @@ def test_layers_of_ones_own():
     [
         ([ModuleLayer("a", ("0",))], "in no layer: 1.weight, 1.bias"),
         ([ModuleLayer("a", ("0", "1")), ModuleLayer("b", ("1.bias",))], "'1.bias' is in two layers"),
-        ([ModuleLayer("a", ("0", "2"))], "no parameter '2'"),
+        ([ModuleLayer("a", ("0", "2"))], "no trainable parameter '2'"),
         ([ModuleLayer("a", ("0", "1"), "kernel")], "'a' cannot share Q by kernel"),
         ([ModuleLayer("a", ("0", "1"), "row")], "'kernel' or 'parameter', not 'row'"),  # type: ignore[arg-type]
     ],
@@ -246,12 +246,12 @@ def test_layers_that_cannot_be(layers, message):
     ("module", "message"),
     [
         (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "1 keeps running statistics"),
-        (nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)), "1 has dropout at work"),
-        (nn.MultiheadAttention(4, 2, dropout=0.1), "the module has dropout at work"),
-        (nn.LSTM(2, 2, num_layers=2, dropout=0.5), "the module has dropout at work"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)), "1 has active dropout"),
+        (nn.MultiheadAttention(4, 2, dropout=0.1), "the module has active dropout"),
+        (nn.LSTM(2, 2, num_layers=2, dropout=0.5), "the module has active dropout"),
         (nn.ReLU(), "no parameters"),
         (nn.Linear(2, 2).requires_grad_(False), "no parameters"),
-        (nn.LazyLinear(3), "without a shape"),
+        (nn.LazyLinear(3), "have no shape yet"),
         (nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double()), "several types"),
     ],
 )
@@ -293,5 +293,5 @@ def test_derivatives_of_a_loss_function(own, known):
 
 
 def test_a_loss_must_be_one_number():
-    with pytest.raises(ValueError, match="must be a tensor of one number"):
+    with pytest.raises(ValueError, match="must be a tensor with a single number"):
         OwnLoss(lambda out, _: out.sum(1)).loss(torch.ones(1, 2, 3), torch.ones(1, 2))

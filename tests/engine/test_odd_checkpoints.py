@@ -88,7 +88,7 @@ def test_a_flipped_bit_in_the_tensors_is_noticed(written):
     header = 8 + int.from_bytes(whole[:8], "little")
     for place in range(header, len(whole), 7):
         written.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
-        with pytest.raises(CheckpointError, match="is damaged: its checksum does not fit"):
+        with pytest.raises(CheckpointError, match="is damaged: its checksum does not match"):
             Checkpoint.read(written)
 
 
@@ -141,5 +141,5 @@ def test_a_file_larger_than_the_learner_is_refused(tmp_path, written):
     assert Checkpoint.read(written, conv_learner().rule)
     with written.open("ab") as file:
         file.truncate(2 * largest(small) + (2 << 20))
-    with pytest.raises(CheckpointError, match=r"it has [0-9,]+ bytes, and such a file has at most"):
+    with pytest.raises(CheckpointError, match=r"it has [0-9,]+ bytes, but such a file has at most"):
         Checkpoint.read(written, small)

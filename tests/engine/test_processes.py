@@ -77,7 +77,7 @@ def test_what_two_tell_each_other() -> None:
     assert five == [10.0, 11.0, 12.0, 13.0, 14.0]
     assert told == {"x": [1, "θ"]}
     assert (nothing, largest) == (None, 7)
-    assert lost.startswith("another process of this work has ended, or cannot be reached")
+    assert lost.startswith("another process of this command has ended, or cannot be reached")
 
 
 def test_who_cannot_be_met_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ DAMAGES = {
     "other split": ((6, 4), np.float64, GOOD.replace("test", "train")),
     "no tasks": ((6, 4), np.float64, '{"format": "pamela scores 1"}'),
     "tasks of another kind": ((6, 4), np.float64, GOOD.replace('{"test": "these"}', "[1]")),
-    "odd shapes": ((3,), np.float64, GOOD),
+    "wrong shapes": ((3,), np.float64, GOOD),
     "other updates": ((6, 3), np.float64, GOOD),
     "other tasks": ((5, 4), np.float64, GOOD),
     "no tasks at all": ((0, 4), np.float64, GOOD),
