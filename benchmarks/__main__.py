@@ -130,7 +130,7 @@ def _compared(settings: list[Setting], names: list[str], repetitions: int, conso
     """All are checked before the first is timed."""
     checks = []
     for setting in settings:
-        setting.flops()  # what cannot be counted is known before hours of timing
+        setting.flops()  # fails before hours of timing, not after
         console.say(f"the same gradient? {tables.setting_title(asdict(setting))}")
         checks.append(check(names, setting, console))
     rows: list[Row] = []

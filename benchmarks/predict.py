@@ -1,4 +1,4 @@
-"""How long `pamela predict` takes from the shell, and that it is as right as `pamela evaluate` says."""
+"""How long `pamela predict` takes from the shell, and that it is as accurate as `pamela evaluate` says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long until the help is there, and until the first training step is done."""
+"""How long it takes until the help appears, and until the first training step is done."""
 
 from __future__ import annotations
 

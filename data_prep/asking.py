@@ -1,4 +1,4 @@
-"""Answers of HTTP servers, read by a thread of their own, so that no wait for the network is without end.
+"""Answers of HTTP servers, read by a thread of their own, so that no wait for the network is endless.
 
 A thread that looks up a name or waits for bytes hears nothing else meanwhile, neither Ctrl-C nor a clock.
 """
@@ -47,7 +47,7 @@ class Answer:
 
     def __exit__(self, *error: object) -> None:
         self._left.set()
-        # What waits for bytes shall not wait on; urllib3 has this from 2.3 on.
+        # Whatever waits for bytes must stop waiting; urllib3 has this from 2.3 on.
         with suppress(AttributeError, OSError, RuntimeError, ValueError):
             self.response.raw.shutdown()
 

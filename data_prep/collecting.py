@@ -74,8 +74,8 @@ def _opened(dataset: Source, source: Path) -> Iterator[Collection]:
                 if found is not None:
                     yield found
                     return
-                # What is said of all knows more than what is said of the folder alone. An archive that there
-                # was no room to look into may hold it all.
+                # The complaint about the folder with its archives knows more than that about the folder
+                # alone. An archive that there was no room to unpack may hold everything.
                 full = next((f for f in mounted.faults.values() if isinstance(f, NoRoom)), None)
                 fault = full or _weightiest(mounted_fault, fault, *mounted.faults.values())
             if fault is not None and tree.unreadable and not isinstance(fault, NoRoom):

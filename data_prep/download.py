@@ -130,7 +130,7 @@ def _download(
 
 
 def _retrieve(url: str, remote: RemoteFiles, name: str, options: DownloadOptions, progress: Progress) -> Path:
-    """Download a file to a folder of its own, where nobody takes it for whole before it is."""
+    """Download a file to a folder of its own, where nobody mistakes an incomplete file for the whole one."""
     pooch.get_logger().setLevel(logging.WARNING)
     partial = options.cache / ".partial"
     known, stem = remote.checksums[name], f"{remote.folder}-{name}"

@@ -1,4 +1,4 @@
-"""The exceptions that data preparation raises on purpose, and how they say what strangers have named."""
+"""The exceptions that data preparation raises on purpose, and how they show names from untrusted files."""
 
 import errno
 
@@ -9,7 +9,7 @@ _LONGEST_SENTENCE = 3_000
 class DataError(Exception):
     """One clear sentence: what is wrong, where, and what to do about it.
 
-    Names in it may come from strangers' files: what is not printable is escaped, and a sentence without end
+    Names in it may come from strangers' files: what is not printable is escaped, and an overlong sentence
     loses its middle.
     """
 
@@ -22,7 +22,7 @@ class WrongUsage(DataError):
 
 
 class Damaged(DataError):
-    """A file is broken or not what its name says: it has to be got again."""
+    """A file is broken or not what its name says: a fresh copy is needed."""
 
 
 class OfStranger(DataError):
@@ -34,15 +34,15 @@ class NoRoom(DataError):
 
 
 class LeftOpen(DataError):
-    """A store could not be written to its end, and HDF5 cannot let go of the file.
+    """A store could not be written to its end, and HDF5 cannot close the file.
 
-    It crashes the program where the file is closed after all, as when the interpreter ends: a command is
-    better ended by `os._exit`.
+    It crashes the program if the file is closed after all, as when the interpreter exits: a command should
+    end with `os._exit`.
     """
 
 
 def is_of_content(error: BaseException | None) -> bool:
-    """Whether an error is about what files hold, not about room, rights, memory and devices."""
+    """Whether an error is about the content of files, not about disk space, rights, memory or devices."""
     while error is not None:
         of_system = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
         if of_system or isinstance(error, MemoryError):
@@ -52,8 +52,8 @@ def is_of_content(error: BaseException | None) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says, without its further lines and its full stop; or what it is called."""
-    # Of a KeyError the text is the repr of what it says.
+    """The first line of a library's error, without its full stop; or the name of its type."""
+    # The text of a KeyError is the repr of its message.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     lines = text.strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
@@ -69,6 +69,6 @@ def one_line(sentence: str) -> str:
 
 
 def shortened(name: str, most: int = 120) -> str:
-    """Return a name to be said to people; one that is too long loses its middle."""
+    """Return a name as messages show it; one that is too long loses its middle."""
     half = (most - 1) // 2
     return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"

@@ -31,7 +31,7 @@ _SMALL_TILE = 1 << 20
 
 # A JPEG is decoded at half, a quarter or an eighth of its size, but never under twice the size that is asked
 # for, and other images are averaged in blocks down to three times: the rest is left to the filter, and the
-# result is not told apart from that of the filter alone.
+# result looks the same as that of the filter alone.
 _DRAFT_GAP, _REDUCING_GAP = 2, 3.0
 
 MOST_EXIF_BYTES = 1 << 20  # a thumbnail and maker's notes included, cameras write 64 KiB

@@ -1,4 +1,4 @@
-"""Decode image files, as many at a time as pays, with bounded memory."""
+"""Decode image files, as many at a time as is worthwhile, with bounded memory."""
 
 import io
 import warnings
@@ -56,9 +56,10 @@ class Decoding:
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Let Pillow refuse images that it would warn of as bombs, and keep its other warnings off the screen.
+    """Let Pillow refuse images that it would warn about as bombs, and keep its other warnings off the screen.
 
-    It warns of what damaged metadata it passed over. Filters belong to the process: all threads obey them.
+    It also warns about damaged metadata that it skipped. Filters belong to the process: all threads obey
+    them.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -89,7 +90,7 @@ def decode(data: bytes, where: str, how: Decoding) -> Images:
             array = np.asarray(pixels, np.uint8).reshape(how.size, how.size, how.channels)
     except DataError:
         raise
-    except MemoryError as error:  # no fault of an image of which no more is decoded than is allowed
+    except MemoryError as error:  # not the image's fault: no more of it is decoded than allowed
         raise DataError(
             f"{where} cannot be decoded: there is not enough memory; free some, or use fewer --workers."
         ) from error
@@ -125,7 +126,7 @@ def decode_files(
     The first file that cannot be used raises DataError, or, with `on_broken`, is reported and left out.
     """
 
-    over = Event()  # nobody wants what is being decoded
+    over = Event()  # the result is no longer wanted
 
     def usable(name: str, function: Callable[[], Result]) -> Result | None:
         try:
@@ -153,7 +154,7 @@ def decode_files(
     first = next(batches, None)
     if first is None:
         return
-    # The first files of a dataset speak for the others, but not those of a folder of any images.
+    # The first files of a dataset are typical of the rest, but those of a folder of arbitrary images are not.
     small = how.native is not None and first.bytes < _WORTH_THREADS * len(first.files)
     yield decode_batch(first)
     yield from _map(decode_batch, batches, 1 if small else workers or available_cores(), over)

@@ -34,7 +34,7 @@ def cpu_info() -> dict[str, str]:
 
 
 def allow_open_files(count: int) -> None:
-    """Let this process have so many more files open at a time, where the system does not forbid it."""
+    """Let this process have that many more files open at a time, if the system allows it."""
     if sys.platform == "win32":
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -46,5 +46,5 @@ def allow_open_files(count: int) -> None:
 
 
 def nearest_there(path: Path) -> Path:
-    """Return the path, or the first above it that is there: where it would be made."""
+    """Return the path, or its nearest existing parent: where it would be made."""
     return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())

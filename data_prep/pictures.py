@@ -144,7 +144,7 @@ def _in_folder(folder: Path, classes: Sequence[str], notes: list[str]) -> list[Q
 def _class_of(name: str, classes: Sequence[str]) -> str | None:
     """Return the class that the folders of a file are called after; the longest name, if several are.
 
-    Capitals matter only where classes differ in nothing else: to many file systems they do not.
+    Case matters only where classes differ in nothing else: many file systems ignore it.
     """
     folders = "/" + composed(str(PurePosixPath(name).parent))
     for alike in (str, str.casefold):

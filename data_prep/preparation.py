@@ -1,4 +1,4 @@
-"""How pictures that are in no store become like the images of one: what `prepare` has done to those."""
+"""How pictures outside any store are made like the images of one: as `prepare` has made those."""
 
 from dataclasses import dataclass
 from typing import cast

@@ -101,7 +101,7 @@ def _check_out(out: Path, force: bool) -> Path:
     try:
         target = out.resolve() if out.is_symlink() else out
         there, folder, file = target.exists(), target.is_dir(), target.is_file()
-    except (OSError, RuntimeError) as error:  # links in a circle are a RuntimeError
+    except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError
         raise cannot_write(out, error) from error
     if folder:
         raise DataError(f"{out} is a folder; choose a file for the store.")
@@ -150,7 +150,7 @@ def _configured(name: str, source: Path | None, own_name: str | None, options: O
 def stored_name(name: str, source: Path | None = None, own_name: str | None = None) -> str:
     """Return what a dataset's store is called: by its own name, or for `folder` `own_name` or as `source`.
 
-    WrongUsage where a folder is called as another dataset, or in a way that no file should be.
+    WrongUsage where a folder has the name of another dataset, or a name that no file should have.
     """
     name = canonical_name(name)
     if not find_source(name).configured:

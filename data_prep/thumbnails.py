@@ -14,7 +14,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 MARGIN, GAP = 12, 2
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (235, 235, 235)
 
-# What a PNG says of itself that is ours: it may be replaced without a question.
+# The mark of PNG files of ours: they may be replaced without asking.
 _MADE_BY = "Software"
 
 _SIDES = (48, 96)  # smaller images are enlarged, larger ones reduced

@@ -1,6 +1,6 @@
 """A network adapted to somebody's classes, as a file: what `pamela predict --save` writes and takes.
 
-It is a checkpoint of θ_n and batch norm's statistics of the support set, which nothing else is needed beside.
+It is a checkpoint of θ_n and batch norm's statistics of the support set, and nothing else is needed besides.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class AdaptedRun:
 
 
 def check_free(path: Path) -> None:
-    """:class:`UsageError` for a file that is there and holds something else, a run's checkpoint say."""
+    """:class:`UsageError` for a file that exists and holds something else, say a run's checkpoint."""
     if not path.exists() or path.is_dir():  # of a folder the system says more
         return
     try:

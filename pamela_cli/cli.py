@@ -180,9 +180,9 @@ def run(arguments: list[str]) -> int:
     mute_library_warnings()
     try:
         with stopping_at_once():
-            code, _heard = _run(arguments)  # held on to, or the request to stop would be raised again
+            code, _heard = _run(arguments)  # kept, or the request to stop would be raised again
             return code
-    except Stopped as error:  # while another error was being said
+    except Stopped as error:  # while another error was being reported
         return _failed(error)
 
 
@@ -204,7 +204,7 @@ def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
 
 
 def _help_of(error: Any) -> str:
-    """The command that wrong usage was of."""
+    """The command that was used wrongly."""
     context = getattr(error, "ctx", None)
     return "pamela" if context is None or context.parent is None else f"pamela {context.info_name}"
 
@@ -216,7 +216,7 @@ def _failed(error: BaseException) -> int:
     if _console.verbose:
         traceback.print_exception(error)
     if isinstance(error, PamelaError | Stopped):
-        if str(error):  # another process says it
+        if str(error):  # another process reports it
             _console.error(str(error))
         return error.exit_code
     if isinstance(error, DataError):
@@ -239,7 +239,7 @@ def _failed(error: BaseException) -> int:
 
 
 def _end_now(code: int) -> NoReturn:
-    """End the process where the interpreter would crash on its way out; all is said, and removed."""
+    """End the process where the interpreter would crash on exit; everything is reported and cleaned up."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

@@ -105,7 +105,7 @@ def _device_here(names: list[str]) -> torch.device:
 def _met(
     context: Context, device: torch.device, look: Callable[[], None] = lambda: None
 ) -> Iterator[Processes]:
-    """Be in touch with the others while the block runs."""
+    """Stay connected to the others while the block runs."""
     finished = False
     try:
         processes = Processes.join(device, look)
@@ -121,14 +121,14 @@ def _met(
 
 
 def _part(waits: bool) -> None:
-    """Be in touch no longer: wait for the sums on the way, or give them up.
+    """Disconnect: wait for the sums under way, or give them up.
 
-    NCCL waits for those that a process that has ended never takes part in, too.
+    NCCL would also wait for sums in which a process that has ended never takes part.
     """
     if waits:
         dist.destroy_process_group()
         return
-    with suppress(RuntimeError):  # each backend gives up for itself, and not all can
+    with suppress(RuntimeError):  # each backend gives up in its own way, and not all can
         dist.distributed_c10d._abort_process_group()
 
 
@@ -143,7 +143,7 @@ class _Follower:
 @contextmanager
 def _started(names: list[str], arguments: tuple[str, ...]) -> Iterator[list[_Follower]]:
     """Be the first of several processes on this machine; the others are there while the block runs."""
-    # All meet at a port that is held from here on: one that was only looked up might be another's by then.
+    # All meet at a port that is held from here on: one that was only looked up might be taken by then.
     # Each goes there as a worker of torchrun does, this process too, and nobody from another machine.
     door = socket.create_server((_HERE, 0))
     port = door.getsockname()[1]
@@ -153,7 +153,7 @@ def _started(names: list[str], arguments: tuple[str, ...]) -> Iterator[list[_Fol
     common = {"MASTER_ADDR": _HERE, "MASTER_PORT": str(meeting.port)}
     common |= {name: str(len(names)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
     common |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
-    # Whatever breaks in while one is ended, the next one is too.
+    # Whatever interrupts the ending of one, the next one is ended, too.
     with ExitStack() as stack:
         followers = [
             stack.enter_context(_following(rank, name, arguments, _place(common, rank)))
@@ -215,7 +215,7 @@ def _wait(followers: list[_Follower]) -> None:
 
 
 def _lost(followers: list[_Follower]) -> str | None:
-    """Which process failed first, and what it has said last."""
+    """Which process failed first, and its last message."""
     _wait(followers)
     for each in followers:
         code = each.process.poll()

@@ -223,7 +223,7 @@ def read_layer(text: str, origin: str) -> tuple[Layer, Recorded]:
 def read_config_file(path: Path) -> Layer:
     """The settings in a file given with ``--config``."""
     try:
-        # Editors of Windows may begin it with a mark of its encoding.
+        # Editors on Windows may begin it with a byte-order mark.
         return read_layer(read_text(path, LARGEST_SETTINGS, follow=True).removeprefix("\ufeff"), str(path))[0]
     except OddFileError as error:
         raise UsageError(f"--config {path} cannot be read: {error}.") from error
@@ -251,7 +251,7 @@ def checked(layer: Layer) -> dict[str, Any]:
 
 
 def check_arguments(**values: Any) -> dict[str, Any]:
-    """Arguments of the library as Python's own numbers; ValueError for what a setting so called cannot be."""
+    """Arguments of the library as Python's own numbers; ValueError for impossible values of a setting."""
     try:
         return {
             name: _checked(name, value.item() if hasattr(value, "item") else value, "", str)

@@ -136,7 +136,7 @@ class Console:
         if sys.stdout is None:  # closed before
             return
         text = json.dumps(finite(document), ensure_ascii=False)
-        # Names of files may be no Unicode, or commands to a terminal; and a terminal may know ASCII alone.
+        # File names may be invalid Unicode, or terminal commands; and a terminal may know only ASCII.
         if not text.isprintable() or not _can_be_written(text, sys.stdout.encoding):
             text = json.dumps(finite(document))
         with _printing():
@@ -148,10 +148,10 @@ class Console:
             return
         with _printing():
             sys.stdout.flush()
-            # Names of files may be no Unicode: they come out as they are on the disk.
+            # File names may be invalid Unicode: they come out as they are on the disk.
             try:
                 data = text.encode("utf-8", "surrogateescape")
-            except UnicodeEncodeError:  # other halves of characters, out of somebody's document
+            except UnicodeEncodeError:  # other lone surrogates, from somebody's document
                 data = printable(text).encode()
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()

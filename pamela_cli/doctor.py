@@ -1,4 +1,4 @@
-"""What this machine has, whether the engine computes rightly on it, and what is wrong."""
+"""What this machine has, whether the engine computes correctly on it, and what is wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pamela_cli.engine.selftest import SelfTest, self_tests
 from pamela_cli.environment import current_environment
 
 LITTLE_DISK, LITTLE_MEMORY = 1 << 30, 1 << 30
-"""Bytes below which there is something to say."""
+"""Bytes below which a problem is reported."""
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

@@ -90,7 +90,7 @@ def _cudnn_version() -> str | None:
 
 
 def _cpu_type() -> str | None:
-    """What tells generations of processors apart, which may have one name on rented machines."""
+    """What tells generations of processors apart, which may share one name on rented machines."""
     told = cpu_info()
     names = {"cpu family": "family", "model": "model", "CPU implementer": "implementer", "CPU part": "part"}
     return ", ".join(f"{short} {told[name]}" for name, short in names.items() if name in told) or None

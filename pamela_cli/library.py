@@ -55,7 +55,7 @@ def make_learner(
 
     ``method`` is one of ``METHODS``, with its usual number of updates and interval unless ``steps`` n and
     ``skip_interval`` w are given. ``layers`` says how Q and P are attached, by default as ``module_layers``
-    does. ``seed`` is of what starts at random: Meta-SGD's Q. ValueError for what cannot be.
+    does. ``seed`` is for what starts at random: Meta-SGD's Q. ValueError for impossible arguments.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
@@ -75,7 +75,7 @@ def adapt(
     """Adapt to one task by its support set, (S, …) each, with as many updates as trained unless told.
 
     ``.outputs(x)`` of the result are those of the adapted network, ``.parameters`` its parameters by name.
-    ValueError for what cannot be.
+    ValueError for impossible arguments.
     """
     if len(support_x) != len(support_y):
         raise ValueError(
@@ -90,7 +90,7 @@ def meta_gradient(learner: Learner, loss: Loss, tasks: Tasks) -> MetaGradient:
     """The gradient of the mean query loss after adaptation, with respect to θ (N,), Q and P (paper eq. 6).
 
     It is exact to second order, unless the method is first-order. Tasks are taken one after the other, in the
-    memory of one. ValueError for what cannot be.
+    memory of one. ValueError for impossible arguments.
     """
     return mean_meta_gradient(learner, _objective(loss), _checked(tasks), _one_by_one(learner))
 
@@ -113,7 +113,7 @@ def meta_train(
 
     ``draw`` gives the tasks of a step, of which the step takes the mean, however many they are; or it is a
     source as :func:`episodes` gives one, from which ``meta_batch`` tasks are drawn by ``seed``. ValueError
-    for what cannot be, at once.
+    for impossible arguments, at once.
 
     What it sets for the whole process: on a CPU, tasks of a network with convolutions run side by side, with
     one of PyTorch's threads each until training has ended; on a GPU, that device is the current one; for a
@@ -142,7 +142,7 @@ def evaluate(
     """Loss and score on the query set of each task, after each update: (tasks, updates + 1) each.
 
     ``norm_stats`` says whether batch norm normalises queries among themselves, or by the support set alone.
-    Tasks are taken one after the other. ValueError for what cannot be.
+    Tasks are taken one after the other. ValueError for impossible arguments.
     """
     check_norm_stats(norm_stats)
     batches = map(_checked, [tasks] if isinstance(tasks, Tasks) else tasks)
@@ -170,7 +170,7 @@ def episodes(
     ``.draw(seed, step, indices)`` gives the tasks at ``indices`` of a meta-batch, a range or a tensor (T,): a
     function of these numbers and of nothing else. ``rotations`` counts each class four times, turned;
     ``augmentation`` varies each image that is drawn. ValueError where there are too few classes, or images in
-    them, and for what cannot be.
+    them, and for impossible arguments.
     """
     if not isinstance(augmentation, Augmentation):
         raise ValueError(f"augmentation must be an Augmentation, not {augmentation!r}")  # noqa: TRY004

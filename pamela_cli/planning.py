@@ -107,7 +107,7 @@ def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
 
 
 def _free(problem: Problem, cells: int, images: int) -> int | None:
-    """The bytes that are this run's to compute with, beside its images; None where nobody says."""
+    """The bytes that are this run's to compute with, beside its images; None where it is unknown."""
     free = free_bytes(problem.device)
     if free is None:
         return None

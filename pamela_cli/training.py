@@ -140,7 +140,7 @@ class Training:
 
     def _close_window(self, tracker: Tracker) -> str:
         """Sum up the steps since the last line; returns what the bar shows, but for the {best}."""
-        self.processes.largest(0)  # a sum on GPUs never ends where a process has, and nobody would say so
+        self.processes.largest(0)  # a sum over GPUs hangs where a process has ended, and nobody would be told
         rows = torch.stack(self._pending).double().cpu()
         self._note_time()
         rate = (len(rows) - self._untimed) * self.config.meta_batch / self._window_seconds

@@ -44,7 +44,7 @@ def check_file(path: Path, most: int, follow: bool = False) -> None:
     """
     try:
         found = path.stat() if follow else path.lstat()
-    except (OSError, ValueError) as error:  # no name of a file is a ValueError
+    except (OSError, ValueError) as error:  # what cannot be a file name is a ValueError
         raise OddFileError(_reason(error)) from error
     if stat.S_ISLNK(found.st_mode):
         raise OddFileError("it is a symbolic link, which is not followed")
@@ -114,7 +114,7 @@ def is_plain_name(text: str) -> bool:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether it has no halves of characters, as stand in names of files for bytes that are no UTF-8."""
+    """Whether it has no lone surrogates, which stand in file names for bytes that are not UTF-8."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 

@@ -27,7 +27,7 @@ class _Closable(Protocol):
 class Tree(ABC):
     """Files by name, a relative path with slashes; a context manager.
 
-    Attributes: `path`, where it is; `kind`, "folder", "zip", "tar" or "file", said to people; `unreadable`,
+    Attributes: `path`, where it is; `kind`, "folder", "zip", "tar" or "file", for messages; `unreadable`,
     what is wrong with the folders in it that could not be looked into, once its names were asked for.
     """
 
@@ -42,7 +42,7 @@ class Tree(ABC):
     def names(self) -> list[str]:
         """Return the names of all regular files, sorted, without hidden ones and macOS's shadow files.
 
-        They are looked for once: every form asks, and on a network disk a walk may take minutes.
+        They are searched for only once: every form asks, and on a network disk a walk may take minutes.
         """
         if self._names is None:
             self._names = self._list()
@@ -77,7 +77,7 @@ class Tree(ABC):
     def close(self) -> None:
         """Close what is open."""
         for file in self._opened:
-            with suppress(OSError):  # a full temporary folder is said once
+            with suppress(OSError):  # a full temporary folder is reported once
                 file.close()
 
     def __enter__(self) -> Self:
@@ -88,12 +88,12 @@ class Tree(ABC):
 
 
 def without_ending(name: str) -> str:
-    """Return the name of an archive without what says that it is one."""
+    """Return the name of an archive without its suffix."""
     return re.sub(r"(?i)\.(zip|tar\.gz|tgz|tar)$", "", name)
 
 
 def where(path: Path, name: str = "") -> str:
-    """Return what to call a file of the tree at `path`: that itself where it is the file."""
+    """Return what messages call a file of the tree at `path`: `path` itself where the tree is that file."""
     if path == Path():  # the working directory: the file's own path says it all
         return shortened(name)
     if not name or (name == path.name and not path.is_dir()):
@@ -102,7 +102,7 @@ def where(path: Path, name: str = "") -> str:
 
 
 def begins_with(tree: Tree, name: str, mark: bytes) -> bool:
-    """Whether a file begins with these bytes; a stranger that cannot be read does not."""
+    """Whether a file begins with these bytes; an unrelated file that cannot be read does not."""
     try:
         return tree.head(name, len(mark)) == mark
     except DataError:
@@ -140,7 +140,7 @@ def check_size(size: int, path: Path, name: str) -> None:
 
 
 def normalized(name: str) -> str:
-    """Return the name of an archive's member without dots and slashes that say nothing: ./a//b is a/b."""
+    """Return the name of an archive's member without redundant dots and slashes: ./a//b is a/b."""
     return posixpath.normpath(name)
 
 
@@ -170,7 +170,7 @@ def list_sha256(digests: Mapping[str, str]) -> str:
 def readable(path: Path, name: str = "") -> Iterator[None]:
     """Turn whatever reading or parsing a file raises into one sentence that names it.
 
-    What is parsed may be hostile, and parsers raise nearly anything then, from IndexError to MemoryError.
+    The input may be hostile, and parsers then raise nearly anything, from IndexError to MemoryError.
     """
     try:
         yield

@@ -28,12 +28,12 @@ class FolderTree(Tree):
         while pending:
             prefix, above = pending.pop()
             real = os.path.realpath(self.path / prefix)
-            if real in above:  # links can make a circle
+            if real in above:  # links can form a loop
                 continue
             try:
                 with readable(self.path / prefix):
                     here = [(entry.name, entry.is_dir(), entry.is_file()) for entry in os.scandir(real)]
-            except DataError as error:  # a stranger, such as lost+found; the folder itself is none
+            except DataError as error:  # unrelated, such as lost+found; the folder itself is not
                 if not prefix:
                     raise
                 self.unreadable.append(error)

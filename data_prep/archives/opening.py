@@ -95,7 +95,7 @@ def open_tree(path: Path) -> Tree:
 
     DataError where there is nothing, or nothing that can be read twice.
     """
-    with readable(path):  # what is there may be nobody's to look at
+    with readable(path):  # what is there may not be ours to read
         there, folder, file = path.exists(), path.is_dir(), path.is_file()
     if not there:
         raise WrongUsage(f"There is no file or folder {path}; check the path.")
@@ -107,7 +107,7 @@ def open_tree(path: Path) -> Tree:
 
 
 def _open_archive(path: Path) -> Tree | None:
-    """Open an archive; None for any other file, to which those of NumPy belong, though they are zips."""
+    """Open an archive; None for any other file, including NumPy's, though they are zips."""
     with readable(path), path.open("rb") as file:
         head = file.read(512)
     if head.startswith((b"PK\3\4", b"PK\5\6")):

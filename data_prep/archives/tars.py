@@ -112,12 +112,12 @@ class _Header(tarfile.TarInfo):
     """A header that is checked before what belongs to it is read.
 
     tarfile itself believes any size, and takes a damaged header for the end of the archive; in older Pythons
-    it follows negative sizes in a circle (CVE-2025-8194), and is very slow on odd records (CVE-2024-6232).
+    it loops on negative sizes (CVE-2025-8194), and is very slow on odd records (CVE-2024-6232).
     """
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Read a header; ReadError where it is damaged or has a size that cannot be."""
+        """Read a header; ReadError where it is damaged or has an impossible size."""
         try:
             header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
@@ -130,7 +130,7 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        """Read the next header, and with it what it has to say of a member."""
+        """Read the next header, with the records that describe its member."""
         file = archive.fileobj
         assert file is not None
         start = file.tell()
@@ -142,7 +142,7 @@ class _Header(tarfile.TarInfo):
 
 
 def _check_records(records: bytes) -> None:
-    """Check that records are lines of LENGTH KEY=VALUE, and that no number in them goes on and on."""
+    """Check that records are lines of LENGTH KEY=VALUE, and that no number in them is endless."""
     at = 0
     while at < len(records):
         matched = re.compile(rb"([1-9][0-9]{0,5}) ").match(records, at)

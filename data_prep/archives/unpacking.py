@@ -22,7 +22,7 @@ class Unpacked:
         self._file: BinaryIO | None = None
 
     def add(self, packed: IO[bytes], where: str) -> BinaryIO:
-        """Unpack a file behind those that are there, and open it for reading at any place.
+        """Unpack a file after those already there, and open it for reading at any position.
 
         DataError names `where` if it is too large.
         """

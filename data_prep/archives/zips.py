@@ -88,7 +88,7 @@ class ZipTree(Tree):
         super().close()
 
     def _checked(self, name: str) -> zipfile.ZipInfo:
-        """Return what the directory says of a member, if that can be."""
+        """Return what the directory says of a member, if that is possible."""
         info = self._members[name]
         if info.compress_type not in _METHODS:
             method = _OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
@@ -113,7 +113,7 @@ class ZipTree(Tree):
             return data
 
     def _window(self, info: zipfile.ZipInfo) -> BinaryIO:
-        # Before its bytes a member has a header of its own, whose name and extra field may have other lengths
+        # A member's bytes follow a header of its own, whose name and extra field may have other lengths
         # than in the archive's directory.
         self._file.seek(info.header_offset)
         header = self._file.read(30)

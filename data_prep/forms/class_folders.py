@@ -71,9 +71,9 @@ def find_class_folders(
 
 
 def class_roots(tree: Tree, classes: Names[str], suffix: str | tuple[str, ...]) -> dict[str, Files]:
-    """Return the folders below which there are folders of `suffix` files that are called as classes.
+    """Return the folders below which there are folders of `suffix` files named after classes.
 
-    Of each the file names by class, sorted.
+    Each comes with its file names by class, sorted.
     """
     depth = next(iter(classes)).count("/") + 1
     roots: dict[str, Files] = {}
@@ -88,7 +88,7 @@ def class_roots(tree: Tree, classes: Names[str], suffix: str | tuple[str, ...]) 
 def check_counts(
     tree: Tree, images: Mapping[str, Sized], expected: int, advice: str = "get a fresh copy"
 ) -> None:
-    """Check that each class has as many images as it should; DataError names the first that has not."""
+    """Check that each class has as many images as it should; DataError names the first that does not."""
     for name, own in sorted(images.items(), key=itemgetter(0)):
         if len(own) != expected:
             raise DataError(

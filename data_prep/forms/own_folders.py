@@ -1,4 +1,4 @@
-"""The folders that people's own images lie in, as they are called whatever packed them."""
+"""The folders that people's own images lie in, by the same names whatever packed them."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -18,9 +18,9 @@ def composed(name: str) -> str:
 def by_folder(tree: Tree, names: Iterable[str]) -> dict[FolderParts, list[str]]:
     """Return files by the folder that they are in.
 
-    In a folder of archives, an archive is a folder that is called like it, without its ending, and folders
-    around all that it holds do not matter. DataError where two folders are called alike, or an archive cannot
-    be read.
+    In a folder of archives, an archive counts as a folder of its name, without the suffix, and folders around
+    all its content do not matter. DataError where two folders have the same name, or an archive cannot be
+    read.
     """
     found: dict[FolderParts, list[str]] = {}
     for name in names:
@@ -49,7 +49,7 @@ def _depths(tree: MountedTree, folders: Iterable[FolderParts]) -> dict[str, int]
     for folder in folders:
         if folder and folder[0] in tree.archives:
             inside.setdefault(folder[0], []).append(folder[1:])
-    # Of a single folder nobody knows whether it is a class or around one, unless it is called as the archive.
+    # Whether a single folder is a class or encloses one is unknown, unless it has the archive's name.
     alone = {name: own == [(without_ending(name),)] for name, own in inside.items()}
     return {name: 1 if alone[name] else len(common_root(own)) for name, own in inside.items()}
 

@@ -150,7 +150,7 @@ def _split_root(tree: Tree, folders: Mapping[FolderParts, list[str]]) -> FolderP
     """Return the folder whose train, val and test have class folders; None where nothing is divided so.
 
     One of the three alone may be a class of trains. DataError where several folders are divided, or one that
-    has less than half of the images: what is meant is for the user to say.
+    has less than half of the images: the user has to say what is meant.
     """
     found: dict[FolderParts, set[str]] = {}
     for folder in folders:

@@ -193,7 +193,7 @@ def _missing_files(found: Sequence[str], parts: Sequence[str]) -> list[str]:
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None, label: str) -> list[str]:
-    """Return the names of labels as Hugging Face writes them into a table, [] where it has not."""
+    """Return the names of labels as Hugging Face writes them into a table, [] where there are none."""
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, TypeError, ValueError, RecursionError):

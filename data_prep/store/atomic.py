@@ -139,7 +139,7 @@ def _remove(path: Path) -> None:
 
 def _alive(process: int) -> bool:
     if os.name != "posix":
-        return True  # there is no harmless question to ask elsewhere: os.kill would end it
+        return True  # elsewhere there is no harmless way to ask: os.kill would end it
     try:
         os.kill(process, 0)
     except ProcessLookupError:

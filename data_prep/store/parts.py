@@ -49,7 +49,7 @@ def dataset(group: Any, name: str) -> Any:
     size = prod(found.shape) * value_bytes
     if found.chunks and prod(found.chunks) * value_bytes > _MAX_CHUNK_BYTES:
         raise fault(group, f"{path_of(group, name)} has chunks of more than {_MAX_CHUNK_BYTES >> 20} MiB")
-    # Values that were never written would read as zeros; the file's own size no file can lie about.
+    # Values that were never written would read as zeros; no file can lie about its own size.
     if not size <= found.id.get_storage_size() or size > _file_bytes(group):
         raise fault(group, f"{path_of(group, name)} is incomplete")
     return found

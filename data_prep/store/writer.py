@@ -123,7 +123,7 @@ def write_store(
 
 
 class _Carried(Exception):
-    """Takes an error of somebody else's function past those of the file that is being written."""
+    """Carries an error of a caller's function past the handlers of errors in writing the file."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)

@@ -119,7 +119,7 @@ def _hear(one: _Running, on_news: OnNews) -> bool:
 
 
 def _died(process: BaseProcess, asked: bool) -> News:
-    """The end of a process that could not tell it."""
+    """The end of a process that could not report it."""
     code = process.exitcode or 0
     if asked:
         return News("stopped", "")

@@ -110,7 +110,7 @@ def _cancel(jobs: Sequence[Any]) -> None:
 
 
 def _end(one: Any) -> News:
-    """How a submitted cell ended; one that broke off is marked, and says where its log is."""
+    """How a submitted cell ended; one that ended abnormally is marked, and says where its log is."""
     try:
         news = one.result()
     except Exception as error:

@@ -91,10 +91,10 @@ class _Forwarding:
 
 def work(job: Job, listener: Listener) -> None:
     """Train a cell and tell how it ended, as the target of a process."""
-    # Ctrl-C reaches every process of a terminal's group: this one shall hear of it once, from the parent.
+    # Ctrl-C reaches every process of a terminal's group: this one is to hear of it once, from the parent.
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-        # They are blocked in the process that it was forked from. A Ctrl-C that waits is the parent's.
+        # They are blocked in the process that it was forked from. A pending Ctrl-C is meant for the parent.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         signal.signal(signal.SIGINT, before)

@@ -1,7 +1,7 @@
 """Training images varied as they are drawn: shifted, mirrored, in other colours.
 
 What the field trains Conv4 and ResNet-12 with on CIFAR-FS, FC100 and ImageNet's subsets (Lee et al., 2019,
-section 4.1: crops, mirror images, jitter of brightness, contrast and saturation). The paper tells of none.
+section 4.1: crops, mirror images, jitter of brightness, contrast and saturation). The paper mentions none.
 Every image of every task is varied anew, and as tasks are: by its address alone, on any device.
 """
 
@@ -84,7 +84,7 @@ def _grey(images: Tensor) -> Tensor:
     """How bright each pixel is, (…, 1, H, W)."""
     if images.shape[-3] == 1:
         return images
-    # As Python's numbers: to make a tensor of them on a GPU would be to wait for it.
+    # As Python numbers: to make a tensor of them on a GPU would mean waiting for it.
     weighted = [share * images[..., c : c + 1, :, :] for c, share in enumerate(_LUMA)]
     return weighted[0] + weighted[1] + weighted[2]
 

@@ -1,6 +1,6 @@
 """C functions, compiled on the machine that they run on and kept in a cache.
 
-A second of work for the C compiler where there is one; without one the engine does without.
+It takes the C compiler a second; where there is no compiler, the engine does without.
 """
 
 from __future__ import annotations

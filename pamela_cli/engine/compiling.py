@@ -1,4 +1,4 @@
-"""Whether this project's own code for a device can be had there, and is right: tried before it is used."""
+"""Whether this project's own code for a device is available and correct there: tried before it is used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pamela_cli.engine.norm_pool_compiled import CompiledNormPool, norm_pool_fun
 
 _CPU = torch.device("cpu")
 _LEAST_CAPABILITY = (8, 0)
-"""Of CUDA devices: from there on their matrix units know TF32."""
+"""Of CUDA devices: from there on their Tensor Cores support TF32."""
 
 _LAYERS = [(2, 17, 5, 7), (4, 65, 12, 12)]
 """Shapes to try, one of which threads share; at their numbers no pool and no ReLU is a matter of rounding."""

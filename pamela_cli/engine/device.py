@@ -46,7 +46,7 @@ def use_precision(precision: str) -> torch.dtype:
     unasked.) The CPU knows no TF32. Convolutions on CUDA also take the algorithms that give the same bits
     each time.
     """
-    # (The newer `fp32_precision` makes whoever reads these two fail.)
+    # (With the newer `fp32_precision`, any code that reads these two fails.)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.deterministic = True
     return number_type(precision)

@@ -215,7 +215,7 @@ class SineEpisodes:
         index = _placed(indices, self.device)[:, None]
         which = torch.arange(3, device=self.device)
         drawn = random_uniform(STREAMS[self.split], seed, step, index, 0, which).unbind(-1)
-        # As Python's numbers: to make a tensor of them on a GPU would be to wait for it.
+        # As Python numbers: to make a tensor of them on a GPU would mean waiting for it.
         bounds = ((0.1, 5.0), (0.8, 1.2), (0.0, pi))
         return torch.stack([a + (b - a) * each for (a, b), each in zip(bounds, drawn, strict=True)], -1)
 

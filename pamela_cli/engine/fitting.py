@@ -95,9 +95,9 @@ def _given(tensor: Tensor) -> Tensor:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Free memory of a CUDA device, or of this machine (Linux); None where nobody says."""
+    """Free memory of a CUDA device, or of this machine (Linux); None where it is unknown."""
     if device.type == "cuda":
-        # What this process has freed it keeps, for itself.
+        # What this process has freed, it keeps for itself.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
     try:

@@ -40,8 +40,8 @@ def times_until_recorded(device: torch.device) -> int:
 class Graphs:
     """The recorded work of a device. On a CPU, or with ``PAMELA_GRAPHS=0``, all is done as usual.
 
-    So it is where cuDNN may take algorithms that give other bits each time, since what is recorded is held
-    against what is computed as usual, on other inputs, before it is trusted. ``refused`` is a sentence
+    The same holds where cuDNN may take algorithms that give other bits each time, since what is recorded is
+    held against what is computed as usual, on other inputs, before it is trusted. ``refused`` is a sentence
     that says why there are no graphs here, once one was wrong or could not be recorded.
     """
 
@@ -97,7 +97,7 @@ class Graphs:
         return held
 
     def _prepare(self, key: Hashable, work: Work, inputs: Tensors, found: Tensors) -> None:
-        """Record the work; or, the next time, hold a replay against what was found as usual."""
+        """Record the work; or, the next time, check a replay against what was computed as usual."""
         if key not in self._recorded:
             self._place = self._place or _Place.on(self._device)
             self._recorded[key] = Recorded.of(work, inputs, self._place)

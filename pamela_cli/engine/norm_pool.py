@@ -106,7 +106,7 @@ class TorchNormPool:
         self._n = z.numel() / z.shape[1]
         self._mean, variance = channel_stats(z)
         self._r = (variance + eps).rsqrt()
-        # On a GPU the many operations on a number for each channel take longer than those on pixels: what
+        # On a GPU the many operations on one number per channel take longer than those on pixels: what
         # several derivatives need is computed once.
         self._steep = scale * self._r
         pooled, self._taken = F.max_pool2d(z, 2, return_indices=True)

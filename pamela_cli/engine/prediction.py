@@ -1,4 +1,4 @@
-"""A network adapted to one task, and what it says of inputs that nobody has labelled."""
+"""A network adapted to one task, and its outputs for inputs that nobody has labelled."""
 
 from __future__ import annotations
 

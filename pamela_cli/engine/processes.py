@@ -49,7 +49,7 @@ class Processes:
             torch.cuda.set_device(device)
         with _naming_losses():
             found, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))  # type: ignore[attr-defined]
-            # Where torchrun has started all once more, what was said the time before counts for nothing.
+            # Where torchrun has restarted everything, what was said the time before does not count.
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             store = dist.PrefixStore(f"pamela/{attempt}", found)  # type: ignore[attr-defined]
             _await_all(store, rank, size, look)
@@ -127,7 +127,7 @@ def neighbours() -> int:
 def _await_all(store: Any, rank: int, size: int, look: Callable[[], None]) -> None:
     """Let the first one know of this process; the first one waits for all.
 
-    It does so here, since PyTorch waits without an ear for signals, nor an eye for those that have ended.
+    It does so here, since PyTorch's own wait heeds neither signals nor processes that have ended.
     """
     store.set(f"here/{rank}", "")
     deadline = time.monotonic() + PATIENCE.total_seconds()

@@ -64,7 +64,7 @@ def read_ablation(folder: Path) -> Document:
 
 
 def _of_their_kinds(record: Document, kinds: dict[str, type]) -> Document:
-    """What is of another kind than it should be counts as not there."""
+    """Values of the wrong kind count as missing."""
     return {key: value for key, value in record.items() if isinstance(value, kinds.get(key, int | float))}
 
 

@@ -46,7 +46,7 @@ ACCURACIES: dict[tuple[str, int, int], dict[str, Published]] = {
 }
 """The paper's table of accuracies by (dataset, way, shot) and method.
 
-How many tasks they are of it tells for miniImageNet alone: 600.
+The paper states how many tasks they are of only for miniImageNet: 600.
 """
 
 OMNIGLOT_MAML: dict[tuple[int, int], Published] = {

@@ -37,8 +37,8 @@ class LossGradient(Protocol):
 class Backbone(Protocol):
     """What the engine asks of a network.
 
-    One that is ``recordable``, which need not be said, computes all by the same operations for the same
-    shapes, and asks the device for nothing: a CUDA graph can be made of it. So with objectives.
+    One that is ``recordable`` (optional) always computes by the same operations for the same shapes, and asks
+    the device for nothing: a CUDA graph can be made of it. The same holds for objectives.
     """
 
     layout: Layout

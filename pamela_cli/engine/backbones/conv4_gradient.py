@@ -108,7 +108,7 @@ class BlockGradient(Protocol):
         ...
 
     def wait(self) -> None:
-        """Until what the derivatives fill is filled: to be called before anybody reads it."""
+        """Wait until the derivatives have filled their tensors: to be called before anybody reads them."""
         ...
 
 
@@ -201,7 +201,7 @@ def as_grouped_filters(weight: Tensor) -> Tensor:
 
 def negative_scales(scale: Tensor) -> Tensor | None:
     """−1 where ``scale`` is negative, 1 elsewhere; None where it is known that there is no negative one."""
-    # Only of the CPU may one ask without waiting.
+    # Only on the CPU can one ask without waiting.
     if scale.device.type == "cpu" and not (scale < 0).any():
         return None
     return torch.copysign(torch.ones_like(scale), scale)

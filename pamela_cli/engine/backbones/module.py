@@ -33,7 +33,7 @@ class ModuleBackbone:
         _check(module)
         self._module = copy.deepcopy(module)
         self.layout = layout_of(module, module_layers(module) if layers is None else layers)
-        # Of each thread its own: parameters are put into the module for the time of a call.
+        # One for each thread: parameters are put into the module for the duration of a call.
         self._copies = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -157,8 +157,8 @@ def _recording(module: nn.Module, recorded: NormStats) -> Iterator[None]:
 def _using(module: nn.Module, stats: NormStats | None) -> Iterator[None]:
     """Let batch norms normalise by the statistics of another batch, call by call.
 
-    Their own computation is replaced, not corrected: by itself, of a single input it would refuse to know the
-    variance.
+    Their own computation is replaced, not corrected: by itself, it would refuse to compute the variance of a
+    single input.
     """
     left = iter(stats or ())
 

@@ -1,8 +1,8 @@
 """3×3 convolutions of several tasks, and their gradients, as Triton kernels.
 
 A task's channels lie together, the tasks side by side: (B, T·C, H, W) with the channels last in memory. cuDNN
-computes such grouped convolutions by transposing back and forth, and float32 without matrix units. Here the
-matrix units multiply; for float32 every factor is the sum of two TF32 numbers, and three of the four products
+computes such grouped convolutions by transposing back and forth, and float32 without Tensor Cores. Here the
+Tensor Cores multiply; for float32 every factor is the sum of two TF32 numbers, and three of the four products
 are made, which rounds about as float32 does ("tf32x3").
 
 A derivative takes the sum of two convolutions, or of two gradients, more often than one: a kernel makes both.
@@ -29,7 +29,7 @@ _VARY = ["pixels", "H", "W", "T", "per"]
 
 @triton.jit
 def upper(value):
-    """What matrix units take of a float32 number: TF32, the lowest 13 bits zero."""
+    """What Tensor Cores take of a float32 number: TF32, the lowest 13 bits zero."""
     return (value.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
 
 
@@ -246,5 +246,5 @@ def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
 
 
 def _power(number: int) -> int:
-    """The least power of 2 that is not below, as matrix units take it: at least 16."""
+    """The least power of 2 that is not below, as Tensor Cores take it: at least 16."""
     return max(16, 1 << (number - 1).bit_length())
