@@ -39,7 +39,7 @@ class Pamela:
     def remarks(self) -> list[str]:
         """Why it was slower than it could be: a smaller plan for want of memory, or no CUDA graphs."""
         lowered = self._runner.lowered[-1:]
-        found = [f"memory did not suffice, computed by a smaller plan: {plan}" for plan in lowered]
+        found = [f"memory ran short, so a smaller plan was used: {plan}" for plan in lowered]
         refused = self._runner.graphs.refused
         return found + ([refused] if refused else [])
 

@@ -176,7 +176,7 @@ def test_how_ours_computed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pamela, "__init__", lowered)
     rows = compare(check([OURS, "autograd"], TINY, QUIET), TINY, 1, QUIET)
     said = "\n".join(str(part) for part in tables.comparison_table(rows, []).renderables)
-    assert "pamela-maml: memory did not suffice, computed by a smaller plan: Plan(" in said
+    assert "pamela-maml: memory ran short, so a smaller plan was used: Plan(" in said
     assert "pamela-maml: no graphs: why" in said
     assert rows[1]["remarks"] == []
 
