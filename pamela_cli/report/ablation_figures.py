@@ -135,14 +135,22 @@ def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path,
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5, 3.4), layout="constrained")
         axes = figure.add_subplot()
-        width = 0.8 / len(scores)
+        # Accuracies are far from zero, where bars begin: they are points.
+        as_bars = not measure.higher_is_better
+        width = (0.8 if as_bars else 0.3) / len(scores)
         for i, (label, line) in enumerate(scores.items()):
             x = np.array([shots.index(shot) for shot in line]) + width * (i - (len(scores) - 1) / 2)
             y, ci95 = np.array(list(line.values())).T * measure.scale
-            axes.bar(x, y, 0.9 * width, color=line_style(i, label)["color"], label=label)
-            axes.errorbar(x, y, ci95, fmt="none", color="black", capsize=2, linewidth=0.8)
+            style = line_style(i, label)
+            if as_bars:
+                axes.bar(x, y, 0.9 * width, color=style["color"], label=label)
+                axes.errorbar(x, y, ci95, fmt="none", color="black", capsize=2, linewidth=0.8)
+            else:
+                axes.errorbar(x, y, ci95, **style, linestyle="none", markersize=5, capsize=2, label=label)
             rows += [[label, shot, *pair] for shot, pair in line.items()]
         axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
+        if not as_bars:
+            axes.set_xlim(-0.5, len(shots) - 0.5)
         axes.grid(axis="x", visible=False)
         axes.set_axisbelow(True)
         axes.set_xlabel("support points K" if document["way"] is None else "shots")
