@@ -60,7 +60,7 @@ def saying_what_to_lower() -> Iterator[None]:
 
 def load_learner(folder: RunFolder, problem: Problem) -> Learner:
     """The learner of a run's best checkpoint."""
-    if not folder.best.exists():
+    if not folder.best.exists() and not folder.summary_file.exists():
         raise PamelaError(
             f"{folder.path} has no best.safetensors yet: it has not been validated; continue it with "
             f"`pamela meta-train --run {folder.path} --resume`."
@@ -70,5 +70,8 @@ def load_learner(folder: RunFolder, problem: Problem) -> Learner:
     try:
         Checkpoint.read(folder.best, learner.rule).restore(learner)
     except CheckpointError as error:
-        raise PamelaError(f"{folder.path} cannot be evaluated: {error}.") from error
+        raise PamelaError(
+            f"{folder.path} cannot be evaluated: {error}; `pamela meta-train --run {folder.path} --resume` "
+            "says how to train it again."
+        ) from error
     return learner

@@ -69,8 +69,11 @@ class PredictOptions:
 
 def predict(
     context: Context, given: Sequence[str], options: PredictOptions, device_name: str
-) -> dict[str, Any]:
-    """Adapt RUN to SUPPORT_DIR, or take what was adapted earlier, and label the queries."""
+) -> tuple[dict[str, Any], str | None]:
+    """Adapt RUN to SUPPORT_DIR, or take what was adapted earlier, and label the queries.
+
+    Returns the document, and why a figure that was asked for is not there.
+    """
     device = device_of(device_name)
     with _saying_what_does_not_fit():
         if Path(given[0]).is_file():
@@ -99,10 +102,13 @@ def predict(
     if options.save is not None:
         known.save(options.save)
     document = _document(known, labelled, options)
+    fault = None
     if options.figures and labelled.queries:
-        named = options.figure is not None
-        _draw(context, document, labelled.images, options.figure or sheet, named)
-    return document
+        fault = _draw(context, document, labelled.images, options.figure or sheet, options.figure is not None)
+    if fault is not None and options.figure is None:
+        context.console.warn(f"no figure: {fault}")
+        fault = None
+    return document, fault
 
 
 def _load(given: Sequence[str], options: PredictOptions, device: torch.device) -> AdaptedRun:
@@ -238,26 +244,22 @@ def _document(known: AdaptedRun, found: _Labelled, options: PredictOptions) -> d
 
 def _draw(
     context: Context, document: dict[str, Any], images: dict[int, Images], out: Path, named: bool
-) -> None:
-    """Draw the sheet; that it cannot be written costs the sheet only.
+) -> str | None:
+    """Draw the sheet; returns why it could not be: that costs the sheet only.
 
     Unless the user has ``named`` the place, no link of a run's folder, which may come from anywhere, is
     followed.
     """
     if not named and out.parent.name == "figures" and out.parent.is_symlink():
-        context.console.warn(f"no figure: {out.parent} is a link, which is not followed.")
-        return
+        return f"{out.parent} is a link, which is not followed."
     if out.exists() and not is_sheet(out):
-        context.console.warn(
-            f"no figure: {out} already exists and holds something else; choose another file with --figure."
-        )
-        return
+        return f"{out} already exists and holds something else; choose another file with --figure."
     try:
         write_sheet(document, images, out)
     except PamelaError as error:
-        context.console.warn(f"no figure: {error}")
-    else:
-        context.console.say(f"figure: {out}")
+        return str(error)
+    context.console.say(f"figure: {out}")
+    return None
 
 
 @contextmanager

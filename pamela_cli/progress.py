@@ -143,6 +143,19 @@ def _restored(path: Path, config: Config, loop: OuterLoop) -> Progress:
     return progress
 
 
+def say_finished(folder: RunFolder, console: Console) -> None:
+    """:class:`PamelaError` where a finished run has lost its best checkpoint, with what can be done."""
+    try:
+        Checkpoint.read(folder.best)
+    except CheckpointError as error:
+        names = ", ".join(path.name for path in (folder.summary_file, folder.last, folder.previous))
+        raise PamelaError(
+            f"{folder.path} is finished, but {error}; delete its {names}, and --resume trains it again "
+            "from the start."
+        ) from error
+    console.say(f"run {folder.path} is finished")
+
+
 def _check_best(folder: RunFolder, progress: Progress, loop: OuterLoop) -> None:
     """Say now, and not after the last step, that what would be tested then is not there."""
     if progress.best is None:

@@ -28,6 +28,7 @@ from pamela_cli.files import only_one
 from pamela_cli.metrics import drawable
 from pamela_cli.planning import ALL, Share, new_plan, same_plan
 from pamela_cli.problem import Problem
+from pamela_cli.progress import say_finished
 from pamela_cli.results import task_text, updates_text
 from pamela_cli.runs import RunFolder, create_run, default_name, find_run, free_path, run_path
 from pamela_cli.signals import StopRequest
@@ -139,15 +140,14 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
                 f"{' '.join(typed(name, getattr(config, name)))}; leave it out to continue the "
                 "run, or start a new one."
             )
-    if moved == config.dataset:
-        moved = None
+    moved = None if moved == config.dataset else moved
     # What an earlier version finished has no scores: it is tested again.
     summary = folder.read_summary() if folder.scores.exists() else None
     store = None
     if summary is None or moved is not None:
         store = open_trained_dataset(config, moved, context.data_dir, context.console)
     if summary is not None:
-        context.console.say(f"run {folder.path} is finished")
+        say_finished(folder, context.console)
         processes.from_leader({"finished": str(folder.path)})
         return _Started(folder, summary=summary)
     _check_enough(config, processes)

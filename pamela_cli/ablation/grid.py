@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pamela_cli.config import Config, read_number
 from pamela_cli.errors import UsageError
-from pamela_cli.methods import METHODS, USUAL_INTERVAL
+from pamela_cli.methods import COMPARED, METHODS, USUAL_INTERVAL
 
 AXES = ("variant", "skip-interval", "steps")
 """What ``--vary`` can vary."""
@@ -61,11 +61,16 @@ def grid(vary: str, steps: int, skip_interval: int = USUAL_INTERVAL) -> list[Var
     if vary == "steps":
         kinds = (("maml", None), ("q", None), ("pamela", skip_interval))
         return [Variant(method, n, w) for n in _to(steps) for method, w in kinds]
-    skips = [Variant("pamela", steps, w) for w in _to(steps - 1)]
     if vary == "skip-interval":
-        return [Variant("maml", steps), Variant("q", steps), *skips]
-    others = [Variant("meta-sgd", METHODS["meta-sgd"].default_steps), Variant("q-shared", steps)]
-    return [Variant("maml", steps), *others, Variant("q", steps), *skips]
+        return [Variant("maml", steps), Variant("q", steps), *_of_method("pamela", steps)]
+    return [variant for method in COMPARED for variant in _of_method(method, steps)]
+
+
+def _of_method(name: str, steps: int) -> list[Variant]:
+    method = METHODS[name]
+    if method.skips:
+        return [Variant(name, steps, w) for w in _to(steps - 1)]
+    return [Variant(name, 1 if method.default_steps == 1 else steps)]
 
 
 def _to(last: int) -> range:

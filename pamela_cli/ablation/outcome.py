@@ -14,6 +14,7 @@ from pamela_cli.config import SINE, Config
 from pamela_cli.engine.evaluation import Floats, TaskScores, mean_ci95, paired_advantage
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import Measure
+from pamela_cli.methods import METHODS
 from pamela_cli.report.paper import ABLATION_GAINS
 from pamela_cli.scores import read_scores
 from pamela_cli.untrusted import printable
@@ -130,11 +131,9 @@ def _record(row: Row, rows: Sequence[Row], base: Config) -> dict[str, Any]:
     means = {seed: float(scores.final.mean()) for seed, scores in row.scores.items()}
     spread = float(np.std(list(means.values()), ddof=1)) if len(means) > 1 else None
     over_maml = gain(row, baseline(rows, row, "maml", base.steps or 0), base.measure)
-    over_q = (
-        gain(row, baseline(rows, row, "q", base.steps or 0), base.measure)
-        if row.variant.skip_interval is not None and row.status != "equal"
-        else (None, None)
-    )
+    adds_to_q = METHODS[row.variant.method].without_skips == "q" and row.status != "equal"
+    q = baseline(rows, row, "q", base.steps or 0) if adds_to_q else None
+    over_q = gain(row, q, base.measure)
     return {
         "variant": row.variant.method,
         "label": row.variant.label,

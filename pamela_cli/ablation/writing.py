@@ -79,17 +79,21 @@ def _of_one_budget(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(found: Ablation) -> list[Row]:
-    """The rows that curves are drawn of: MAML, Meta-SGD, +Q, and one with connections (w = 2 if there)."""
+    """The rows that curves are drawn of: of methods with connections one each, w = 2 if there.
+
+    +Q shared is left to the table, as in the paper.
+    """
     steps = found.base.steps or 0
     most = max(row.iterations for row in found.rows if row.scores)
     rows = [row for row in found.rows if row.scores and row.iterations == most and row.status != "equal"]
     there = [row.variant.steps for row in rows if not row.variant.alone]
     steps = steps if steps in there else max(there, default=steps)
     here = [row for row in rows if row.variant.steps == steps or row.variant.alone]
-    plain = [row for row in here if row.variant.method in ("maml", "meta-sgd", "q")]
-    skips = [row for row in here if row.variant.skip_interval is not None]
-    usual = [row for row in skips if row.variant.skip_interval == USUAL_INTERVAL] or skips
-    return [*plain, *usual[:1]] or here
+    shown: dict[str, Row] = {}
+    for row in here:
+        if row.variant.skip_interval == USUAL_INTERVAL or row.variant.method not in shown:
+            shown[row.variant.method] = row
+    return [row for method, row in shown.items() if method != "q-shared"] or here
 
 
 def _first(row: Row) -> Cell:

@@ -77,11 +77,13 @@ def predict(
     )
     if figure is not None and not figures:
         raise UsageError("--figure and --no-figures contradict each other; leave out one.")
-    document = label(context, given, options, device)
+    document, fault = label(context, given, options, device)
     if csv:
         context.console.text(as_csv(document))
     else:
         context.console.result(prediction_table(document), document)
+    if fault is not None:
+        raise PamelaError(f"the images are labelled, but there is no figure: {fault}")
     if broken := document["broken"]:
         rest = f", and {len(broken) - 1:,} more" if len(broken) > 1 else ""
         raise PamelaError(f"the other images are labelled, but {broken[0].rstrip('.')}{rest}.")

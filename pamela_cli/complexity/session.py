@@ -86,7 +86,7 @@ def _method_names(text: str) -> list[str]:
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in COMPARED:
-            hint = " (fomaml is the first-order row of maml)" if name in METHODS else ""
+            hint = " (first-order rows show the costs of first-order methods)" if name in METHODS else ""
             raise UsageError(f"--methods must be among {', '.join(COMPARED)}, not '{name}'{hint}.")
     return names
 

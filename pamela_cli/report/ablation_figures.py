@@ -42,6 +42,7 @@ def dissection(document: Document, stem: Path, title: str) -> Path:
         score.set_xlabel(f"test {measure.heading}")
         gain.set_xlabel(f"gain over MAML [{measure.gain_axis}]")
         for axes in (score, gain):
+            axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.grid(axis="y", visible=False)
         ticks = "; ticks: single seeds" if len(document["seeds"]) > 1 else ""
         figure.suptitle(f"{title} (95 % intervals over tasks{ticks})", fontsize=9)

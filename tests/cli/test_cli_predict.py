@@ -252,6 +252,14 @@ def test_no_link_and_no_other_picture_is_written_over(
     assert (run / "figures" / "predictions.png").read_text() == "mine"
 
 
+def test_a_figure_that_was_asked_for_and_cannot_be_had(predict: Predict, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    options = ["--json", "--figure", tmp_path / "file" / "z.png"]
+    found = predict("tiny-a", "support", "query", *options, figure=True)
+    assert found.code == 1 and found.document["predictions"]
+    assert "the images are labelled, but there is no figure" in found.err
+
+
 def test_wrong_queries(predict: Predict, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "empty").mkdir()

@@ -30,6 +30,27 @@ def test_finished_run_whose_result_is_not_finite(pamela, own_world: Path) -> Non
     pamela("meta-train", "--run", "sine-a", "--resume").ok()
 
 
+@pytest.mark.parametrize("fault", ["gone", "cut"])
+def test_finished_run_without_its_best_checkpoint(pamela, own_world: Path, fault: str) -> None:
+    """What `evaluate` says leads to what can be done, and that gives the same result."""
+    run = own_world / "runs" / "tiny-a"
+    before = json.loads((run / "summary.json").read_text())
+    best = run / "best.safetensors"
+    kept = best.read_bytes()
+    best.unlink()
+    if fault == "cut":
+        best.write_bytes(kept[:100])
+    pamela("evaluate", "tiny-a").error(1, "pamela meta-train --run runs/tiny-a --resume")
+    again = ["meta-train", "--run", "tiny-a", "--resume"]
+    names = ["summary.json", "last.safetensors", "previous.safetensors"]
+    pamela(*again).error(1, "is finished, but", f"delete its {', '.join(names)}")
+    for name in names:
+        (run / name).unlink(missing_ok=True)
+    pamela(*again).ok()
+    assert best.read_bytes() == kept
+    assert json.loads((run / "summary.json").read_text())["test"] == before["test"]
+
+
 def test_resume_with_the_same_flags(pamela, own_world: Path) -> None:
     flags = ["--dataset", "sine", "--iterations", 40, "--width", 8, "--device", "cpu", "--seed", 0]
     pamela("meta-train", *flags, "--run", "sine-a", "--resume", "-q", "--json").ok()

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cli_support import PATIENCE, QUICK_SINE, SINE, TINY, Job, Result, environment
+from cli_support import PATIENCE, QUICK_SINE, SINE, TINY, Job, Result, environment, fresh
 
 from pamela_cli.console import Console
 
@@ -143,3 +143,10 @@ def test_names_in_tables_for_programs_are_those_on_the_disk(capfdbinary) -> None
     assert capfdbinary.readouterr().out == b"photo,k\xff\xc3\xa4 \xc2\xb1 1\n"
     Console().text("half a letter: \ud800\n")
     assert capfdbinary.readouterr().out == "half a letter: \ufffd\n".encode()
+
+
+def test_an_encoding_without_our_signs(own_world: Path) -> None:
+    """A result must not be lost over a plus-minus sign."""
+    result = fresh(own_world, "report", "--list", env={"PYTHONIOENCODING": "ascii"}).ok()
+    assert "\\xb1" in result.out
+    assert "tiny-a" in result.out

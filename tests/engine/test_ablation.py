@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from pamela_cli.ablation.ablating import Ablation
-from pamela_cli.ablation.cells import all_runs, earlier_cells, find_cell, free_names, make_cells
+from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, find_cell, free_names, make_cells
 from pamela_cli.ablation.grid import Variant, grid
-from pamela_cli.ablation.outcome import document, make_rows
+from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.writing import _of_one_budget, _shown
 from pamela_cli.config import Config, Layer, resolve
 from pamela_cli.engine.evaluation import TaskScores
+from pamela_cli.methods import METHODS, Method
 from pamela_cli.report.ablations import _in_latex, as_csv, as_latex, as_markdown
 from pamela_cli.runs import RunFolder, create_run
 from pamela_cli.scores import StoredScores, write_scores
@@ -173,6 +174,29 @@ def test_figures_are_of_one_budget(tmp_path: Path) -> None:
     assert _of_one_budget(shown) is shown
     found = Ablation(BASE, None, rows, table, tmp_path, {})
     assert [(row.variant.steps, row.iterations) for row in _shown(found)] == [(2, 70)]
+
+
+def test_a_method_of_ones_own_beside_pamela(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a curve of its own; and what its shared Q gives is no gain over +Q."""
+    own = Method("+Q shared+P", "shared", skips=True, symbol="+Qs+P", without_skips="q-shared")
+    monkeypatch.setitem(METHODS, "shared-p", own)
+    configs = [cell(name) for name in ("maml", "q-shared", "q")]
+    configs += [cell("pamela", w) for w in (1, 2)] + [cell("shared-p", w) for w in (2, 3)]
+    each = np.full((2, 6), 4.0)
+    rows = [
+        Row(
+            Variant.of(config),
+            config.iterations,
+            [Cell(Variant.of(config), config)],
+            {0: TaskScores(each, each)},
+        )
+        for config in configs
+    ]
+    table = document(rows, BASE, None)
+    shown = _shown(Ablation(BASE, None, rows, table, tmp_path, {}))
+    assert [row.variant.label for row in shown] == ["MAML", "+Q", "+Q+P²", "+Qs+P²"]
+    over_q = {row["label"]: row["gain_over_q"] for row in table["rows"]}
+    assert over_q["+Q+P²"] == 0 and over_q["+Qs+P²"] is None
 
 
 def test_a_damaged_scores_file_is_a_failure_not_a_crash(tmp_path: Path) -> None:

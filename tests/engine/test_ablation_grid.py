@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pamela_cli.ablation import grid as grids
 from pamela_cli.ablation.grid import Variant, grid, in_order, parse_seeds
 from pamela_cli.config import Layer, resolve
 from pamela_cli.errors import UsageError
+from pamela_cli.methods import COMPARED, METHODS, Method
 
 BASE = resolve([Layer({"dataset": "sine", "method": "maml", "steps": 5, "test_tasks": 2})])
 
@@ -20,6 +22,14 @@ def test_the_grid_of_the_paper() -> None:
     assert grid("skip-interval", 3, 2) == [
         *(Variant("maml", 3), Variant("q", 3), Variant("pamela", 3, 1), Variant("pamela", 3, 2))
     ]
+
+
+def test_a_method_of_ones_own_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Method("+Q shared+P", "shared", skips=True, symbol="+Qs+P", without_skips="q-shared")
+    monkeypatch.setitem(METHODS, "shared-p", own)
+    monkeypatch.setattr(grids, "COMPARED", (*COMPARED, "shared-p"))
+    labels = [variant.label for variant in grid("variant", 3, 2)]
+    assert labels == ["MAML", "Meta-SGD", "+Q shared", "+Q", "+Q+P¹", "+Q+P²", "+Qs+P¹", "+Qs+P²"]
 
 
 def test_more_updates_with_the_same_interval() -> None:
