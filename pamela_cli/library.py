@@ -40,6 +40,9 @@ from pamela_cli.runs import RunFolder
 Loss = LossFunction | Objective
 """A function of one task's outputs (B, …) and targets (B, …), or an objective as ``Classification(5)`` is."""
 
+SMALL = 100_000
+"""Numbers in a network below which threads inside PyTorch's operators mostly wait for each other."""
+
 
 def make_learner(
     module: nn.Module,
@@ -116,7 +119,8 @@ def meta_train(
     for impossible arguments, at once.
 
     What it sets for the whole process: on a CPU, tasks of a network with convolutions run side by side, with
-    one of PyTorch's threads each until training has ended; on a GPU, that device is the current one; for a
+    one of PyTorch's threads each until training has ended, and a network below :data:`SMALL` numbers has one
+    thread, since it would only wait for more; on a GPU, that device is the current one; for a
     network of this project, that its layers are computed by compiled code; and that freed memory is kept.
     """
     if not (callable(draw) or hasattr(draw, "draw")):
@@ -267,7 +271,8 @@ def _plan(learner: Learner, meta_batch: int) -> Plan:
     convolutional = any(layer.sharing == "kernel" for layer in learner.rule.layout.layers)
     if own or (convolutional and theta.device.type == "cpu"):
         return Plan.choose(theta.device, meta_batch, convolutional, dtype=theta.dtype, compiled=own)
-    return Plan(str(theta.device), 1, 1, workers=1, threads=torch.get_num_threads())
+    threads = 1 if theta.numel() < SMALL else torch.get_num_threads()
+    return Plan(str(theta.device), 1, 1, workers=1, threads=threads)
 
 
 def _settled(plan: Plan, steps: Iterator[StepMetrics]) -> Iterator[StepMetrics]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -47,12 +48,24 @@ def stopping_at_once() -> Iterator[None]:
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, stop)
+    hook, sys.unraisablehook = sys.unraisablehook, _without_stopped(sys.unraisablehook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         again.end()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _without_stopped(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``hook``, silent on requests that a finalizer has swallowed: they are raised once more."""
+
+    def report(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, Stopped):
+            hook(unraisable)
+
+    return report
 
 
 class _Again:

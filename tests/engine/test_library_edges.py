@@ -21,6 +21,7 @@ from pamela_cli import (
     Tasks,
     adapt,
     evaluate,
+    library,
     make_learner,
     meta_gradient,
     meta_train,
@@ -123,7 +124,10 @@ def two_threads() -> Any:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_training_gives_the_threads_back() -> None:
+def test_training_gives_the_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [torch.get_num_threads() for _ in meta_train(learner_of(), LOSS, lambda step: labelled(), 2)]
+    assert seen == [1, 1] and torch.get_num_threads() == 2
+    monkeypatch.setattr(library, "SMALL", 1)  # a large network has those that the caller has set
     seen = [torch.get_num_threads() for _ in meta_train(learner_of(), LOSS, lambda step: labelled(), 2)]
     assert seen == [2, 2]
     images = Tasks(

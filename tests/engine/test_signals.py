@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import sys
+import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
 from pamela_cli import signals
 from pamela_cli.errors import Stopped
-from pamela_cli.signals import SAME_REQUEST, STOPPING, StopRequest
+from pamela_cli.signals import SAME_REQUEST, STOPPING, StopRequest, stopping_at_once
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +66,22 @@ def test_those_that_follow_at_once_are_the_same_and_later_ones_are_not(
         now[0] += 0.2
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_request_that_a_finalizer_swallows_is_raised_again_without_a_traceback(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Python reports what is raised within a weak reference's callback, and goes on."""
+
+    class Held:
+        pass
+
+    hook = sys.unraisablehook
+    with pytest.raises(Stopped), stopping_at_once():
+        held = Held()
+        reference = weakref.ref(held, lambda _: signal.raise_signal(signal.SIGINT))
+        del held
+        assert reference() is None
+        time.sleep(10)
+    assert capfd.readouterr().err == ""
+    assert sys.unraisablehook is hook
