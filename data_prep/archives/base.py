@@ -28,7 +28,8 @@ class Tree(ABC):
     """Files by name, a relative path with slashes; a context manager.
 
     Attributes: `path`, where it is; `kind`, "folder", "zip", "tar" or "file", for messages; `unreadable`,
-    what is wrong with the folders in it that could not be looked into, once its names were asked for.
+    what is wrong with the folders in it that could not be looked into, and `empty`, the folders that hold
+    nothing, once its names were asked for.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Tree(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.unreadable: list[DataError] = []
+        self.empty: list[str] = []
         self._names: list[str] | None = None
         self._opened: list[_Closable] = []
 

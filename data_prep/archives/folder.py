@@ -43,6 +43,8 @@ class FolderTree(Tree):
                     pending.append((f"{prefix}{name}/", (*above, real)))
                 elif is_file:
                     found.append(prefix + name)
+            if prefix and not here:
+                self.empty.append(prefix.rstrip("/"))
             entries += len(here)
             if entries > _MAX_ENTRIES:
                 raise DataError(

@@ -105,6 +105,8 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     """
     images, passed_over = image_files(tree)
     passed_over += map(str, tree.unreadable)
+    if tree.empty:
+        passed_over.append(f"{_number(tree.empty, 'folder', 'folders')} empty: {_some(sorted(tree.empty))}.")
     folders = by_folder(tree, images)
     divided = _split_root(tree, folders)
     root = common_root(folders) if divided is None else divided

@@ -91,7 +91,7 @@ def omniglot_files(part: str) -> dict[str, bytes]:
 class Listed:
     """A tree of names alone."""
 
-    path, kind, unreadable = Path("listed"), "folder", ()
+    path, kind, unreadable, empty = Path("listed"), "folder", (), ()
 
     def __init__(self, names: list[str]) -> None:
         self._names = sorted(names)

@@ -126,6 +126,13 @@ def test_gray_images_have_three_channels_unless_asked(tmp_path: Path) -> None:
     np.testing.assert_array_equal(gray[1, ..., 0], Image.open(io.BytesIO(png(20, "L", 1))))
 
 
+def test_empty_folders_are_named(tmp_path: Path) -> None:
+    """Somebody may believe that they are classes."""
+    (tmp_path / "flowers" / "void").mkdir(parents=True)
+    (tmp_path / "flowers" / ".git" / "void").mkdir(parents=True)
+    assert made_from(folders(), tmp_path).notes[0] == "1 folder is empty: void."
+
+
 def test_broken_files_are_left_out_and_named(tmp_path: Path) -> None:
     files = folders(images=20)
     broken = {
