@@ -60,6 +60,8 @@ def make_learner(
     ``skip_interval`` w are given. ``layers`` says how Q and P are attached, by default as ``module_layers``
     does. ``seed`` is for what starts at random: Meta-SGD's Q. ValueError for impossible arguments.
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be a torch.nn.Module, not {module!r:.100}")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     start = check_arguments(inner_lr=inner_lr, seed=seed)
@@ -222,7 +224,9 @@ class _Drawn:
 
 
 def _checked(tasks: Tasks) -> Tasks:
-    """The tasks; ValueError where there are none, or images and targets are not as many."""
+    """The tasks; ValueError where there are none, or not as many images as targets."""
+    if not isinstance(tasks, Tasks):
+        raise TypeError(f"tasks must be Tasks, as draw is to return them, not {type(tasks).__name__}")
     parts = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
     if len({len(part) for part in parts}) > 1:
         numbers = ", ".join(str(len(part)) for part in parts)

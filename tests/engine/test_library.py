@@ -254,6 +254,18 @@ def test_adapted_is_what_evaluate_judges() -> None:
         assert judged.loss.shape == (1, (5 if steps is None else steps) + 1)
 
 
+def test_what_is_no_module_and_what_are_no_tasks() -> None:
+    with pytest.raises(TypeError, match=r"^module must be a torch.nn.Module, not <function"):
+        make_learner(lambda x: x)  # type: ignore[arg-type]
+    learner, parts = make_learner(linear()), tuple(vars(points(0)).values())
+    for call in (
+        lambda: meta_gradient(learner, F.cross_entropy, parts),
+        lambda: next(meta_train(learner, F.cross_entropy, lambda step: parts, 1)),
+    ):
+        with pytest.raises(TypeError, match="tasks must be Tasks, as draw is to return them, not tuple"):
+            call()
+
+
 def test_a_users_threads_are_left_alone() -> None:
     torch.set_num_threads(2)
     meta_gradient(make_learner(linear()), F.cross_entropy, points(0))
