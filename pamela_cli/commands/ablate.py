@@ -54,7 +54,7 @@ def ablate(
         str | None,
         typer.Option(
             metavar="KEY=VALUE,…",
-            help="Train the cells as a Slurm array: timeout_min=240,slurm_partition=gpu.",
+            help="Train the cells as a Slurm array, with submitit's parameters, as in timeout_min=240,…",
         ),
     ] = None,
     config: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from data_prep.errors import one_line
@@ -24,7 +24,7 @@ def doctor_tables(document: dict[str, Any]) -> Group:
 
 
 def _machine(document: dict[str, Any]) -> Table:
-    table = Table("this machine", "")
+    table = Table("this machine", Column(overflow="fold"))
     known = document["environment"] | {"threads in PyTorch": document["threads"]["torch"]}
     known |= {name: value for name, value in document["threads"].items() if name != "torch" and value}
     known["compiled functions (CPU)"] = "in use" if document["compiled"] else "none"
