@@ -14,7 +14,7 @@ from pamela_cli.engine.outer_loop import OuterLoop
 from pamela_cli.errors import PamelaError
 from pamela_cli.files import keep_as
 from pamela_cli.runs import RunFolder
-from pamela_cli.untrusted import is_count, number
+from pamela_cli.untrusted import is_count, is_unicode, number
 
 WINDOW = 10
 """Outer steps that one line of metrics sums up."""
@@ -146,7 +146,8 @@ def _restored(path: Path, config: Config, loop: OuterLoop) -> Progress:
 def say_finished(folder: RunFolder, console: Console) -> None:
     """:class:`PamelaError` where a finished run has lost its best checkpoint, with what can be done."""
     try:
-        Checkpoint.read(folder.best)
+        if is_unicode(str(folder.best)):  # other names cannot be opened by the format's library
+            Checkpoint.read(folder.best)
     except CheckpointError as error:
         names = ", ".join(path.name for path in (folder.summary_file, folder.last, folder.previous))
         raise PamelaError(

@@ -44,7 +44,7 @@ def test_list_takes_no_name_and_prepare_needs_one(pamela, here: Path) -> None:
     pamela("prepare").error(2, "NAME")
 
 
-@pytest.mark.parametrize("limit", [100, 20_000, 60_000])
+@pytest.mark.parametrize("limit", [200, 20_000, 60_000])
 def test_a_quota_that_ends_the_writing_is_one_sentence(warm, photos: Path, here: Path, limit: int) -> None:
     """HDF5 crashes where it has to close what it could not write."""
     before = snapshot(here)
