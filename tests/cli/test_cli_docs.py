@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import typer
 from cli_support import command_line
 
 from benchmarks.__main__ import _parser
@@ -31,12 +32,14 @@ def shown(program: str) -> list[tuple[str, str]]:
 def test_commands_are_known(page: str, words: str) -> None:
     name, *arguments = shlex.split(words)
     last = [name, *arguments][-1]
-    commands = command_line().commands
+    group = command_line()
     if name.startswith("-"):
         return
-    assert name in commands, page
+    assert name in group.commands, page
     try:
-        commands[name].make_context(name, arguments).close()
+        # With its parent, as ever: what a command's options for help are called is kept from the first time.
+        parent = typer.Context(group, **group.context_settings)
+        group.commands[name].make_context(name, arguments, parent=parent).close()
     except Exception as error:
         kind = type(error).__name__
         # A command that is spoken of without its RUN, or an option without its value.
