@@ -55,11 +55,7 @@ class Config:
     )
     steps: int | None = setting(None, "inner", "Inner updates n (default: 5; meta-sgd: 1).", low=1, high=1000)
     skip_interval: int | None = setting(
-        None,
-        "inner",
-        "Interval w of pamela's gradient-skip connections (default: 2; 1 with 2 updates).",
-        low=1,
-        high=999,
+        None, "inner", "Interval w of gradient skips (default: 2; 1 with 2 updates).", low=1, high=999
     )
     inner_lr: float = setting(0.01, "inner", "Inner learning rate, where Q starts.", above=0, high=100)
     width: int = setting(64, "inner", "Filters per convolution (sine: hidden units).", low=1, high=4096)
