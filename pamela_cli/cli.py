@@ -7,6 +7,7 @@ matplotlib are imported when a verb runs, so that ``pamela --help`` is instant.
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import re
 import sys
@@ -178,6 +179,8 @@ def run(arguments: list[str]) -> int:
     )
 
     mute_library_warnings()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # "±" and "°" are not in every encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with stopping_at_once():
             code, _heard = _run(arguments)  # kept, or the request to stop would be raised again

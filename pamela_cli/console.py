@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -129,8 +128,6 @@ class Console:
             self.document(document)
             return
         with _printing():
-            if isinstance(sys.stdout, io.TextIOWrapper):  # "±" is not in every encoding
-                sys.stdout.reconfigure(errors="backslashreplace")
             # A path alone, say, is one line however long: it may be for another command.
             self._out.print(_Harmless(renderable), soft_wrap=isinstance(renderable, Text))
 

@@ -147,6 +147,8 @@ def test_names_in_tables_for_programs_are_those_on_the_disk(capfdbinary) -> None
 
 def test_an_encoding_without_our_signs(own_world: Path) -> None:
     """A result must not be lost over a plus-minus sign."""
-    result = fresh(own_world, "report", "--list", env={"PYTHONIOENCODING": "ascii"}).ok()
+    ascii_alone = {"PYTHONIOENCODING": "ascii"}
+    result = fresh(own_world, "report", "--list", env=ascii_alone).ok()
     assert "\\xb1" in result.out
     assert "tiny-a" in result.out
+    assert "90\\xb0" in fresh(own_world, "meta-train", "--help", env=ascii_alone).ok().out
