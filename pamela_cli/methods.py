@@ -36,6 +36,11 @@ class Method:
     default_steps: int = 5
     q_range: tuple[float, float] | None = None
 
+    @property
+    def one_update(self) -> bool:
+        """Whether it makes one update by design, whatever the others make (Meta-SGD)."""
+        return self.default_steps == 1
+
 
 METHODS: dict[str, Method] = {
     "maml": Method("MAML", "constant"),

@@ -112,7 +112,7 @@ def _problem(context: Context, layers: list[Layer]) -> Problem:
 def _given(layer: Layer) -> Layer:
     """A layer's settings, checked; a method that usually takes one update says nothing of the others'."""
     values = checked(layer)
-    if METHODS[values.get("method", "maml")].default_steps == 1:
+    if METHODS[values.get("method", "maml")].one_update:
         values.pop("steps", None)
     return Layer(values, layer.origin)
 

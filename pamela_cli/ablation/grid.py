@@ -49,7 +49,7 @@ class Variant:
     @property
     def alone(self) -> bool:
         """Whether it has the method's own number of updates, whatever the others have (Meta-SGD)."""
-        return self.steps == METHODS[self.method].default_steps == 1
+        return self.steps == 1 and METHODS[self.method].one_update
 
 
 def grid(vary: str, steps: int, skip_interval: int = USUAL_INTERVAL) -> list[Variant]:
@@ -70,7 +70,7 @@ def _of_method(name: str, steps: int) -> list[Variant]:
     method = METHODS[name]
     if method.skips:
         return [Variant(name, steps, w) for w in _to(steps - 1)]
-    return [Variant(name, 1 if method.default_steps == 1 else steps)]
+    return [Variant(name, 1 if method.one_update else steps)]
 
 
 def _to(last: int) -> range:

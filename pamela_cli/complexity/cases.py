@@ -47,7 +47,7 @@ def make_cases(methods: Sequence[str], settings: Mapping[str, Any]) -> list[Case
     cases: list[Case] = []
     for name in methods:
         own: dict[str, Any] = {**settings, "method": name}
-        if METHODS[name].default_steps == 1:
+        if METHODS[name].one_update:
             own.pop("steps", None)
         if not METHODS[name].skips:
             own.pop("skip_interval", None)
