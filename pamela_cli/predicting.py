@@ -102,10 +102,10 @@ def predict(
     if options.save is not None:
         known.save(options.save)
     document = _document(known, labelled, options)
-    fault = None
+    fault, named = None, options.figure is not None
     if options.figures and labelled.queries:
-        fault = _draw(context, document, labelled.images, options.figure or sheet, options.figure is not None)
-    if fault is not None and options.figure is None:
+        fault = _draw(context, document, labelled.images, options.figure or sheet, named)
+    if fault is not None and not named:
         context.console.warn(f"no figure: {fault}")
         fault = None
     return document, fault

@@ -11,6 +11,7 @@ from pamela_cli.config import Config
 from pamela_cli.console import Console
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.outer_loop import OuterLoop
+from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.errors import PamelaError
 from pamela_cli.files import keep_as
 from pamela_cli.runs import RunFolder
@@ -144,27 +145,24 @@ def _restored(path: Path, config: Config, loop: OuterLoop) -> Progress:
 
 
 def say_finished(folder: RunFolder, console: Console) -> None:
-    """:class:`PamelaError` where a finished run has lost its best checkpoint, with what can be done."""
-    try:
-        if is_unicode(str(folder.best)):  # other names cannot be opened by the format's library
-            Checkpoint.read(folder.best)
-    except CheckpointError as error:
+    """Say that a run is finished; :class:`PamelaError` where its best checkpoint has been lost since."""
+    if is_unicode(str(folder.best)):  # other names cannot be opened by the format's library
         names = ", ".join(path.name for path in (folder.summary_file, folder.last, folder.previous))
-        raise PamelaError(
-            f"{folder.path} is finished, but {error}; delete its {names}, and --resume trains it again "
-            "from the start."
-        ) from error
+        _read_best(folder, None, f"{folder.path} is finished, but", f"its {names},")
     console.say(f"run {folder.path} is finished")
 
 
 def _check_best(folder: RunFolder, progress: Progress, loop: OuterLoop) -> None:
     """Say now, and not after the last step, that what would be tested then is not there."""
-    if progress.best is None:
-        return
+    if progress.best is not None:
+        names = f"{folder.last.name} and {folder.previous.name},"
+        _read_best(folder, loop.learner.rule, "the run cannot be finished:", names)
+
+
+def _read_best(folder: RunFolder, rule: UpdateRule | None, fault: str, names: str) -> None:
     try:
-        Checkpoint.read(folder.best, loop.learner.rule)
+        Checkpoint.read(folder.best, rule)
     except CheckpointError as error:
         raise PamelaError(
-            f"the run cannot be finished: {error}; delete {folder.last.name} and {folder.previous.name}, "
-            "and --resume trains it again from the start."
+            f"{fault} {error}; delete {names} and --resume trains it again from the start."
         ) from error
