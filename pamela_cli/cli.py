@@ -18,17 +18,44 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.models import ArgumentInfo, OptionInfo
 
-from pamela_cli import __version__
+from pamela_cli import __version__, completion
 from pamela_cli.config import SETTINGS, Layer, parse_flag, setting_type
 from pamela_cli.console import Console, mute_library_warnings
 from pamela_cli.errors import PamelaError, Stopped, UsageError
 from pamela_cli.signals import stopping_at_once
 
+
+def _plain(parameters: list[Any]) -> list[Any]:
+    """Have the help show no types of typer's own: ``<bool>`` for a switch, ``<list[str]>`` for ``RUN…``."""
+    for each in parameters:
+        if getattr(each, "is_flag", False):
+            each.metavar = ""
+        elif each.param_type_name == "argument":
+            each.display_type_rich = lambda ctx: None
+    return parameters
+
+
+class _Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain(super().get_params(ctx))
+
+
+class _Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain(super().get_params(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """``[OPTIONS] NAME [SOURCE]``: arguments without the braces of typer's own."""
+        arguments = [each for each in self.get_params(ctx) if each.param_type_name == "argument"]
+        return ["[OPTIONS]", *(each.metavar if each.required else f"[{each.metavar}]" for each in arguments)]
+
+
 app = typer.Typer(
+    cls=_Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -79,7 +106,8 @@ def _setting_option(name: str, sine: bool) -> inspect.Parameter:
         return _parameter(name, Annotated[bool | None, switch], None)
     choices = item.metadata.get("choices", ())
     metavar = "|".join(choices) if 0 < len(choices) < 4 else _METAVARS[kind]
-    option = typer.Option(help=help_text, metavar=metavar, rich_help_panel=panel)
+    completed = completion.datasets if name == "dataset" else completion.among(choices)
+    option = typer.Option(help=help_text, metavar=metavar, rich_help_panel=panel, autocompletion=completed)
     return _parameter(name, Annotated[str | None, option], None)
 
 
@@ -103,12 +131,12 @@ _COMMON = [
 
 
 def _name_value(parameter: inspect.Parameter) -> None:
-    """Say in the help what an option's value is, where it does not say so itself; a switch has none."""
+    """Say in the help what an option's value is, where it does not say so itself."""
     kind, *details = get_args(parameter.annotation)
     (option,) = (each for each in details if isinstance(each, OptionInfo | ArgumentInfo))
     if option.metavar is None and isinstance(option, OptionInfo):
         kinds = (kind, *get_args(kind))
-        option.metavar = "" if bool in kinds else "PATH" if Path in kinds else "TEXT"
+        option.metavar = "PATH" if Path in kinds else None if bool in kinds else "TEXT"
 
 
 def command(
@@ -139,7 +167,7 @@ def command(
         verb.__signature__ = inspect.Signature([*own, *options, *_COMMON])  # type: ignore[attr-defined]
         verb.__annotations__ = {p.name: p.annotation for p in (*own, *options, *_COMMON)}
         verb.__doc__ = function.__doc__
-        app.command(name, epilog=examples, no_args_is_help=False)(verb)
+        app.command(name, cls=_Command, epilog=examples, no_args_is_help=False)(verb)
         return function
 
     return register
@@ -194,7 +222,7 @@ def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
     global _arguments  # noqa: PLW0603  (commands that start themselves again need them)
     _arguments = tuple(arguments)
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="pamela", standalone_mode=False)
         if sys.stdout is not None:  # None where it was closed before
             sys.stdout.flush()
         return (code if isinstance(code, int) else 0), None

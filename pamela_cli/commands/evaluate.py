@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pamela_cli import completion
 from pamela_cli.cli import Context, command, int_option
 from pamela_cli.config import whole_number
 
@@ -25,9 +26,17 @@ EXAMPLES = """
 @command("evaluate", examples=EXAMPLES)
 def evaluate(
     context: Context,
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Names or paths of runs.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN…", help="Names or paths of runs.", autocompletion=completion.runs),
+    ],
     split: Annotated[
-        str, typer.Option(metavar="train|val|test", help="Split to draw the tasks from.")
+        str,
+        typer.Option(
+            metavar="train|val|test",
+            help="Split to draw the tasks from.",
+            autocompletion=completion.among(("train", "val", "test")),
+        ),
     ] = "test",
     tasks: Annotated[str | None, int_option("Number of tasks (default: 600; sine: 1000).")] = None,
     steps: Annotated[str | None, int_option("Inner updates (default: as trained).")] = None,
@@ -39,7 +48,11 @@ def evaluate(
         int_option("Draw fresh tasks with this seed (default: the fixed ones)."),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Another dataset or store file, of the same image shape.")
+        str | None,
+        typer.Option(
+            help="Another dataset or store file, of the same image shape.",
+            autocompletion=completion.datasets,
+        ),
     ] = None,
     resize: Annotated[
         bool, typer.Option("--resize", help="With --dataset: accept images of any shape, and resize them.")
@@ -49,6 +62,7 @@ def evaluate(
         typer.Option(
             metavar="query|support",
             help="Batch-norm statistics for queries: their own, or those of the support set.",
+            autocompletion=completion.among(("query", "support")),
         ),
     ] = "query",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pamela_cli import completion
 from pamela_cli.cli import Context, command
 from pamela_cli.config import FLAGS
 from pamela_cli.errors import UsageError
@@ -28,7 +29,11 @@ EXAMPLES = """
 def meta_train(
     context: Context,
     run: Annotated[
-        str | None, typer.Option(help="Name or path of the run (default: METHOD-DATASET-WAYwSHOTs-sSEED).")
+        str | None,
+        typer.Option(
+            help="Name or path of the run (default: METHOD-DATASET-WAYwSHOTs-sSEED).",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run named by --run.")] = False,
     config: Annotated[

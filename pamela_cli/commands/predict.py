@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pamela_cli import completion
 from pamela_cli.cli import Context, command, int_option
 from pamela_cli.config import whole_number
 from pamela_cli.errors import PamelaError, UsageError
@@ -33,6 +34,7 @@ def predict(
             metavar="RUN SUPPORT_DIR QUERY…",
             help="A run; a folder with a folder of images for each class; images to label, or folders or "
             "patterns of them. A file that --save wrote takes the place of RUN SUPPORT_DIR.",
+            autocompletion=completion.runs,
         ),
     ],
     top: Annotated[
@@ -48,6 +50,7 @@ def predict(
         typer.Option(
             metavar="support|query",
             help="Batch-norm statistics for the images: those of the support set, or their own.",
+            autocompletion=completion.among(("support", "query")),
         ),
     ] = "support",
     figure: Annotated[

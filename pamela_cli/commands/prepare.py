@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pamela_cli import completion
 from pamela_cli.cli import Context, command, int_option
 from pamela_cli.config import SINE, whole_number
 from pamela_cli.errors import PamelaError, UsageError
@@ -36,11 +37,14 @@ def prepare(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="miniimagenet, tieredimagenet, cifar-fs, fc100, omniglot, glyphs, or folder for your own."
+            metavar="NAME",
+            autocompletion=completion.preparable,
+            help="miniimagenet, tieredimagenet, cifar-fs, fc100, omniglot, glyphs, or folder for your own.",
         ),
     ] = None,
     source: Annotated[
-        Path | None, typer.Argument(help="File, archive or folder; its form is detected.")
+        Path | None,
+        typer.Argument(metavar="SOURCE", help="File, archive or folder; its form is detected."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Store to write (default: NAME.h5 in the data folder).")

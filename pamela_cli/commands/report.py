@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pamela_cli import completion
 from pamela_cli.cli import Context, command
 from pamela_cli.errors import UsageError
 
@@ -27,7 +28,10 @@ EXAMPLES = """
 def report(
     context: Context,
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="RUN…", help="Names or paths of runs, or of ablations.")
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN…", help="Names or paths of runs, or of ablations.", autocompletion=completion.runs
+        ),
     ] = None,
     out: Annotated[
         Path | None,

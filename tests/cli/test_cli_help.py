@@ -12,6 +12,7 @@ import pytest
 from cli_support import environment, fresh
 
 import pamela_cli
+from data_prep.sources import dataset_names
 
 HEAVY = ("torch", "h5py", "matplotlib", "numpy", "safetensors", "tensorboard", "fontTools", "jinja2")
 
@@ -52,6 +53,26 @@ def test_help_of_a_command_shows_examples(pamela, command: str, options: list[st
         assert option in result.out, option
     assert "Examples" in result.out
     assert example in result.out.split("Examples")[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("prepare", "pamela prepare [OPTIONS] [NAME] [SOURCE]"),
+        ("evaluate", "pamela evaluate [OPTIONS] RUN…"),
+        ("predict", "pamela predict [OPTIONS] RUN SUPPORT_DIR QUERY…"),
+        ("report", "pamela report [OPTIONS] [RUN…]"),
+    ],
+)
+def test_help_shows_no_types_of_the_program(pamela, command: str, usage: str) -> None:
+    shown = pamela(command, "--help").ok().out
+    assert shown.split("Usage: ")[1].splitlines()[0].rstrip() == usage
+    assert "<" not in shown
+
+
+def test_every_dataset_is_in_the_help(pamela) -> None:
+    shown = pamela("prepare", "--help").ok().out
+    assert [info.name for info in dataset_names() if info.name not in shown] == []
 
 
 def test_short_help_is_the_same(pamela) -> None:
