@@ -144,6 +144,7 @@ def _record(row: Row, rows: Sequence[Row], base: Config) -> dict[str, Any]:
         "failures": {str(seed): printable(reason) for seed, reason in row.failures.items()},
         base.measure.name: mean,
         "ci95": ci95,
+        **_median(row, base.measure),
         "seed_scores": {str(seed): value for seed, value in means.items()},
         "seed_spread": spread,
         "gain": over_maml[0],
@@ -153,6 +154,13 @@ def _record(row: Row, rows: Sequence[Row], base: Config) -> dict[str, Any]:
         "paper_gain": _paper_gain(row.variant, base),
         "runs": [cell.folder.name for cell in row.cells if cell.folder is not None],
     }
+
+
+def _median(row: Row, measure: Measure) -> dict[str, float | None]:
+    """The median of the tasks, for scores whose mean a single task can decide."""
+    if not measure.heavy_tailed:
+        return {}
+    return {"median": float(np.median(row.final)) if row.scores else None}
 
 
 def _paper_gain(variant: Variant, base: Config) -> float | None:

@@ -98,6 +98,7 @@ def _results(document: Document) -> list[Block]:
         ("outer steps", plain("iterations", document.get("iterations"))),
         ("status", plain("status", "done")),
         (measure.heading, score(measure.name, "ci95")),
+        ("median" + unit, score("median")),
         ("spread of seeds" + unit, score("seed_spread")),
         ("gain over MAML" + unit, score("gain", "gain_ci95", "+")),
         ("gain over +Q" + unit, score("gain_over_q", "gain_over_q_ci95", "+")),

@@ -19,8 +19,8 @@ Document = dict[str, Any]
 
 
 def ablation_table(document: Document) -> Group:
-    """The table for the terminal."""
-    headings, lines = _cells(document)
+    """The table for the terminal: without medians, for which 80 columns have no room."""
+    headings, lines = _cells(document, medians=False)
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for i, heading in enumerate(headings):
         # Long headings break: the widest table fits into 80 columns. On less its numbers break, too.
@@ -62,7 +62,7 @@ def seeds_differ(document: Document) -> bool:
     return len({tuple(sorted(row["seed_scores"])) for row in document["rows"] if row["seed_scores"]}) > 1
 
 
-def _cells(document: Document) -> tuple[list[str], list[list[str]]]:
+def _cells(document: Document, medians: bool = True) -> tuple[list[str], list[list[str]]]:
     """Headings and lines, only the columns that have something in them."""
     rows = document["rows"]
     measure = measure_of(document["way"])
@@ -75,8 +75,10 @@ def _cells(document: Document) -> tuple[list[str], list[list[str]]]:
     if seeds_differ(document):
         columns.append(("seeds", lambda row: ", ".join(row["seed_scores"])))
     columns.append((measure.heading, lambda row: _score(row, measure)))
+    if medians and any(row.get("median") is not None for row in rows):
+        columns.append(("median", lambda row: _single(row, "median", measure)))
     if any(row["seed_spread"] is not None for row in rows):
-        columns.append(("spread of seeds", lambda row: _spread(row, measure)))
+        columns.append(("spread of seeds", lambda row: _single(row, "seed_spread", measure)))
     columns.append(("gain over MAML", lambda row: _gain(row, "gain", measure)))
     if any(row["gain_over_q"] is not None for row in rows):
         columns.append(("gain over +Q", lambda row: _gain(row, "gain_over_q", measure)))
@@ -96,8 +98,8 @@ def _score(row: Document, measure: Measure) -> str:
     return measure.interval(row[measure.name], row["ci95"]) + unlike
 
 
-def _spread(row: Document, measure: Measure) -> str:
-    return "" if row["status"] == "equal" else measure.interval(row["seed_spread"], None)
+def _single(row: Document, key: str, measure: Measure) -> str:
+    return "" if row["status"] == "equal" else measure.interval(row.get(key), None)
 
 
 def _gain(row: Document, key: str, measure: Measure) -> str:

@@ -133,6 +133,19 @@ def test_scores_gains_and_spread_by_hand(made: dict) -> None:
     assert {row["status"] for row in (maml, q, pamela)} == {"done"}
 
 
+def test_a_median_tells_what_one_wave_cannot_decide(tmp_path: Path) -> None:
+    base, maml = replace(BASE, test_tasks=3), [Variant("maml", 5)]
+    for seed, own in enumerate(([1.0, 2.0, 600.0], [3.0, 6.0, 0.0])):
+        finished(tmp_path, replace(cell("maml", seed=seed), test_tasks=3), own)
+    cells = make_cells(maml, [0, 1], base, all_runs(tmp_path))
+    made = document(make_rows(maml, cells, {}, base), base, [0, 1])
+    # By task 2, 4, 300.
+    assert (made["rows"][0]["mse"], made["rows"][0]["median"]) == (102.0, 4.0)
+    (_, _, header, _, row, *_) = as_markdown(made).splitlines()
+    assert [part.strip() for part in header.split("|")][3:5] == ["MSE", "median"]
+    assert row.split("|")[4].strip() == "4.0000"
+
+
 def test_a_failed_cell_is_marked_and_the_other_seed_counts(tmp_path: Path) -> None:
     variants = [Variant("maml", 5), Variant("q", 5)]
     for config, scores in ((cell("maml"), [4.0, 8.0]), (cell("maml", seed=1), [9.0, 9.0])):
@@ -246,17 +259,19 @@ def test_the_papers_gains_stand_beside_its_setting_only(tmp_path: Path) -> None:
 def test_markdown(made: dict) -> None:
     lines = as_markdown(made).splitlines()
     assert lines[0] == "**Ablation on sine, 1-shot**"
-    assert lines[2] == "| variant | n | MSE | spread of seeds | gain over MAML | gain over +Q |"
-    assert lines[3] == "| :-- | --: | --: | --: | --: | --: |"
-    assert lines[6] == "| +Q+P² | 5 | 2.5000 ± 1.9600 | 2.1213 | +4.5000 ± 1.9600 | +1.0000 ± 0.9800 |"
-    assert lines[7] == "| +Q+P⁵ | 5 | = +Q |  |  |  |"
+    assert lines[2] == "| variant | n | MSE | median | spread of seeds | gain over MAML | gain over +Q |"
+    assert lines[3] == "| :-- | --: | --: | --: | --: | --: | --: |"
+    assert (
+        lines[6] == "| +Q+P² | 5 | 2.5000 ± 1.9600 | 2.5000 | 2.1213 | +4.5000 ± 1.9600 | +1.0000 ± 0.9800 |"
+    )
+    assert lines[7] == "| +Q+P⁵ | 5 | = +Q |  |  |  |  |"
     assert "seeds 0, 1 (a task counts once, by its mean); 2 test tasks" in lines[9]
 
 
 def test_latex(made: dict) -> None:
     text = as_latex(made)
-    assert r"+Q+P$^2$ & 5 & 2.5000 $\pm$ 1.9600 & 2.1213 & +4.5000 $\pm$ 1.9600" in text
-    assert r"\begin{tabular}{lrrrrr}" in text
+    assert r"+Q+P$^2$ & 5 & 2.5000 $\pm$ 1.9600 & 2.5000 & 2.1213 & +4.5000 $\pm$ 1.9600" in text
+    assert r"\begin{tabular}{lrrrrrr}" in text
     assert text.count(r" \\") == 5
     assert "%" not in text.replace(r"\%", "")
 
