@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -132,7 +133,7 @@ def restored(folder: RunFolder, config: Config, loop: OuterLoop, console: Consol
             keep_as(previous, last)  # or the damaged one would be kept in its place
         before = f"continuing from the checkpoint before, of step {progress.step:,}"
         console.warn(f"{last} cannot be used ({fault}); {before}.")
-    _check_best(folder, progress, loop)
+    check_best(folder, progress, loop)
     return progress
 
 
@@ -152,16 +153,44 @@ def say_finished(folder: RunFolder, console: Console) -> None:
     console.say(f"run {folder.path} is finished")
 
 
-def _check_best(folder: RunFolder, progress: Progress, loop: OuterLoop) -> None:
-    """Say now, and not after the last step, that what would be tested then is not there."""
-    if progress.best is not None:
-        names = f"{folder.last.name} and {folder.previous.name},"
-        _read_best(folder, loop.learner.rule, "the run cannot be finished:", names)
+def check_best(folder: RunFolder, progress: Progress, loop: OuterLoop) -> None:
+    """:class:`PamelaError` unless the best checkpoint is the one that validation chose.
+
+    Where it was chosen at this very step, and the run ended before it was written, it is written now. One of
+    a later step is left by a course of the run that a resumption has given up: it will be chosen again, or
+    another, unless the run is at its end.
+    """
+    if progress.best is None:
+        return
+    if progress.best["step"] == progress.step and not _is_of(folder, progress.best, loop):
+        if loop.runner.processes.leads:
+            Checkpoint.of(loop.learner, progress.best).write(folder.best)
+        return
+    names = f"{folder.last.name} and {folder.previous.name},"
+    found = _read_best(folder, loop.learner.rule, "the run cannot be finished:", names)
+    step, chosen = found.progress.get("step"), progress.best["step"]
+    may_be_chosen = type(step) is int and progress.step < step <= loop.settings.iterations
+    if not may_be_chosen and not _same(found.progress, progress.best):
+        raise PamelaError(
+            f"the run cannot be finished: {folder.best} is not the checkpoint that validation chose, of step "
+            f"{chosen:,}; delete {names} and --resume trains it again from the start."
+        )
 
 
-def _read_best(folder: RunFolder, rule: UpdateRule | None, fault: str, names: str) -> None:
+def _is_of(folder: RunFolder, best: dict[str, Any], loop: OuterLoop) -> bool:
     try:
-        Checkpoint.read(folder.best, rule)
+        return _same(Checkpoint.read(folder.best, loop.learner.rule).progress, best)
+    except CheckpointError:
+        return False
+
+
+def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)  # NaN is like NaN there
+
+
+def _read_best(folder: RunFolder, rule: UpdateRule | None, fault: str, names: str) -> Checkpoint:
+    try:
+        return Checkpoint.read(folder.best, rule)
     except CheckpointError as error:
         raise PamelaError(
             f"{fault} {error}; delete {names} and --resume trains it again from the start."

@@ -25,7 +25,7 @@ from pamela_cli.errors import PamelaError
 from pamela_cli.judging import judge, load_learner, saying_what_to_lower
 from pamela_cli.metrics import last_validation
 from pamela_cli.problem import Problem, TaskSet
-from pamela_cli.progress import DIVERGENCE_WINDOWS, WINDOW, Progress, restored, save
+from pamela_cli.progress import DIVERGENCE_WINDOWS, WINDOW, Progress, check_best, restored, save
 from pamela_cli.results import EvaluationProtocol, result_record, run_summary
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, task_set_name, write_scores
@@ -203,15 +203,16 @@ class Training:
         self._note_lowered_plan()
         name = self.objective.score_name
         mean, ci95 = mean_ci95(scores.final)
-        if self._improved(mean):
+        improved = self._improved(mean)
+        if improved:
             self.progress.best = {"step": step, name: mean, "ci95": ci95}
-            if self.processes.leads:
-                Checkpoint.of(self.learner, self.progress.best).write(self.folder.best)
         self.progress.validated = step
         gain = self._gain_text(scores)
         each = [float(f"{value:.6g}") for value in scores.final]
         tracker.validation({"step": step, f"val_{name}": mean, "val_ci95": ci95, "val_scores": each})
         self._save()
+        if improved and self.processes.leads:  # second: from what was saved, `restored` can make it
+            Checkpoint.of(self.learner, self.progress.best or {}).write(self.folder.best)
         text = self.config.measure.score(mean, ci95)
         bar.line(f"step {step:,}: validation {text} on {validation.count} tasks{gain}")
 
@@ -237,7 +238,6 @@ class Training:
         self, learner: Learner, tasks: TaskSet, on_batch: Callable[[int], None], every_step: bool = True
     ) -> TaskScores:
         """Judge a learner on fixed tasks, attentive to a request to stop."""
-
         alone = self.processes.size == 1
 
         def attentive(done: int) -> None:
@@ -278,6 +278,7 @@ class Training:
 
     def _finish(self, validation: TaskSet) -> dict[str, Any]:
         """Test the best checkpoint, and write the scores and the summary."""
+        check_best(self.folder, self.progress, self.loop)
         self.processes.largest(0)  # the leader has written it
         self.runner.graphs.forget()
         best = load_learner(self.folder, self.problem)

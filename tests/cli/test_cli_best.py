@@ -10,6 +10,7 @@ import pytest
 from cli_support import QUICK_SINE, QUICK_TINY, tensors, write_tiny_store
 
 from pamela_cli import training
+from pamela_cli.engine.checkpoint import Checkpoint
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.training import Training
 
@@ -60,6 +61,52 @@ def assert_kept(path: Path, seen: list[Any], best: int) -> None:
     numbers = np.sort(np.frombuffer(b"".join(kept.values()), np.float32))
     same = [np.array_equal(numbers, np.sort(theta.numpy())) for theta in seen]
     assert same == [number == best for number in range(len(seen))]
+
+
+LONGER = [*QUICK_SINE, "--iterations", "6", "--val-every", "2"]
+
+
+def test_a_best_checkpoint_that_was_not_written_in_time_is_made_from_the_last(
+    pamela, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two files of a validation; resumed where nothing rounds as it did here."""
+    scripted(monkeypatch, [0.5, 0.4, 0.3])
+    pamela(*LONGER, "--run", "whole").ok()
+    whole = here / "runs" / "whole" / "best.safetensors"
+    write = Checkpoint.write
+    scripted(monkeypatch, [0.5, 0.4])
+
+    def killed(self: Checkpoint, path: Path) -> None:
+        if path.name == "best.safetensors" and self.progress["step"] == 4:
+            raise OSError(5, "killed", str(path))
+        write(self, path)
+
+    with monkeypatch.context() as at_first:
+        at_first.setattr(Checkpoint, "write", killed)
+        assert pamela(*LONGER, "--run", "x").code == 1
+    scripted(monkeypatch, [0.6])
+    pamela("meta-train", "--run", "x", "--resume").ok()
+    kept = Checkpoint.read(here / "runs" / "x" / "best.safetensors")
+    assert kept.progress["step"] == 4
+    assert Checkpoint.read(whole).progress["step"] == 6
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_best_checkpoint_that_was_not_chosen_is_not_tested(
+    pamela, here: Path, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    """One of another run, or of a course of this one that a resumption gave up."""
+    scripted(monkeypatch, [0.2, 0.5, 0.6])
+    pamela(*LONGER, "--run", "x").ok()
+    folder = here / "runs" / "x"
+    other = Checkpoint.read(folder / "best.safetensors")
+    other.progress["step"] = 6 if later else 1
+    other.write(folder / "best.safetensors")
+    (folder / "summary.json").unlink()
+    said = pamela("meta-train", "--run", "x", "--resume")
+    assert said.code == 1
+    assert "best.safetensors is not the checkpoint that validation chose, of step 2" in said.err
+    assert not (folder / "summary.json").exists()
 
 
 def test_the_last_checkpoint_is_written_every_thirty_seconds(
