@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pamela_cli.cli import Context, command, int_option
 from pamela_cli.config import FLAGS, Layer, whole_number
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import PamelaError, UsageError, reason
+
+if TYPE_CHECKING:
+    from pamela_cli.ablation.ablating import Ablation
 
 EXAMPLES = """
 **Examples**
@@ -76,7 +79,6 @@ def ablate(
     from pamela_cli.ablation import ablating
     from pamela_cli.ablation.grid import AXES, parse_seeds
     from pamela_cli.ablation.slurm import parse_parameters
-    from pamela_cli.ablation.writing import write_ablation
     from pamela_cli.report.ablations import FORMATS, ablation_table
 
     if vary not in AXES:
@@ -98,14 +100,25 @@ def ablate(
         figures,
     )
     found = ablating.ablate(replace(context, flags=Layer(flags)), options, config)
-    for path in write_ablation(found, figures):
-        context.console.say(f"written: {path}")
     if output in FORMATS and not context.console.as_json:
         context.console.text(FORMATS[output](found.document))
     elif output == "json":
         context.console.document(found.document)
     else:
         context.console.result(ablation_table(found.document), found.document)
+    _write(context, found, figures)
     if found.failed:
         labels = ", ".join(f"{row.variant.label} (n = {row.variant.steps})" for row in found.failed)
         raise PamelaError(f"{len(found.failed)} of {len(found.rows)} rows have cells that failed: {labels}.")
+
+
+def _write(context: Context, found: Ablation, figures: bool) -> None:
+    """Write the folder of the ablation. Its table is shown already: a fault costs what is not written."""
+    from pamela_cli.ablation.writing import write_ablation
+
+    try:
+        for path in write_ablation(found, figures):
+            context.console.say(f"written: {path}")
+    except (OSError, PamelaError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        context.console.warn(f"not all of {found.folder} is written: {why.removesuffix('.')}.")

@@ -271,3 +271,19 @@ def test_cells_submitted_as_an_array(pamela, here: Path) -> None:
 def test_wrong_usage(pamela, here: Path, flags: list[str], parts: list[str]) -> None:
     pamela("ablate", *SINE, *flags).error(2, *parts)
     assert {*snapshot(here).values()} <= {"folder"}, "a file was written"
+
+
+def test_what_cannot_be_written_costs_itself_alone(pamela, ablated: Path, mine: Path) -> None:
+    """The table is shown whatever becomes of the files."""
+    expected = (ablated / "out.json").read_text()
+    (checkpoint,) = (mine / "runs").glob("maml-*/best.safetensors")
+    checkpoint.unlink()
+    shown = pamela(*GRID, "--figures", "--json").ok()
+    assert shown.out == expected
+    assert "best.safetensors" in shown.err and "not all of" in shown.err
+    folder = mine / "runs" / "ablation-sine-10s-skip-interval"
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    shown = pamela(*GRID, "--figures", "--json").ok()
+    assert shown.out == expected
+    assert f"{folder.relative_to(mine)}" in shown.err and "Traceback" not in shown.err
