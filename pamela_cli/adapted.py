@@ -17,7 +17,7 @@ from pamela_cli.engine.backbones import Backbone
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError, check_tensor
 from pamela_cli.engine.device import number_type
 from pamela_cli.engine.prediction import Adapted
-from pamela_cli.errors import PamelaError, holds_something_else
+from pamela_cli.errors import PamelaError, UsageError, holds_something_else
 from pamela_cli.inputs import Inputs
 from pamela_cli.problem import network
 
@@ -93,8 +93,10 @@ class AdaptedRun:
 
 
 def check_free(path: Path) -> None:
-    """:class:`UsageError` for a file that exists and holds something else, say a run's checkpoint."""
-    if not path.exists() or path.is_dir():  # of a folder the system says more
+    """:class:`UsageError` for a folder, and a file that holds something else, say a run's checkpoint."""
+    if path.is_dir():
+        raise UsageError(f"--save {path} is a folder; name the file to write.")
+    if not path.exists():
         return
     try:
         if "adapted" in Checkpoint.read(path.resolve()).progress:

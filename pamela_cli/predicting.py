@@ -98,9 +98,9 @@ def predict(
                 f"some images to label are also examples in {given[1]} ({again} of {len(queries)}): the "
                 "network was adapted to them, and may be less sure of others."
             )
+        if options.save is not None:  # before the labels: a fault of the file must not cost them
+            known.save(options.save)
         labelled = _label(context, known, queries, cast(NormSource, options.norm_stats))
-    if options.save is not None:
-        known.save(options.save)
     document = _document(known, labelled, options)
     fault, named = None, options.figure is not None
     if options.figures and labelled.queries:

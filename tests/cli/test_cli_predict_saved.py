@@ -86,3 +86,14 @@ def test_nothing_else_is_overwritten(predict: Predict, world: Path, tmp_path: Pa
     link.symlink_to(kept)
     predict(link, "query", "-q").ok()
     predict("tiny-a", "support", "--save", link, "-q").ok()
+
+
+def test_a_network_is_saved_before_any_label_is_sought(predict: Predict, tmp_path: Path) -> None:
+    """Images that cannot be read do not cost it, and a place where it cannot be is told at once."""
+    kept, broken = tmp_path / "mine.safetensors", tmp_path / "broken"
+    broken.mkdir()
+    (broken / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n no image")
+    predict("tiny-a", "support", broken, "--save", kept).error(1, "a.png")
+    predict(kept, "query", "-q").ok()
+    said = predict("tiny-a", "support", "query", "--save", broken / "a.png" / "x").error(1, "a.png")
+    assert "labelling" not in said
