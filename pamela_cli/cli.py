@@ -6,6 +6,7 @@ matplotlib are imported when a verb runs, so that ``pamela --help`` is instant.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import os
@@ -222,6 +223,7 @@ def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
     global _arguments  # noqa: PLW0603  (commands that start themselves again need them)
     _arguments = tuple(arguments)
     try:
+        _check_given(arguments)
         code = app(arguments, prog_name="pamela", standalone_mode=False)
         if sys.stdout is not None:  # None where it was closed before
             sys.stdout.flush()
@@ -232,6 +234,15 @@ def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
         return 0, error
     except (Exception, Stopped) as error:
         return _failed(error), error
+
+
+def _check_given(arguments: list[str]) -> None:
+    """Refuse an empty argument, which as a path would mean the working directory."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument or re.fullmatch(r"--[a-z-]+=", argument):
+            option = argument.rstrip("=") or (before if before.startswith("-") else "")
+            called = option or (f"the argument after '{before}'" if before else "the command")
+            raise UsageError(f"{called} is empty; is a variable of your shell unset? Give it a value.")
 
 
 def _help_of(error: Any) -> str:
@@ -260,6 +271,11 @@ def _failed(error: BaseException) -> int:
             end = "" if message.endswith("?") else "."
             _console.error(f"{message.removesuffix('.')}{end} See `{_help_of(error)} --help`.")
         return int(getattr(error, "exit_code", 2))
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        _console.error(
+            f"{str(error.filename)[:40]}… is too long for the name of a file; choose a shorter one."
+        )
+        return UsageError.exit_code
     if isinstance(error, OSError) and error.strerror:
         _console.error(f"{error.filename or 'a file'}: {error.strerror}.")
         return 1

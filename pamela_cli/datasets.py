@@ -116,7 +116,7 @@ def open_same_kind(
     config: Config, dataset: str | None, data_dir: Path, console: Console, resize: bool = False
 ) -> Store | None:
     """The store of a run, or another of the same image shape, or of any with ``resize``; None for waves."""
-    name = dataset or config.dataset or ""
+    name = (config.dataset or "") if dataset is None else dataset
     if (name == SINE) != (config.dataset == SINE):
         kind = "sine waves" if config.dataset == SINE else "images"
         raise UsageError(
