@@ -16,8 +16,12 @@ def among(names: Sequence[str]) -> Callable[[str], list[str]]:
 
 def runs(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete to the name of a run in the runs folder; for a path, the shell offers files by itself."""
-    folder = _folder(ctx.params, "runs_dir", "runs")
-    return _beginning((path.parent.name for path in folder.glob("*/config.toml")), incomplete)
+    return _beginning(_folders_with(ctx, "config.toml"), incomplete)
+
+
+def runs_and_ablations(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete to the name of a run or of an ablation in the runs folder."""
+    return _beginning([*_folders_with(ctx, "config.toml"), *_folders_with(ctx, "ablation.json")], incomplete)
 
 
 def datasets(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -33,9 +37,15 @@ def preparable(incomplete: str) -> list[str]:
     return _beginning((info.name for info in dataset_names()), incomplete)
 
 
+def _folders_with(ctx: typer.Context, file: str) -> list[str]:
+    folder = _folder(ctx.params, "runs_dir", "runs")
+    return [path.parent.name for path in folder.glob(f"*/{file}")]
+
+
 def _folder(given: dict[str, Any], option: str, usual: str) -> Path:
     return Path(given.get(option) or usual)
 
 
 def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
-    return sorted(name for name in names if name.startswith(incomplete))
+    # Names with a dot before them are drafts that are being written, or hidden.
+    return sorted(name for name in names if name.startswith(incomplete) and not name.startswith("."))

@@ -119,7 +119,7 @@ def is_summary(document: Any) -> bool:
 
 def _is_result(record: dict[str, Any]) -> bool:
     name = measure_in(record).name
-    if not {name, "way", "norm_stats"} <= record.keys() or not _has(record, _RESULT):
+    if not {name, "ci95", "way", "norm_stats"} <= record.keys() or not _has(record, _RESULT):
         return False
     # A score that was not finite is null.
     scored = record[name] is None or None not in (number(record[name]), number(record.get("ci95")))

@@ -137,8 +137,8 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
         if name != "dataset" and getattr(config, name) != value:
             raise UsageError(
                 f"{' '.join(typed(name, value))} differs from the run, which has "
-                f"{' '.join(typed(name, getattr(config, name)))}; leave it out to continue the "
-                "run, or start a new one."
+                f"{'none' if (own := getattr(config, name)) is None else ' '.join(typed(name, own))}; "
+                "leave it out to continue the run, or start a new one."
             )
     moved = None if moved == config.dataset else moved
     # What an earlier version finished has no scores: it is tested again.

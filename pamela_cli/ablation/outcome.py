@@ -16,6 +16,7 @@ from pamela_cli.errors import PamelaError
 from pamela_cli.measures import Measure
 from pamela_cli.methods import METHODS
 from pamela_cli.report.paper import ABLATION_GAINS
+from pamela_cli.results import EvaluationProtocol
 from pamela_cli.scores import read_scores
 from pamela_cli.untrusted import printable
 
@@ -116,7 +117,7 @@ def document(
         "dataset": base.dataset,
         "way": base.way,
         "shot": base.shot,
-        "query": base.query,
+        "query": EvaluationProtocol.of(base, "test").query,
         "tasks": base.test_tasks,
         "seeds": present,
         "iterations": budgets.pop() if len(budgets) == 1 else None,

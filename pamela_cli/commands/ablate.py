@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pamela_cli import completion
 from pamela_cli.cli import Context, command, int_option
 from pamela_cli.config import FLAGS, Layer, whole_number
 from pamela_cli.errors import PamelaError, UsageError, reason
@@ -38,6 +39,7 @@ def ablate(
         typer.Option(
             metavar="variant|skip-interval|steps",
             help="What to vary: the parts of the method, w, or n from 1 to --steps (10).",
+            autocompletion=completion.among(("variant", "skip-interval", "steps")),
         ),
     ] = "variant",
     seeds: Annotated[
@@ -47,7 +49,13 @@ def ablate(
         bool, typer.Option("--table", help="Also show all cells finished earlier with the same settings.")
     ] = False,
     output: Annotated[
-        str, typer.Option("--format", metavar="|".join(_FORMATS), help="How to print the table.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="|".join(_FORMATS),
+            help="How to print the table.",
+            autocompletion=completion.among(_FORMATS),
+        ),
     ] = "table",
     jobs: Annotated[
         str | None,

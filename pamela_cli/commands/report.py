@@ -30,7 +30,9 @@ def report(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="RUN…", help="Names or paths of runs, or of ablations.", autocompletion=completion.runs
+            metavar="RUN…",
+            help="Names or paths of runs, or of ablations.",
+            autocompletion=completion.runs_and_ablations,
         ),
     ] = None,
     out: Annotated[

@@ -35,8 +35,13 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "config.toml").touch()
     (tmp_path / "runs" / "pamela-page").mkdir()
+    (tmp_path / "runs" / "ablation-sine").mkdir()
+    (tmp_path / "runs" / "ablation-sine" / "ablation.json").touch()
+    (tmp_path / "runs" / ".pamela.partial").mkdir()
+    (tmp_path / "runs" / ".pamela.partial" / "config.toml").touch()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "cifar-fs.h5").touch()
+    (tmp_path / "data" / ".hidden.h5").touch()
     return tmp_path
 
 
@@ -56,6 +61,11 @@ def test_runs_are_those_of_the_folder_that_is_named(folder: Path) -> None:
     assert completed(folder, "evaluate", "--runs-dir", "nowhere", "pam") == []
 
 
+def test_ablations_are_for_reports(folder: Path) -> None:
+    assert completed(folder, "report", "") == ["ablation-sine", "maml-sine", "pamela-sine"]
+    assert completed(folder, "evaluate", "") == ["maml-sine", "pamela-sine"]
+
+
 def test_datasets(folder: Path) -> None:
     assert completed(folder, "meta-train", "--dataset", "") == ["cifar-fs", "glyphs", "sine"]
     assert completed(folder, "evaluate", "pamela-sine", "--dataset", "ci") == ["cifar-fs"]
@@ -65,4 +75,5 @@ def test_datasets(folder: Path) -> None:
 def test_choices(folder: Path) -> None:
     assert completed(folder, "meta-train", "--method", "q") == ["q", "q-shared"]
     assert completed(folder, "evaluate", "--norm-stats", "s") == ["support"]
+    assert completed(folder, "ablate", "--vary", "s") == ["skip-interval", "steps"]
     assert completed(folder, "meta-train", "--shot", "") == []

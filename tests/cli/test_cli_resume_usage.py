@@ -73,6 +73,8 @@ def test_flags_are_told_as_they_are_typed(pamela, own_world: Path) -> None:
     resume = ("meta-train", "--run", "tiny-a", "--resume")
     pamela(*resume, "--flip").error(2, "--flip differs from the run, which has --no-flip; leave it out")
     pamela(*resume, "--crop", 2).error(2, "--crop 2 differs from the run, which has --crop 0; leave it out")
+    sine = ("meta-train", "--run", "sine-a", "--resume")
+    pamela(*sine, "--way", 5).error(2, "--way 5 differs from the run, which has none; leave it out")
 
 
 @pytest.mark.parametrize("finished", [True, False])

@@ -81,6 +81,7 @@ def odd_summaries() -> Iterator[tuple[str, dict[str, Any]]]:
     for key in RESULT:
         less = {name: value for name, value in RESULT.items() if name != key}
         yield f"no test.{key}", SUMMARY | {"test": less}
+        yield f"no test.{key}, no score", SUMMARY | {"test": less | {"mse": None}}
         yield from ((f"test.{key} = {shown(odd)}", SUMMARY | {"test": RESULT | {key: odd}}) for odd in ODD)
 
 
