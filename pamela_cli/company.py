@@ -53,9 +53,7 @@ def company(context: Context, device_name: str) -> Iterator[tuple[torch.device, 
         with _met(context, device) as processes:
             yield device, processes
         return
-    devices = [device_of(name) for name in names]
-    if len({device.type for device in devices}) > 1:
-        raise UsageError(f"--device {device_name} names devices of several kinds; name devices of one kind.")
+    devices = devices_of(device_name)
     if devices[0].type == "cuda" and len(set(devices)) < len(devices):
         raise UsageError(f"--device {device_name} names a device twice; name each once.")
     with _started(names, context.arguments) as followers:
@@ -74,6 +72,14 @@ def device_of(name: str) -> torch.device:
         return choose_device(name, "--device")
     except NoSuchDeviceError as error:
         raise UsageError(f"{error}.") from error
+
+
+def devices_of(names: str) -> list[torch.device]:
+    """The devices of ``--device``, with commas between their names: of one kind, to round alike."""
+    devices = [device_of(name) for name in names.split(",")]
+    if len({device.type for device in devices}) > 1:
+        raise UsageError(f"--device {names} names devices of several kinds; name devices of one kind.")
+    return devices
 
 
 def describe(device: torch.device) -> str:

@@ -29,6 +29,7 @@ from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings, StepMetrics
 from pamela_cli.engine.own_loss import LossFunction, OwnLoss
 from pamela_cli.engine.prediction import Adapted, adapted
 from pamela_cli.engine.runner import Plan, Runner, settle_process
+from pamela_cli.engine.task_checks import check_numbers, checked
 from pamela_cli.engine.tasks import Objective, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.inputs import Inputs
@@ -88,7 +89,9 @@ def adapt(
         )
     if not len(support_x):
         raise ValueError("support_x must have at least one example")
-    return adapted(learner, _objective(loss), support_x, support_y, _updates(learner, steps))
+    objective = _objective(loss)
+    check_numbers("support", support_x, support_y, learner, objective)
+    return adapted(learner, objective, support_x, support_y, _updates(learner, steps))
 
 
 def meta_gradient(learner: Learner, loss: Loss, tasks: Tasks) -> MetaGradient:
@@ -97,7 +100,8 @@ def meta_gradient(learner: Learner, loss: Loss, tasks: Tasks) -> MetaGradient:
     It is exact to second order, unless the method is first-order. Tasks are taken one after the other, in the
     memory of one. ValueError for impossible arguments.
     """
-    return mean_meta_gradient(learner, _objective(loss), _checked(tasks), _one_by_one(learner))
+    objective = _objective(loss)
+    return mean_meta_gradient(learner, objective, checked(tasks, learner, objective), _one_by_one(learner))
 
 
 def meta_train(
@@ -127,14 +131,15 @@ def meta_train(
     """
     if not (callable(draw) or hasattr(draw, "draw")):
         raise ValueError(f"draw must be a function of the step, or a source of episodes, not {draw!r:.100}")
-    source = _Drawn(draw) if callable(draw) else draw
+    objective = _objective(loss)
+    source = _Drawn(draw, learner, objective) if callable(draw) else draw
     given = check_arguments(
         iterations=iterations, meta_batch=meta_batch, meta_lr=meta_lr, phi_lr=phi_lr, clip=clip,
         schedule=schedule, weight_decay=weight_decay,
     )  # fmt: skip
     settings, own_seed = OuterSettings(**given), check_arguments(seed=seed)["seed"]
     plan = _plan(learner, settings.meta_batch)
-    loop = OuterLoop(learner, _objective(loss), Runner(plan, settles=False), settings, own_seed)
+    loop = OuterLoop(learner, objective, Runner(plan, settles=False), settings, own_seed)
     return _settled(plan, loop.run(source))
 
 
@@ -151,9 +156,11 @@ def evaluate(
     Tasks are taken one after the other. ValueError for impossible arguments.
     """
     check_norm_stats(norm_stats)
-    batches = map(_checked, [tasks] if isinstance(tasks, Tasks) else tasks)
+    objective = _objective(loss)
+    given = [tasks] if isinstance(tasks, Tasks) else tasks
+    batches = (checked(batch, learner, objective) for batch in given)
     runner, updates = _one_by_one(learner), _updates(learner, steps)
-    parts = list(judged(learner, _objective(loss), batches, runner, updates, norm_stats))
+    parts = list(judged(learner, objective, batches, runner, updates, norm_stats))
     if not parts:
         raise ValueError("tasks must have at least one batch")
     return concatenate(parts)
@@ -218,34 +225,11 @@ class _Drawn:
     """A function of the step as a source of episodes."""
 
     function: Callable[[int], Tasks]
+    learner: Learner
+    objective: Objective
 
     def draw(self, seed: int, step: int, indices: Indices) -> Tasks:
-        return _checked(self.function(step))
-
-
-def _checked(tasks: Tasks) -> Tasks:
-    """The tasks; ValueError where there are none, or not as many images as targets."""
-    if not isinstance(tasks, Tasks):
-        raise TypeError(f"tasks must be Tasks, as draw is to return them, not {type(tasks).__name__}")
-    parts = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
-    if len({len(part) for part in parts}) > 1:
-        numbers = ", ".join(str(len(part)) for part in parts)
-        raise ValueError(
-            f"support_x, support_y, query_x and query_y must have the same number of tasks, not {numbers}"
-        )
-    if not len(tasks):
-        raise ValueError("tasks must have at least one task in each batch")
-    for name, x, y in (("support", *parts[:2]), ("query", *parts[2:])):
-        if x.shape[1:2] != y.shape[1:2]:
-            raise ValueError(
-                f"{name}_y must have one target for each example of {name}_x in a task: its "
-                f"shape is {tuple(y.shape)}"
-            )
-        if not x[0].numel():
-            raise ValueError(
-                f"{name}_x must have at least one example in a task: its shape is {tuple(x.shape)}"
-            )
-    return tasks
+        return checked(self.function(step), self.learner, self.objective)
 
 
 def _objective(loss: Loss) -> Objective:

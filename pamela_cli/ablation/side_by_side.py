@@ -13,7 +13,7 @@ from pamela_cli.ablation.pool import run_jobs
 from pamela_cli.ablation.slurm import submit_jobs
 from pamela_cli.ablation.worker import Job, News
 from pamela_cli.cli import Context
-from pamela_cli.company import device_of
+from pamela_cli.company import devices_of
 from pamela_cli.config import SINE
 from pamela_cli.console import Bar
 from pamela_cli.measures import score_text
@@ -29,7 +29,7 @@ def slots_of(device_names: str, jobs: int | None, dataset: str | None) -> list[s
     """
     if dataset == SINE and device_names == "auto":
         device_names = "cpu"
-    devices = [device_of(name) for name in device_names.split(",")]
+    devices = devices_of(device_names)
     if jobs is None:
         # Images use all cores, or a whole GPU; sine waves one core.
         alone = dataset != SINE or devices[0].type != "cpu"
@@ -54,6 +54,7 @@ def train_cells(
     todo = [(cell, name) for cell, name in zip(cells, names, strict=True) if not cell.finished]
     if not todo:
         return {}
+    slots = slots[: len(todo)]  # the cores and the memory of those that there is nothing for are shared, too
     sharing = max(Counter(slots).values())
     cores = max(1, available_cores() // (sharing if slots[0] == "cpu" else 1))
     origin = SINE if store is None else str(store.path)

@@ -160,7 +160,7 @@ class ImageEpisodes:
         index = _placed(indices, device)[:, None]
         classes = len(self._starts) * self._turns
         keys = random_bits(self._stream, seed, step, index, 0, torch.arange(classes, device=device))
-        chosen = keys.argsort(dim=1)[:, : self.way]
+        chosen = keys.topk(self.way, largest=False).indices
         turns = chosen // len(self._starts) if self._turns > 1 else None
         chosen = chosen % len(self._starts)
         # The smallest keys among a class's images are a sample of them without replacement.
@@ -169,7 +169,7 @@ class ImageEpisodes:
         keys = random_bits(self._stream, seed, step, index[:, :, None], slot, position)
         keys = keys.masked_fill(position >= self._counts[chosen][:, :, None], torch.iinfo(torch.int64).max)
         each = self.shot + self.query
-        picked = keys.argsort(dim=2)[:, :, :each]
+        picked = keys.topk(each, largest=False).indices  # in order of the keys; a sort would take far longer
         numbers = None
         if self.augmentation:
             numbers = self.augmentation.draw(seed, step, index[:, :, None], self.way * each)

@@ -76,19 +76,19 @@ class Classification:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of each task, (T,)."""
-        logits = outputs[..., : self.way]
+        logits = self._taking_part(outputs)
         losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         return losses.view(targets.shape).mean(1)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Accuracy of each task, (T,)."""
-        hits = outputs[..., : self.way].argmax(-1) == targets
+        hits = self._taking_part(outputs).argmax(-1) == targets
         return hits.to(outputs.dtype).mean(1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Softmax minus the wanted class, over the number of images; 0 for outputs that take no part."""
         wanted = F.one_hot(targets, self.way)
-        share = (outputs[..., : self.way].softmax(-1) - wanted) / outputs.shape[1]
+        share = (self._taking_part(outputs).softmax(-1) - wanted) / outputs.shape[1]
         return F.pad(share, (0, outputs.shape[2] - self.way))
 
     def gradient_tangent(self, outputs: Tensor, targets: Tensor, tangent: Tensor) -> Tensor:
@@ -96,6 +96,13 @@ class Classification:
         p, t = outputs[..., : self.way].softmax(-1), tangent[..., : self.way]
         share = p * (t - (p * t).sum(-1, keepdim=True)) / outputs.shape[1]
         return F.pad(share, (0, outputs.shape[2] - self.way))
+
+    def _taking_part(self, outputs: Tensor) -> Tensor:
+        if outputs.shape[-1] < self.way:
+            raise ValueError(
+                f"the network has {outputs.shape[-1]} outputs, which are not enough for {self.way} classes"
+            )
+        return outputs[..., : self.way]
 
 
 @dataclass(frozen=True)

@@ -202,6 +202,16 @@ WRONG: list[tuple[Any, str]] = [
     (lambda: evaluate(learner_of(), LOSS, labelled(), steps=-3), "steps must be a whole number"),
     (lambda: evaluate(learner_of(), LOSS, []), "at least one batch"),
     (lambda: evaluate(learner_of(), LOSS, labelled(2, 6, 0)), "query_x must have at least one example"),
+    (lambda: evaluate(learner_of(), Classification(9), labelled()), "3 outputs, .* not enough for 9 classes"),
+    (lambda: meta_gradient(learner_of(), Classification(9), labelled()), "3 outputs, .* for 9 classes"),
+    (lambda: evaluate(learner_of(), Classification(2), labelled()), "classes from 0 to 1, not 0 to 2"),
+    (lambda: adapt(learner_of(), Classification(3), X, Y - 1), "classes from 0 to 2, not -1 to 1"),
+    (
+        lambda: adapt(learner_of(), Classification(3), X, Y.int()),
+        "classes of type torch.int64, not torch.int32",
+    ),
+    (lambda: adapt(learner_of(), Classification(3), X.double(), Y), "support_x must be torch.float32"),
+    (lambda: next(trained(Classification(2), lambda step: labelled())), "support_y must be classes"),
     (lambda: learner_of("maml", steps=2.5), "steps must be a whole number"),
     (lambda: learner_of(skip_interval=2.0), "skip_interval must be a whole number"),
     (lambda: trained(LOSS, labelled()), "draw must be a function of the step"),
@@ -215,6 +225,46 @@ WRONG: list[tuple[Any, str]] = [
 def test_what_cannot_be_is_said_at_once(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+class Counting(nn.Linear):
+    """A layer that counts its calls, in place or with another tensor."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__(4, 3)
+        self.in_place = in_place
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.in_place:
+            self.calls += 1
+        else:
+            self.calls = self.calls + 1
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "buffer"),
+    [
+        (Counting(True), "calls"),
+        (Counting(False), "calls"),
+        (nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3))), r"_u"),
+    ],
+)
+def test_a_module_that_changes_itself_is_refused(module: nn.Module, buffer: str) -> None:
+    learner = make_learner(module)
+    for use in (
+        lambda: evaluate(learner, LOSS, labelled()),
+        lambda: meta_gradient(learner, LOSS, labelled()),
+    ):
+        with pytest.raises(ValueError, match=f"changes its buffer '.*{buffer}' when it is called"):
+            use()
+
+
+def test_a_module_that_has_stopped_to_change_itself_is_taken() -> None:
+    module = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3))).eval()
+    one, other = (evaluate(make_learner(module), LOSS, labelled()).loss for _ in range(2))
+    assert (one == other).all()
 
 
 # Losses and measures of one's own -------------------------------------------------------------------

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from pamela_cli.ablation import side_by_side
+from pamela_cli.ablation.cells import Cell
+from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import slots_of
+from pamela_cli.ablation.worker import Job
+from pamela_cli.cli import Context
+from pamela_cli.config import Config, Layer
+from pamela_cli.console import Console
+from pamela_cli.errors import UsageError
 
 
 def test_sine_waves_go_to_the_cores_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,3 +28,19 @@ def test_sine_waves_go_to_the_cores_of_a_cpu(monkeypatch: pytest.MonkeyPatch) ->
     assert slots_of("cuda", None, "sine") == slots_of("auto", None, "omniglot") == ["cuda:0"]
     assert slots_of("cuda:0,cuda:1", 3, "omniglot") == ["cuda:0", "cuda:1", "cuda:0"]
     assert slots_of("cpu", None, "omniglot") == ["cpu"]
+    with pytest.raises(UsageError, match="--device cpu,cuda names devices of several kinds"):
+        slots_of("cpu,cuda", None, "omniglot")
+
+
+@pytest.mark.parametrize(("cells", "cores"), [(1, 8), (3, 2), (9, 2)])
+def test_few_cells_share_no_cores_with_nobody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cells: int, cores: int
+) -> None:
+    """Four at a time are asked for, on eight cores."""
+    found: list[Job] = []
+    monkeypatch.setattr(side_by_side, "available_cores", lambda: 8)
+    monkeypatch.setattr(side_by_side, "run_jobs", lambda jobs, slots, *rest: found.extend(jobs))
+    context = Context(Console(quiet=True), tmp_path, tmp_path, Layer({}))
+    todo = [Cell(Variant("maml", 1), Config(dataset="sine", steps=1, seed=seed)) for seed in range(cells)]
+    side_by_side.train_cells(context, todo, ["x"] * cells, None, ["cpu"] * 4, figures=False)
+    assert {job.cores for job in found} == {cores}

@@ -25,8 +25,8 @@ class ModuleBackbone:
     """A module whose θ are the parameters that require a gradient; the others, and buffers, stay as they are.
 
     It must compute the same outputs (B, …) whenever it is given the same inputs (B, …), and change nothing in
-    itself: ValueError for running statistics that training would move, and for dropout at work. θ starts as
-    the module's parameters are; the module itself is never changed.
+    itself: ValueError for running statistics that training would move, for dropout at work, and once it has
+    changed a buffer. θ starts as the module's parameters are; the module itself is never changed.
     """
 
     def __init__(self, module: nn.Module, layers: Sequence[ModuleLayer] | None = None) -> None:
@@ -73,7 +73,7 @@ class ModuleBackbone:
 
     def _outputs(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:
         module = self._at(theta)
-        with _using(module, stats), _without_cudnn_layers(module, theta.device):
+        with _unchanged(module), _using(module, stats), _without_cudnn_layers(module, theta.device):
             outputs: Tensor = functional_call(module, self.layout.named(theta), (x,))
         return outputs
 
@@ -113,6 +113,20 @@ def _drops(part: nn.Module) -> bool:
     """Whether it is dropout, or has some of its own, as attention and recurrent layers do."""
     share = part.p if isinstance(part, _DropoutNd) else getattr(part, "dropout", 0.0)
     return isinstance(share, int | float) and share > 0
+
+
+@contextmanager
+def _unchanged(module: nn.Module) -> Iterator[None]:
+    """ValueError where the module changes its buffers, as spectral norm does: no two calls would be alike."""
+    before = [(name, buffer, buffer._version) for name, buffer in module.named_buffers()]
+    yield
+    after = dict(module.named_buffers())
+    for name, buffer, version in before:
+        if after.get(name) is not buffer or buffer._version != version:
+            raise ValueError(
+                f"the module changes its buffer '{name}' when it is called, but the inner loop needs the "
+                "same outputs twice; call .eval(), or leave out what does this"
+            )
 
 
 @contextmanager

@@ -1,0 +1,54 @@
+"""Tasks of one's own, checked before they are computed with: one sentence on what is wrong with them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.tasks import Classification, Objective, Tasks
+
+
+def checked(tasks: Tasks, learner: Learner, objective: Objective) -> Tasks:
+    """The tasks; TypeError where they are none, ValueError where they cannot be computed with."""
+    if not isinstance(tasks, Tasks):
+        raise TypeError(f"tasks must be Tasks, as draw is to return them, not {type(tasks).__name__}")
+    parts = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
+    if len({len(part) for part in parts}) > 1:
+        numbers = ", ".join(str(len(part)) for part in parts)
+        raise ValueError(
+            f"support_x, support_y, query_x and query_y must have the same number of tasks, not {numbers}"
+        )
+    if not len(tasks):
+        raise ValueError("tasks must have at least one task in each batch")
+    for name, x, y in (("support", *parts[:2]), ("query", *parts[2:])):
+        if x.shape[1:2] != y.shape[1:2]:
+            raise ValueError(
+                f"{name}_y must have one target for each example of {name}_x in a task: its "
+                f"shape is {tuple(y.shape)}"
+            )
+        if not x[0].numel():
+            raise ValueError(
+                f"{name}_x must have at least one example in a task: its shape is {tuple(x.shape)}"
+            )
+        check_numbers(name, x, y, learner, objective)
+    return tasks
+
+
+def check_numbers(name: str, x: Tensor, y: Tensor, learner: Learner, objective: Objective) -> None:
+    """ValueError for inputs of another type than θ, and for targets that are no classes 0…way−1.
+
+    Whether classes are in that range is not looked at on a GPU: training would have to wait for it.
+    """
+    own = learner.theta.dtype
+    if x.is_floating_point() and x.dtype != own:
+        raise ValueError(f"{name}_x must be {own}, as the network's parameters are, not {x.dtype}")
+    if not isinstance(objective, Classification):
+        return
+    if y.dtype != torch.int64:
+        raise ValueError(f"{name}_y must be classes of type torch.int64, not {y.dtype}")
+    if y.device.type != "cpu":
+        return
+    least, largest = int(y.min()), int(y.max())
+    if least < 0 or largest >= objective.way:
+        raise ValueError(f"{name}_y must be classes from 0 to {objective.way - 1}, not {least} to {largest}")
