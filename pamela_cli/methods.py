@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 USUAL_INTERVAL = 2
 """The interval w of connections where none is asked for: the paper's, P² (section 4.3)."""
@@ -50,6 +50,11 @@ METHODS: dict[str, Method] = {
     "q": Method("+Q", "per-step"),
     "pamela": Method("PAMELA (+Q+P)", "per-step", skips=True, symbol="+Q+P", without_skips="q"),
 }
+
+
+def makes_one_update(name: Any) -> bool:
+    """Whether a method of that name makes one update by design; one that is unknown, in a file, does not."""
+    return isinstance(name, str) and name in METHODS and METHODS[name].one_update
 
 
 def complete_steps(

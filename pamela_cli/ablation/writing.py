@@ -18,7 +18,7 @@ from pamela_cli.engine.tasks import Tasks
 from pamela_cli.evaluating import SHOWN_WAVES, fit_curves
 from pamela_cli.files import write_atomically
 from pamela_cli.judging import load_learner
-from pamela_cli.methods import USUAL_INTERVAL
+from pamela_cli.methods import USUAL_INTERVAL, makes_one_update
 from pamela_cli.metrics import drawable
 from pamela_cli.problem import Problem
 from pamela_cli.report import ablation_figures as draw
@@ -47,7 +47,7 @@ def _figures(found: Ablation, folder: Path) -> Iterator[Path]:
     if document is not found.document:
         name += f", {document['iterations']:,} iterations"
     yield draw.dissection(document, folder / "dissection", name)
-    if len({row["steps"] for row in document["rows"] if row["variant"] != "meta-sgd"}) > 1:
+    if len({row["steps"] for row in document["rows"] if not makes_one_update(row["variant"])}) > 1:
         yield draw.by_updates(document, folder / "by-updates", name)
     shown = _shown(found)
     cells = {row.variant.label: _first(row) for row in shown}

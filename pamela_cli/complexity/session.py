@@ -95,7 +95,7 @@ def _check_use(given: dict[str, Any], names: list[str]) -> None:
     """Refuse a flag that no method would heed."""
     heeding = {
         "skip_interval": [name for name in COMPARED if METHODS[name].skips],
-        "steps": [name for name in COMPARED if METHODS[name].default_steps > 1],
+        "steps": [name for name in COMPARED if not METHODS[name].one_update],
     }
     for setting, methods in heeding.items():
         if setting in given and not set(names) & set(methods):

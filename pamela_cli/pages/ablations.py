@@ -13,6 +13,7 @@ from pamela_cli.cli import Context
 from pamela_cli.config import SETTINGS, Config, value_text
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_of
+from pamela_cli.methods import makes_one_update
 from pamela_cli.pages import again
 from pamela_cli.pages.drawing import figures_there
 from pamela_cli.pages.page import Block, Code, Note, Section, Table
@@ -193,7 +194,7 @@ def _again(context: Context, document: Document, cells: list[ReadRun]) -> list[B
 
 def _base(document: Document, cells: list[ReadRun]) -> Config:
     """The settings that the cells share, as those of MAML."""
-    first = next((run.config for run in cells if run.config.method != "meta-sgd"), cells[0].config)
+    first = next((run.config for run in cells if not makes_one_update(run.config.method)), cells[0].config)
     most = max(_steps(document), default=first.steps or 1)
     return replace(first, method="maml", skip_interval=None, seed=0, steps=most)
 
@@ -207,7 +208,7 @@ def _interval(document: Document) -> int | None:
 def _steps(document: Document) -> set[int]:
     """The numbers of updates of the rows, but for the method that takes one alone."""
     variants = ((row.get("variant"), row.get("steps")) for row in document["rows"])
-    return {n for variant, n in variants if variant != "meta-sgd" and isinstance(n, int)}
+    return {n for variant, n in variants if not makes_one_update(variant) and isinstance(n, int)}
 
 
 def _varied(document: Document) -> str:

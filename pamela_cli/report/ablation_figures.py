@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pamela_cli.engine.evaluation import Floats
 from pamela_cli.measures import measure_of
+from pamela_cli.methods import makes_one_update
 from pamela_cli.report.figures import STYLE, line_style, moving_median, plain_log_axis, save
 
 Document = dict[str, Any]
@@ -23,7 +24,7 @@ def dissection(document: Document, stem: Path, title: str) -> Path:
     """Score and paired gain over MAML of each variant, with 95 % intervals (paper figure 5, right)."""
     measure = measure_of(document["way"])
     rows = [row for row in document["rows"] if row[measure.name] is not None and row["status"] != "equal"]
-    several = len({row["steps"] for row in rows if row["variant"] != "meta-sgd"}) > 1
+    several = len({row["steps"] for row in rows if not makes_one_update(row["variant"])}) > 1
     labels = [f"{row['label']}, n = {row['steps']}" if several else row["label"] for row in rows]
     places = np.arange(len(rows))[::-1]
     with mpl.rc_context(STYLE):
@@ -62,7 +63,8 @@ def by_updates(document: Document, stem: Path, title: str) -> Path:
     measure = measure_of(document["way"])
     lines: dict[str, list[Document]] = {}
     for row in document["rows"]:
-        if row[measure.name] is not None and row["status"] != "equal" and row["variant"] != "meta-sgd":
+        scored = row[measure.name] is not None and row["status"] != "equal"
+        if scored and not makes_one_update(row["variant"]):
             lines.setdefault(row["label"], []).append(row)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5, 3.5), layout="constrained")

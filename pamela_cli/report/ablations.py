@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pamela_cli.measures import Measure, measure_of
+from pamela_cli.methods import METHODS
 from pamela_cli.report.stores import titled
 from pamela_cli.results import norm_stats_text, task_text
 
@@ -49,8 +50,8 @@ def notes(document: Document) -> str:
         f"n inner updates; {budget}, {seed_text}; {document['tasks']:,} test tasks, the same for all; "
         f"{norm_stats_text(document)}. 95 % intervals; gains are computed task by task."
     )
-    if any(row["status"] == "equal" for row in document["rows"]):
-        text += " = +Q: no connection to make, not trained."
+    for without in dict.fromkeys(_equal(row) for row in document["rows"] if row["status"] == "equal"):
+        text += f" {without}: no connection to make, not trained."
     for row in document["rows"]:
         for seed, reason in row["failures"].items():
             text += f"\n{row['label']}, n = {row['steps']}, seed {seed} failed: {reason}"
@@ -89,13 +90,18 @@ def _cells(document: Document, medians: bool = True) -> tuple[list[str], list[li
 
 def _score(row: Document, measure: Measure) -> str:
     if row["status"] == "equal":
-        return "= +Q"
+        return _equal(row)
     if row["status"] == "missing" and row[measure.name] is None:
         return "not trained"
     if row["status"] == "failed" and row[measure.name] is None:
         return "failed"
     unlike = " (not all seeds)" if row["status"] in ("failed", "missing") else ""
     return measure.interval(row[measure.name], row["ci95"]) + unlike
+
+
+def _equal(row: Document) -> str:
+    """What the method is where it makes no connections: another one, by its title."""
+    return f"= {METHODS[METHODS[row['variant']].without_skips].title}"
 
 
 def _single(row: Document, key: str, measure: Measure) -> str:
