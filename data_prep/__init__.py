@@ -1,13 +1,27 @@
 """Data preparation for few-shot learning: images in any common form to an HDF5 episode store, and back.
 
-Knows nothing of torch. `prepare` makes a store, `Store.open` reads one, `verify_store` checks one.
+Knows nothing of torch. `prepare` makes a store, `Store.open` reads one, `verify_store` checks one. What is
+named in ``__all__`` is imported when it is first asked for: smaller parts come without HDF5 and Pillow.
 """
 
-from data_prep.errors import DataError
-from data_prep.listing import FoundStore, ListedDataset, listed_datasets, prepared_stores
-from data_prep.prepare import DatasetInfo, Prepared, canonical_name, dataset_names, prepare, stored_name
-from data_prep.sources import plain_name
-from data_prep.store import Split, Store, StoreSummary, verify_store, write_store
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data_prep.errors import DataError
+    from data_prep.listing import FoundStore, ListedDataset, listed_datasets, prepared_stores
+    from data_prep.packing import DatasetInfo, Prepared, canonical_name, dataset_names, prepare, stored_name
+    from data_prep.sources import plain_name
+    from data_prep.store import Split, Store, StoreSummary, verify_store, write_store
+
+_PLACES = {
+    "errors": ["DataError"],
+    "listing": ["FoundStore", "ListedDataset", "listed_datasets", "prepared_stores"],
+    "packing": ["DatasetInfo", "Prepared", "canonical_name", "dataset_names", "prepare", "stored_name"],
+    "sources": ["plain_name"],
+    "store": ["Split", "Store", "StoreSummary", "verify_store", "write_store"],
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
     "DataError",
@@ -28,3 +42,13 @@ __all__ = [
     "verify_store",
     "write_store",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"data_prep.{_PLACE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -14,7 +14,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
@@ -25,6 +24,7 @@ from typer.models import ArgumentInfo, OptionInfo
 from pamela_cli import __version__, completion
 from pamela_cli.config import SETTINGS, Layer, parse_flag, setting_type
 from pamela_cli.console import Console, mute_library_warnings
+from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, Stopped, UsageError
 from pamela_cli.signals import stopping_at_once
 
@@ -69,20 +69,6 @@ _PANELS = {
     "outer": "Outer loop",
     "run": "Numbers",
 }
-
-
-@dataclass(frozen=True)
-class Context:
-    """What every command gets: where to speak, where things are, and the settings given as flags.
-
-    ``arguments`` are those of the whole command line, to call it again.
-    """
-
-    console: Console
-    data_dir: Path
-    runs_dir: Path
-    flags: Layer
-    arguments: tuple[str, ...] = ()
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from pamela_cli.children import python
-from pamela_cli.cli import Context
+from pamela_cli.context import Context
 from pamela_cli.engine.device import NoSuchDeviceError, choose_device
 from pamela_cli.engine.processes import Processes, ProcessLostError, in_company, local_rank, neighbours
 from pamela_cli.errors import PamelaError, Stopped, UsageError

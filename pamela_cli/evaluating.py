@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 
 from data_prep.store import Store
-from pamela_cli.cli import Context
 from pamela_cli.company import check_enough, company
 from pamela_cli.config import SINE, Config, check_choice
+from pamela_cli.context import Context
 from pamela_cli.datasets import open_same_kind, open_trained_dataset
 from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import Floats, NormSource, TaskScores, paired_advantage
@@ -146,7 +146,7 @@ def _evaluate(
     task = problem.task_shape(protocol.way, protocol.shot, protocol.query)
     plan = plan_to_judge(problem, options.split, task)
     learner = load_learner(folder, problem)
-    count = options.tasks or (1000 if problem.store is None else 600)
+    count = options.tasks or (1000 if problem.is_sine else 600)
     tasks = problem.fixed_tasks(
         options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query, seed=options.seed
     )
@@ -154,7 +154,7 @@ def _evaluate(
         context.console.warn(
             f"{tasks.left_out} classes of {options.split} have too few images and are left out."
         )
-    if problem.store is not None and tasks.frozen is None and tasks.seed is None:
+    if not problem.is_sine and tasks.frozen is None and tasks.seed is None:
         context.console.say(
             f"{label}: its {count:,} tasks are drawn with a fixed seed; they are not the store's frozen "
             "ones, which are 600, with 15 queries, for 5 and 20 ways and 1 and 5 shots"
@@ -174,7 +174,7 @@ def _evaluate(
     if not folder.summary_file.exists():
         context.console.warn(f"{label} is not finished: this is its best checkpoint so far.")
     record = result_record(label, problem.config, protocol, tasks, scores)
-    waves = next(tasks.batches(SHOWN_WAVES)) if problem.store is None else None
+    waves = next(tasks.batches(SHOWN_WAVES)) if problem.is_sine else None
     return Judged(label, folder, problem, learner, protocol, scores, record, waves)
 
 

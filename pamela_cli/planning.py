@@ -48,7 +48,7 @@ def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_mem
     """
     config, device = problem.config, problem.device
     tasks, images = _tasks(problem, processes), _images_in_training(problem, share.cells)
-    convolutional = problem.store is not None
+    convolutional = not problem.is_sine
     fastest = Plan.choose(device, tasks, convolutional, cores=share.cores, dtype=problem.dtype)
     free = _free(problem, share.cells, images)
 
@@ -96,7 +96,7 @@ def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
     :class:`PamelaError` where none fits into memory.
     """
     images = _placed(problem, 1, split)
-    convolutional = problem.store is not None
+    convolutional = not problem.is_sine
     fastest = Plan.choose(problem.device, problem.config.meta_batch, convolutional, dtype=problem.dtype)
     free = free_bytes(problem.device)
 

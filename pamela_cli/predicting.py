@@ -19,9 +19,9 @@ from data_prep.pictures import Query, find_queries, read_queries, read_support
 from data_prep.store.format import Images
 from data_prep.thumbnails import evenly
 from pamela_cli.adapted import AdaptedRun, check_free
-from pamela_cli.cli import Context
 from pamela_cli.company import device_of
 from pamela_cli.config import SINE, Config, check_choice
+from pamela_cli.context import Context
 from pamela_cli.datasets import open_trained_dataset
 from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import Floats, NormSource, proportion_interval

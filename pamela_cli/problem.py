@@ -89,10 +89,11 @@ def update_rule(config: Config, backbone: Backbone) -> UpdateRule:
 
 
 class Problem:
-    """The network, objective and tasks of ``config`` on ``device``; ``store`` is None for sine waves.
+    """The network, objective and tasks of ``config`` on ``device``, sine waves or images of ``store``.
 
-    ``inputs`` are those of the store, unless the network was trained on those of another; images of
-    another size than the network takes are resized.
+    Without a store, a run of images can label others, but it has no tasks. ``inputs`` are those of the
+    store, unless the network was trained on those of another; images of another size than the network takes
+    are resized.
     """
 
     def __init__(
@@ -100,19 +101,22 @@ class Problem:
     ) -> None:
         self.config, self.store, self.device = config, store, device
         self.dtype = number_type(config.precision)
-        self.inputs = inputs
-        if store is None:
-            self.backbone = network(config)
-            return
-        self.backbone = network(config, f"the images of {store.path}")
-        self.inputs = inputs or Inputs.of(store)
+        self.is_sine = config.dataset == SINE
+        self.backbone = network(config, *([] if store is None else [f"the images of {store.path}"]))
+        self.inputs = inputs or (None if store is None else Inputs.of(store))
+
+    @property
+    def _opened(self) -> Store:
+        if self.store is None:
+            raise ValueError("tasks of images are drawn from their store, which was not opened")
+        return self.store
 
     def check(self) -> list[str]:
         """Make sure that every split has enough for the tasks, before anything is loaded or written.
 
         Returns what the user should know of classes that are left out.
         """
-        if self.store is None:
+        if self.is_sine:
             return []
         c, notes = self.config, []
         if not Augmentation(c.crop).fits(c.image_size or 0):
@@ -122,7 +126,7 @@ class Problem:
             )
         for split in ("train", "val", "test"):
             turns = 4 if c.rotations and split == "train" else 1
-            offsets = torch.from_numpy(self.store.split(split).class_offsets)
+            offsets = torch.from_numpy(self._opened.split(split).class_offsets)
             with self._naming_the_store():
                 usable = usable_classes(offsets, split, c.way or 0, c.shot + c.query, turns)
             if left_out := int((~usable).sum()):
@@ -142,7 +146,7 @@ class Problem:
 
     def objective(self, way: int | None = None) -> Objective:
         """Cross-entropy among ``way`` classes (default: the trained ones), or squared error."""
-        if self.config.way is None:
+        if self.is_sine:
             return Regression()
         return Classification(way or self.config.way or 0)
 
@@ -160,16 +164,16 @@ class Problem:
 
     def image_bytes(self, split: str) -> int:
         """The bytes that the images of a split take where they are loaded."""
-        if self.store is None:
+        if self.is_sine:
             return 0
         image = (self.config.channels or 0) * (self.config.image_size or 0) ** 2
-        return image * len(self.store.split(split).images)
+        return image * len(self._opened.split(split).images)
 
     def task_shape(self, way: int | None = None, shot: int | None = None, query: int | None = None) -> Tasks:
         """One task, by default a training task, without content, to know its memory by."""
         c = self.config
         counts = (shot or c.shot, query or c.query)
-        if self.store is None:
+        if self.is_sine:
             x = [torch.empty(1, count, 1, dtype=self.dtype, device="meta") for count in counts]
             return Tasks(x[0], x[0], x[1], x[1])
         image = (c.channels or 0, c.image_size or 0, c.image_size or 0)
@@ -181,7 +185,7 @@ class Problem:
     def training_tasks(self) -> EpisodeSource:
         """Tasks of the train split."""
         c = self.config
-        if self.store is None:
+        if self.is_sine:
             return SineEpisodes("train", c.shot, c.query, self.device, self.dtype)
         varied = Augmentation(c.crop, c.flip, c.color_jitter)
         with self._naming_the_store():
@@ -205,30 +209,29 @@ class Problem:
         """
         c = self.config
         shot, query = shot or c.shot, query or c.query
-        if self.store is None:
+        if self.is_sine:
             points = SINE_QUERY_POINTS
             sines = SineEpisodes(split, shot, points, self.device, self.dtype, even_query=True)
             return TaskSet(sines, count, seed)
         way = way or c.way or 0
         with self._naming_the_store():
             source = ImageEpisodes(self._pool(split), split, way, shot, query)
-        rows = self.store.split(split).episodes(way, shot) if seed is None else None
+        rows = self._opened.split(split).episodes(way, shot) if seed is None else None
         if rows is None or count > len(rows) or rows.shape[2] != shot + query:
             return TaskSet(source, count, seed, left_out=source.left_out)
         frozen = torch.from_numpy(rows[:count]).long().to(source.pool.images.device)
         return TaskSet(source, count, None, frozen, source.left_out)
 
     def _pool(self, split: str) -> ImagePool:
-        assert self.store is not None and self.inputs is not None
-        return image_pool(self.store.split(split), self.inputs, self.device, self.dtype)
+        assert self.inputs is not None
+        return image_pool(self._opened.split(split), self.inputs, self.device, self.dtype)
 
     @contextmanager
     def _naming_the_store(self) -> Iterator[None]:
         try:
             yield
         except TooFewError as error:
-            assert self.store is not None
-            raise PamelaError(f"{self.store.path}: {error}; lower --way, --shot or --query.") from error
+            raise PamelaError(f"{self._opened.path}: {error}; lower --way, --shot or --query.") from error
 
 
 def image_pool(split: Split, inputs: Inputs, device: torch.device, dtype: torch.dtype) -> ImagePool:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from data_prep import Store
-from pamela_cli.cli import Context
 from pamela_cli.company import Followed, check_enough, company, describe
 from pamela_cli.config import Config, Layer, flag, read_config_file, resolve, typed
 from pamela_cli.console import Console
+from pamela_cli.context import Context
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
 from pamela_cli.engine.checkpoint import CheckpointError
 from pamela_cli.engine.compiling import can_be_compiled

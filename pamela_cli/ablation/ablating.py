@@ -14,8 +14,8 @@ from pamela_cli.ablation.grid import MOST_STEPS, Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.ablation.slurm import open_executor
-from pamela_cli.cli import Context
 from pamela_cli.config import Config, Layer, checked, flag, read_config_file
+from pamela_cli.context import Context
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import METHODS, USUAL_INTERVAL
 from pamela_cli.problem import Problem

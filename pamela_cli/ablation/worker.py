@@ -106,7 +106,7 @@ def train_cell(job: Job, listener: Listener) -> News:
     """Train a cell to its end, from its last checkpoint where there is one; returns how it ended."""
     from data_prep import DataError
     from pamela_cli import session
-    from pamela_cli.cli import Context
+    from pamela_cli.context import Context
     from pamela_cli.planning import Share
 
     mute_library_warnings()

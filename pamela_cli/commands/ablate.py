@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pamela_cli import completion
-from pamela_cli.cli import Context, command, int_option
+from pamela_cli.cli import command, int_option
 from pamela_cli.config import FLAGS, Layer, whole_number
+from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, UsageError, reason
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from pamela_cli.cli import Context, command
+from pamela_cli.cli import command
+from pamela_cli.context import Context
 
 EXAMPLES = """
 **Examples**

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from pamela_cli import completion
-from pamela_cli.cli import Context, command
+from pamela_cli.cli import command
 from pamela_cli.config import FLAGS
+from pamela_cli.context import Context
 from pamela_cli.errors import UsageError
 
 EXAMPLES = """

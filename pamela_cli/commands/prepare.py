@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from pamela_cli import completion
-from pamela_cli.cli import Context, command, int_option
+from pamela_cli.cli import command, int_option
 from pamela_cli.config import SINE, whole_number
+from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, UsageError
 
 EXAMPLES = """
@@ -100,7 +101,7 @@ def prepare(
 ) -> None:
     """Pack an image dataset into an HDF5 episode store."""
     from data_prep import canonical_name, stored_name
-    from data_prep.prepare import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
+    from data_prep.packing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
     from pamela_cli.datasets import prepare_with_progress
     from pamela_cli.report.stores import store_record, store_table
 

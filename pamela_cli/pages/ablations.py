@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pamela_cli.ablation.grid import AXES
-from pamela_cli.cli import Context
 from pamela_cli.config import SETTINGS, Config, value_text
+from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_of
 from pamela_cli.methods import makes_one_update

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from pamela_cli.cli import Context
 from pamela_cli.config import SETTINGS, value_text
+from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_in, score_text
 from pamela_cli.methods import METHODS

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.machine import nearest_there
-from pamela_cli.cli import Context
+from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, UsageError, holds_something_else
 from pamela_cli.files import write_atomically
 from pamela_cli.pages.ablations import ablation_sections, ablation_title, is_ablation, read_ablation

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pamela_cli.measures import Measure, measure_of
 from pamela_cli.methods import METHODS
-from pamela_cli.report.stores import titled
+from pamela_cli.report.layout import titled
 from pamela_cli.results import norm_stats_text, task_text
 
 Document = dict[str, Any]

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from data_prep.errors import one_line
 from pamela_cli.measures import score_text
-from pamela_cli.report.stores import titled
+from pamela_cli.report.layout import titled
 
 _COLOURS = {"done": "green", "runs": "green", "diverged": "yellow", "failed": "red"}
 

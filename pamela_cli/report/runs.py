@@ -11,7 +11,7 @@ from rich.text import Text
 from data_prep.errors import one_line
 from pamela_cli.measures import score_text
 from pamela_cli.methods import METHODS
-from pamela_cli.report.stores import named, titled
+from pamela_cli.report.layout import named, titled
 from pamela_cli.results import task_text
 
 

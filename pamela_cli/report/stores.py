@@ -11,11 +11,7 @@ from rich.text import Text
 from data_prep import StoreSummary
 from data_prep.errors import one_line, shortened
 from data_prep.listing import FoundStore, ListedDataset
-
-
-def titled(title: str, table: Table, note: str) -> Group:
-    """A table between its title and a note; neither is broken to the table's width."""
-    return Group(Text(title, style="bold"), table, Text(note, style="dim"))
+from pamela_cli.report.layout import named, titled
 
 
 def store_table(summary: StoreSummary, done: str) -> Group:
@@ -40,11 +36,6 @@ def store_record(summary: StoreSummary) -> dict[str, Any]:
         "splits": summary.splits,
         "sha256": summary.sha256,
     }
-
-
-def named(name: object) -> Text:
-    """What a stranger may have named, as it is: not as markup, nor as commands to the terminal."""
-    return Text(one_line(str(name)))
 
 
 def listing_tables(datasets: list[ListedDataset], stores: list[FoundStore]) -> Group:

@@ -16,9 +16,9 @@ from data_prep.errors import DataError
 from pamela_cli.ablation.cells import Cell, all_runs, find_cell
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
-from pamela_cli.cli import Context
 from pamela_cli.config import Config
 from pamela_cli.console import Console
+from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_in
 from pamela_cli.problem import Problem

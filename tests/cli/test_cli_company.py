@@ -17,9 +17,9 @@ import torch
 from cli_support import PATIENCE, SINE, snapshot
 
 from pamela_cli import children, company
-from pamela_cli.cli import Context
 from pamela_cli.config import Layer, resolve
 from pamela_cli.console import Console
+from pamela_cli.context import Context
 from pamela_cli.engine.processes import Processes, ProcessLostError
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.runs import create_run

@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Path:
 def small_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the datasets have a few images a class, and no contact sheet, which takes as long as the store."""
     # By import_module: the package has a function of this module's name.
-    monkeypatch.setattr(import_module("data_prep.prepare"), "write_contact_sheet", lambda out: None)
+    monkeypatch.setattr(import_module("data_prep.packing"), "write_contact_sheet", lambda out: None)
     monkeypatch.setattr(cifar100, "IMAGES_PER_CLASS", FEW)
     monkeypatch.setattr(mini_imagenet, "IMAGES_PER_CLASS", FEW)
     monkeypatch.setattr(mini_imagenet, "IN_PARQUET", FEW)

@@ -105,6 +105,6 @@ def test_float32_gives_the_accuracy_of_plain_pytorch(form: str) -> None:
         for learner in (ours, plain, fresh(3, 1, torch.float32))
     )
     advantage, half = paired_advantage(trained_by_us, trained_plainly, higher_is_better=True)
-    assert abs(advantage) <= half
+    assert abs(advantage) < 0.01 and half < 0.01
     gain, half = paired_advantage(trained_by_us, untrained, higher_is_better=True)
     assert gain > 5 * half

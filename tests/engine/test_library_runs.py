@@ -10,7 +10,7 @@ import torch
 from store_support import write_pictures
 
 from pamela_cli import Augmentation, Classification, PamelaError, Store, episodes, load_run
-from pamela_cli.config import Layer, resolve
+from pamela_cli.config import Config, Layer, resolve
 from pamela_cli.problem import Problem
 
 
@@ -73,6 +73,17 @@ def test_loading_a_run_leaves_the_caller_its_precision(
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     load_run(trained / "runs" / "pamela-cifar-fs-5w1s-s0", "cpu")
     assert torch.backends.cudnn.allow_tf32
+
+
+def test_a_run_of_images_without_its_store_has_no_tasks() -> None:
+    """It is not taken for one of sine waves."""
+    config = Config(dataset="tiny", way=3, image_size=28, channels=1, steps=5, skip_interval=2)
+    problem = Problem(config, None, torch.device("cpu"))
+    assert problem.task_shape().support_x.shape == (1, 3, 1, 28, 28)
+    assert isinstance(problem.objective(), Classification)
+    for drawn in (problem.training_tasks, lambda: problem.fixed_tasks("test", 3)):
+        with pytest.raises(ValueError, match="drawn from their store, which was not opened"):
+            drawn()
 
 
 def test_a_run_is_loaded_without_its_store(trained: Path) -> None:

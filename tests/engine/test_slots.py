@@ -12,9 +12,9 @@ from pamela_cli.ablation.cells import Cell
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import slots_of
 from pamela_cli.ablation.worker import Job
-from pamela_cli.cli import Context
 from pamela_cli.config import Config, Layer
 from pamela_cli.console import Console
+from pamela_cli.context import Context
 from pamela_cli.errors import UsageError
 
 

@@ -1,0 +1,23 @@
+"""What a command is given, whoever runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pamela_cli.config import Layer
+from pamela_cli.console import Console
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every command gets: where to speak, where things are, and the settings given as flags.
+
+    ``arguments`` are those of the whole command line, to call it again.
+    """
+
+    console: Console
+    data_dir: Path
+    runs_dir: Path
+    flags: Layer
+    arguments: tuple[str, ...] = ()
