@@ -223,8 +223,9 @@ class Problem:
         return TaskSet(source, count, None, frozen, source.left_out)
 
     def _pool(self, split: str) -> ImagePool:
-        assert self.inputs is not None
-        return image_pool(self._opened.split(split), self.inputs, self.device, self.dtype)
+        images = self._opened.split(split)
+        assert self.inputs is not None  # they are the store's
+        return image_pool(images, self.inputs, self.device, self.dtype)
 
     @contextmanager
     def _naming_the_store(self) -> Iterator[None]:
