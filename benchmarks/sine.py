@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.measures import Measure, seconds
-from pamela_cli.config import SINE, Config, Layer, resolve
+from pamela_cli.config import SINE, Config, Settings, resolve
 from pamela_cli.datasets import recipe
 from pamela_cli.engine.device import synchronise
 from pamela_cli.engine.outer_loop import OuterLoop
@@ -18,7 +18,7 @@ ITERATIONS, LONGEST = 20_000, 90.0
 
 def measure(iterations: int, repetitions: int, device: str, method: str = "pamela") -> list[Measure]:
     """Seconds for the outer steps of a run: tasks, meta-gradient, Adam, metrics; no validation and test."""
-    config = resolve([recipe(SINE), Layer({"dataset": SINE, "method": method, "iterations": iterations})])
+    config = resolve([recipe(SINE), Settings({"dataset": SINE, "method": method, "iterations": iterations})])
     runs = [seconds(lambda: train(config, device)) for _ in range(repetitions)]
     per_iteration = [1000 * each / iterations for each in runs]
     target = LONGEST if iterations == ITERATIONS and device == "cpu" else None

@@ -11,7 +11,7 @@ import torch
 from benchmarks.measures import Measure, seconds
 from data_prep.store import Origin, SplitContent, Store, verify_store, write_store
 from data_prep.store.writer import LabelledBlock
-from pamela_cli.config import Layer, resolve
+from pamela_cli.config import Settings, resolve
 from pamela_cli.problem import Problem
 
 SIZE, CLASS_IMAGES = 32, 600
@@ -56,5 +56,5 @@ def measure(folder: Path, mebibytes: int, repetitions: int) -> list[Measure]:
 
 def load_training_split(path: Path) -> None:
     """What a run does before its first task."""
-    config = resolve([Layer({"dataset": "random", "way": 5, "image_size": SIZE, "channels": 3})])
+    config = resolve([Settings({"dataset": "random", "way": 5, "image_size": SIZE, "channels": 3})])
     Problem(config, Store.open(path), torch.device("cpu")).training_tasks()

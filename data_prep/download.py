@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pooch
 
-from data_prep.asking import PATIENCE
 from data_prep.errors import DataError, WrongUsage
+from data_prep.http_answer import PATIENCE
 from data_prep.locking import locked
 from data_prep.machine import cache_dir
 from data_prep.sources.remote import RemoteFiles

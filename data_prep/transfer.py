@@ -10,7 +10,7 @@ from typing import Any
 import requests
 import urllib3
 
-from data_prep.asking import PATIENCE, Answer, Stalled
+from data_prep.http_answer import PATIENCE, Answer, Stalled
 
 # An attempt that got this much further is no failure: large files arrive over bad connections too.
 _HEADWAY = 1 << 16

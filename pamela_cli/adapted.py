@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pamela_cli.config import SETTINGS, SINE, Config, Layer, resolve
+from pamela_cli.config import SETTINGS, SINE, Config, Settings, resolve
 from pamela_cli.engine.backbones import Backbone
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError, check_tensor
 from pamela_cli.engine.device import number_type
@@ -73,7 +73,7 @@ class AdaptedRun:
                 raise PamelaError("they are not those of a run")
             if settings.get("dataset") == SINE:
                 raise PamelaError("they are not those of a run on images")
-            config = resolve([Layer(settings, str(path))])
+            config = resolve([Settings(settings, str(path))])
             backbone = network(config)
         except PamelaError as error:
             raise CheckpointError(f"{path} has no usable settings ({str(error).rstrip('.')})") from error

@@ -22,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.models import ArgumentInfo, OptionInfo
 
 from pamela_cli import __version__, completion
-from pamela_cli.config import SETTINGS, Layer, parse_flag, setting_type
+from pamela_cli.config import SETTINGS, Settings, parse_flag, setting_type
 from pamela_cli.console import Console, mute_library_warnings
 from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, Stopped, UsageError
@@ -144,7 +144,7 @@ def command(
             global _console  # noqa: PLW0603  (errors are reported where the options no longer reach)
             _console = console
             texts = {key: given.pop(key) for key in settings}
-            flags = Layer({key: parse_flag(key, text) for key, text in texts.items() if text is not None})
+            flags = Settings({key: parse_flag(key, text) for key, text in texts.items() if text is not None})
             folders = given.pop("data_dir"), given.pop("runs_dir")
             function(Context(console, *folders, flags, _arguments), **given)
 

@@ -175,7 +175,7 @@ def parse_flag(name: str, value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Layer:
+class Settings:
     """Values of some settings, and where they come from, for the messages."""
 
     values: Mapping[str, Any]
@@ -189,7 +189,7 @@ RECORDED = ("plan", "inputs")
 """What they are called: how a run was computed, and how images became its inputs."""
 
 
-def read_layer(text: str, origin: str) -> tuple[Layer, Recorded]:
+def read_layer(text: str, origin: str) -> tuple[Settings, Recorded]:
     """The settings in a TOML text, ``[section]`` with ``key = value``, and what a run has recorded beside."""
     try:
         document = parse_toml(text)
@@ -213,10 +213,10 @@ def read_layer(text: str, origin: str) -> tuple[Layer, Recorded]:
                 others = meant(key, known, listed=True)
                 raise UsageError(f"{origin} has an unknown key '{shown(key)}' in [{section}]{others}")
             values[key] = value
-    return Layer(values, origin), recorded
+    return Settings(values, origin), recorded
 
 
-def read_config_file(path: Path) -> Layer:
+def read_config_file(path: Path) -> Settings:
     """The settings in a file given with ``--config``."""
     try:
         # Editors on Windows may begin it with a byte-order mark.
@@ -225,7 +225,7 @@ def read_config_file(path: Path) -> Layer:
         raise UsageError(f"--config {path} cannot be read: {error}.") from error
 
 
-def resolve(layers: list[Layer]) -> Config:
+def resolve(layers: list[Settings]) -> Config:
     """Merge the layers, the later ones winning, check every value, and fill in what depends on others."""
     values: dict[str, Any] = {}
     for layer in layers:
@@ -241,7 +241,7 @@ def resolve(layers: list[Layer]) -> Config:
     return _completed(Config(**values))
 
 
-def checked(layer: Layer) -> dict[str, Any]:
+def checked(layer: Settings) -> dict[str, Any]:
     """The values of a layer, each within its bounds."""
     return {name: _checked(name, value, layer.origin) for name, value in layer.values.items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pamela_cli.config import Layer
+from pamela_cli.config import Settings
 from pamela_cli.console import Console
 
 
@@ -19,5 +19,5 @@ class Context:
     console: Console
     data_dir: Path
     runs_dir: Path
-    flags: Layer
+    flags: Settings
     arguments: tuple[str, ...] = ()

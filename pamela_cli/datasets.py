@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import DataError, Prepared, Store, canonical_name, dataset_names, plain_name, prepare
-from pamela_cli.config import SINE, Config, Layer, read_layer
+from pamela_cli.config import SINE, Config, Settings, read_layer
 from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError, UsageError, some_of
 from pamela_cli.untrusted import is_plain_name, is_unicode, shown
@@ -16,12 +16,12 @@ from pamela_cli.untrusted import is_plain_name, is_unicode, shown
 PREFERRED, EMBEDDED = "miniimagenet", "glyphs"
 
 
-def recipe(dataset: str, of: str = "") -> Layer:
+def recipe(dataset: str, of: str = "") -> Settings:
     """The defaults of a dataset; none of its own: those of the settings. ``of`` is a subfolder of recipes."""
     file = files("pamela_cli") / "recipes" / of / f"{dataset}.toml"
     # The name may come from a store, or a stranger's run.
     if not is_plain_name(dataset) or not file.is_file():
-        return Layer({})
+        return Settings({})
     return read_layer(file.read_text(encoding="utf-8"), f"recipe {dataset}")[0]
 
 

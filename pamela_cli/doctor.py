@@ -15,7 +15,7 @@ from data_prep.errors import DataError, first_line
 from data_prep.listing import FoundStore, prepared_stores
 from data_prep.machine import nearest_there
 from pamela_cli.engine.compiling import can_be_compiled
-from pamela_cli.engine.fitting import free_bytes
+from pamela_cli.engine.memory_plan import free_bytes
 from pamela_cli.engine.selftest import SelfTest, self_tests
 from pamela_cli.environment import current_environment
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 
 from data_prep.store import Store
-from pamela_cli.company import check_enough, company
 from pamela_cli.config import SINE, Config, check_choice
 from pamela_cli.context import Context
 from pamela_cli.datasets import open_same_kind, open_trained_dataset
@@ -25,6 +24,7 @@ from pamela_cli.judging import judge, load_learner
 from pamela_cli.measures import measure_of
 from pamela_cli.planning import plan_to_judge
 from pamela_cli.problem import Problem
+from pamela_cli.process_group import check_enough, process_group
 from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import (
     EvaluationProtocol,
@@ -109,7 +109,7 @@ def evaluate_runs(
     """Evaluate each run; several are compared in pairs, which needs the same tasks for all."""
     folders = [find_run(context.runs_dir, name) for name in names]
     labels = labels_of(folders)
-    with company(context, device_name) as (device, processes):
+    with process_group(context, device_name) as (device, processes):
         asked = [_asked_of(context, folder, options, device) for folder in folders]
         _check_comparable(dict(zip(labels, (protocol for _, protocol in asked), strict=True)))
         judged = [

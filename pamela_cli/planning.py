@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from data_prep.machine import available_cores
 from pamela_cli.config import Recorded
 from pamela_cli.console import Console
-from pamela_cli.engine.fitting import (
+from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.memory_plan import (
     check_room,
     fewer_workers,
     fit,
@@ -19,7 +20,6 @@ from pamela_cli.engine.fitting import (
     least_bytes,
     most_graph_bytes,
 )
-from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.processes import Processes, neighbours
 from pamela_cli.engine.runner import Plan
 from pamela_cli.engine.tasks import Tasks

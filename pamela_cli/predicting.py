@@ -19,7 +19,6 @@ from data_prep.pictures import Query, find_queries, read_queries, read_support
 from data_prep.store.format import Images
 from data_prep.thumbnails import evenly
 from pamela_cli.adapted import AdaptedRun, check_free
-from pamela_cli.company import device_of
 from pamela_cli.config import SINE, Config, check_choice
 from pamela_cli.context import Context
 from pamela_cli.datasets import open_trained_dataset
@@ -32,6 +31,7 @@ from pamela_cli.errors import PamelaError, UsageError, holds_something_else
 from pamela_cli.inputs import Inputs
 from pamela_cli.judging import load_learner
 from pamela_cli.problem import Problem
+from pamela_cli.process_group import device_of
 from pamela_cli.report.prediction_sheet import is_sheet, write_sheet
 from pamela_cli.runs import RunFolder, find_run
 from pamela_cli.signals import StopRequest

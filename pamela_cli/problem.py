@@ -28,8 +28,8 @@ from pamela_cli.engine.episodes import (
     TooFewError,
     usable_classes,
 )
-from pamela_cli.engine.fitting import check_room, free_bytes, images_fit
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.memory_plan import check_room, free_bytes, images_fit
 from pamela_cli.engine.outer_loop import OuterSettings
 from pamela_cli.engine.runner import Plan
 from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks

@@ -133,7 +133,7 @@ def restored(folder: RunFolder, config: Config, loop: OuterLoop, console: Consol
             keep_as(previous, last)  # or the damaged one would be kept in its place
         before = f"continuing from the checkpoint before, of step {progress.step:,}"
         console.warn(f"{last} cannot be used ({fault}); {before}.")
-    check_best(folder, progress, loop)
+    check_best(folder, progress, loop, console)
     return progress
 
 
@@ -153,7 +153,7 @@ def say_finished(folder: RunFolder, console: Console) -> None:
     console.say(f"run {folder.path} is finished")
 
 
-def check_best(folder: RunFolder, progress: Progress, loop: OuterLoop) -> None:
+def check_best(folder: RunFolder, progress: Progress, loop: OuterLoop, console: Console) -> None:
     """:class:`PamelaError` unless the best checkpoint is the one that validation chose.
 
     Where it was chosen at this very step, and the run ended before it was written, it is written now. One of
@@ -165,6 +165,7 @@ def check_best(folder: RunFolder, progress: Progress, loop: OuterLoop) -> None:
     if progress.best["step"] == progress.step and not _is_of(folder, progress.best, loop):
         if loop.runner.processes.leads:
             Checkpoint.of(loop.learner, progress.best).write(folder.best)
+            console.warn(f"{folder.best} was missing, damaged or of another step; it is written again.")
         return
     names = f"{folder.last.name} and {folder.previous.name},"
     found = _read_best(folder, loop.learner.rule, "the run cannot be finished:", names)

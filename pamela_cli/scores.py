@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from pamela_cli.config import Config
 from pamela_cli.engine.evaluation import TaskScores
-from pamela_cli.engine.fitting import room_for
+from pamela_cli.engine.memory_plan import room_for
 from pamela_cli.errors import PamelaError
 from pamela_cli.files import write_atomically
 from pamela_cli.problem import TaskSet

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from data_prep import Store
-from pamela_cli.company import Followed, check_enough, company, describe
-from pamela_cli.config import Config, Layer, flag, read_config_file, resolve, typed
+from pamela_cli.config import Config, Settings, flag, read_config_file, resolve, typed
 from pamela_cli.console import Console
 from pamela_cli.context import Context
 from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
@@ -28,6 +27,7 @@ from pamela_cli.files import only_one
 from pamela_cli.metrics import drawable
 from pamela_cli.planning import ALL, Share, new_plan, same_plan
 from pamela_cli.problem import Problem
+from pamela_cli.process_group import Followed, check_enough, describe, process_group
 from pamela_cli.progress import say_finished
 from pamela_cli.results import task_text, updates_text
 from pamela_cli.runs import RunFolder, create_run, default_name, find_run, free_path, run_path
@@ -108,7 +108,7 @@ def _start(
     return _Started(folder, problem, plan)
 
 
-def settle(context: Context, layers: list[Layer], device: torch.device, purpose: str = "") -> Problem:
+def settle(context: Context, layers: list[Settings], device: torch.device, purpose: str = "") -> Problem:
     """What is to be computed, by the settings in ``layers`` and the recipe of the dataset that they name.
 
     ``purpose`` names a subfolder of recipes that go over that one. Where no dataset is named, the default
@@ -119,7 +119,7 @@ def settle(context: Context, layers: list[Layer], device: torch.device, purpose:
     if dataset is None:
         dataset = default_dataset(context.data_dir, context.console)
     name, kind, store = open_dataset(dataset, context.data_dir, context.console)
-    found = Layer({"dataset": name} | _facts(store))
+    found = Settings({"dataset": name} | _facts(store))
     _check_store(layers, found, store)
     recipes = [recipe(kind), recipe(kind, purpose)] if purpose else [recipe(kind)]
     problem = Problem(resolve([*recipes, *layers, found]), store, device)
@@ -212,7 +212,7 @@ def _compute(
     context: Context, lead: Callable[[torch.device, Processes], _Started], device_name: str, figures: bool
 ) -> dict[str, Any]:
     """Take the run that ``lead`` starts, or goes on with, to its end; returns its summary."""
-    with company(context, device_name) as (device, processes):
+    with process_group(context, device_name) as (device, processes):
         if not processes.leads:
             started = _follow(context, device, processes)
         else:
@@ -278,7 +278,7 @@ def _resume_command(context: Context, folder: RunFolder, store: Store | None, de
     return shlex.join(words)
 
 
-def _check_store(layers: list[Layer], found: Layer, store: Store | None) -> None:
+def _check_store(layers: list[Settings], found: Settings, store: Store | None) -> None:
     """Make sure that the store is the one that a file of settings was made for."""
     for layer in reversed(layers):
         wanted = layer.values.get("store_sha256")

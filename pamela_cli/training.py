@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pamela_cli.company import Followed
 from pamela_cli.console import Bar, Console
 from pamela_cli.engine.checkpoint import Checkpoint
 from pamela_cli.engine.episodes import EpisodeSource
@@ -25,6 +24,7 @@ from pamela_cli.errors import PamelaError
 from pamela_cli.judging import judge, load_learner, saying_what_to_lower
 from pamela_cli.metrics import last_validation
 from pamela_cli.problem import Problem, TaskSet
+from pamela_cli.process_group import Followed
 from pamela_cli.progress import DIVERGENCE_WINDOWS, WINDOW, Progress, check_best, restored, save
 from pamela_cli.results import EvaluationProtocol, result_record, run_summary
 from pamela_cli.runs import RunFolder
@@ -278,7 +278,7 @@ class Training:
 
     def _finish(self, validation: TaskSet) -> dict[str, Any]:
         """Test the best checkpoint, and write the scores and the summary."""
-        check_best(self.folder, self.progress, self.loop)
+        check_best(self.folder, self.progress, self.loop, self.console)
         self.processes.largest(0)  # the leader has written it
         self.runner.graphs.forget()
         best = load_learner(self.folder, self.problem)

@@ -14,7 +14,7 @@ from pamela_cli.ablation.grid import MOST_STEPS, Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.ablation.slurm import open_executor
-from pamela_cli.config import Config, Layer, checked, flag, read_config_file
+from pamela_cli.config import Config, Settings, checked, flag, read_config_file
 from pamela_cli.context import Context
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import METHODS, USUAL_INTERVAL
@@ -103,27 +103,27 @@ def ablate(context: Context, options: AblateOptions, config_file: Path | None) -
     return Ablation(base, store, rows, table, folder, _by_shot(base, rows, runs))
 
 
-def _problem(context: Context, layers: list[Layer]) -> Problem:
+def _problem(context: Context, layers: list[Settings]) -> Problem:
     """The problem of MAML, whose settings all cells share."""
-    shared = [*map(_shared, layers), Layer({"method": "maml"})]
+    shared = [*map(_shared, layers), Settings({"method": "maml"})]
     return settle(context, shared, torch.device("cpu"), "ablation")
 
 
-def _given(layer: Layer) -> Layer:
+def _given(layer: Settings) -> Settings:
     """A layer's settings, checked; a method that usually takes one update says nothing of the others'."""
     values = checked(layer)
     if METHODS[values.get("method", "maml")].one_update:
         values.pop("steps", None)
-    return Layer(values, layer.origin)
+    return Settings(values, layer.origin)
 
 
-def _shared(layer: Layer) -> Layer:
+def _shared(layer: Settings) -> Settings:
     """The settings of a layer but those that an ablation sets in every cell."""
     own = ("method", "skip_interval", "seed")
-    return Layer({name: value for name, value in layer.values.items() if name not in own}, layer.origin)
+    return Settings({name: value for name, value in layer.values.items() if name not in own}, layer.origin)
 
 
-def _variants(options: AblateOptions, base: Config, flags: Layer, given: dict[str, Any]) -> list[Variant]:
+def _variants(options: AblateOptions, base: Config, flags: Settings, given: dict[str, Any]) -> list[Variant]:
     """``given`` are the settings of the file and the flags."""
     if options.vary != "steps":
         if "skip_interval" in flags.values:

@@ -12,11 +12,11 @@ from pamela_cli.ablation.cells import Cell
 from pamela_cli.ablation.pool import run_jobs
 from pamela_cli.ablation.slurm import submit_jobs
 from pamela_cli.ablation.worker import Job, News
-from pamela_cli.company import devices_of
 from pamela_cli.config import SINE
 from pamela_cli.console import Bar
 from pamela_cli.context import Context
 from pamela_cli.measures import score_text
+from pamela_cli.process_group import devices_of
 from pamela_cli.runs import RunFolder
 from pamela_cli.signals import StopRequest
 

@@ -13,7 +13,7 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from pamela_cli.config import Layer
+from pamela_cli.config import Settings
 from pamela_cli.console import Bar, Console, mute_library_warnings
 from pamela_cli.errors import PamelaError, Stopped
 from pamela_cli.signals import STOPPING
@@ -111,7 +111,9 @@ def train_cell(job: Job, listener: Listener) -> News:
 
     mute_library_warnings()
     share = Share(job.cores, job.cells)
-    context = Context(CellConsole(listener), job.data_dir, job.runs_dir, Layer(job.values, "this ablation"))
+    context = Context(
+        CellConsole(listener), job.data_dir, job.runs_dir, Settings(job.values, "this ablation")
+    )
     try:
         if job.run.exists():
             session.resume(context, str(job.run), job.device, share, job.figures)

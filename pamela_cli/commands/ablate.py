@@ -10,7 +10,7 @@ import typer
 
 from pamela_cli import completion
 from pamela_cli.cli import command, int_option
-from pamela_cli.config import FLAGS, Layer, whole_number
+from pamela_cli.config import FLAGS, Settings, whole_number
 from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, UsageError, reason
 
@@ -108,7 +108,7 @@ def ablate(
         None if slurm is None else parse_parameters(slurm),
         figures,
     )
-    found = ablating.ablate(replace(context, flags=Layer(flags)), options, config)
+    found = ablating.ablate(replace(context, flags=Settings(flags)), options, config)
     if output in FORMATS and not context.console.as_json:
         context.console.text(FORMATS[output](found.document))
     elif output == "json":

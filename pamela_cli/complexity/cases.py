@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pamela_cli.config import Config, Layer, resolve
+from pamela_cli.config import Config, Settings, resolve
 from pamela_cli.engine.backbones import Backbone
 from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import adapt_and_judge, evaluate
@@ -51,7 +51,7 @@ def make_cases(methods: Sequence[str], settings: Mapping[str, Any]) -> list[Case
             own.pop("steps", None)
         if not METHODS[name].skips:
             own.pop("skip_interval", None)
-        config = resolve([Layer(own)])
+        config = resolve([Settings(own)])
         cases += [Case(config, "second"), Case(config, "first")]
     return cases
 

@@ -13,7 +13,7 @@ from pamela_cli.complexity.cases import Case, Work, count_flops
 from pamela_cli.complexity.memory import peak_memories
 from pamela_cli.complexity.timing import time_cases
 from pamela_cli.console import Console
-from pamela_cli.engine.fitting import fit, free_bytes, graph_bytes
+from pamela_cli.engine.memory_plan import fit, free_bytes, graph_bytes
 from pamela_cli.engine.runner import DoesNotFitError, Plan, is_out_of_memory
 from pamela_cli.environment import current_environment
 from pamela_cli.errors import PamelaError

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.machine import nearest_there
-from pamela_cli.company import describe, device_of
 from pamela_cli.complexity.cases import Case, make_cases
 from pamela_cli.complexity.measure import measure
 from pamela_cli.config import flag
@@ -17,6 +16,7 @@ from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import COMPARED, METHODS
+from pamela_cli.process_group import describe, device_of
 from pamela_cli.report.complexity_figure import complexity_figure
 from pamela_cli.signals import StopRequest
 

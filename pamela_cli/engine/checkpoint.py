@@ -18,8 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pamela_cli.engine.fitting import room_for
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.memory_plan import room_for
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.files import write_atomically
 from pamela_cli.untrusted import check_tensors, parse_json, shown

@@ -50,7 +50,7 @@ class Graphs:
         self._device = device
         self._wanted = device.type == "cuda" and os.environ.get("PAMELA_GRAPHS") != "0"
         self._times: Counter[Hashable] = Counter()
-        self._recorded: dict[Hashable, Recorded] = {}
+        self._recorded: dict[Hashable, RecordedWork] = {}
         self._trusted: set[Hashable] = set()
         self._place: _Place | None = None
         self._made_room = False
@@ -100,7 +100,7 @@ class Graphs:
         """Record the work; or, the next time, check a replay against what was computed as usual."""
         if key not in self._recorded:
             self._place = self._place or _Place.on(self._device)
-            self._recorded[key] = Recorded.of(work, inputs, self._place)
+            self._recorded[key] = RecordedWork.of(work, inputs, self._place)
             return
         replayed = self._recorded[key].replay(inputs)
         away = [_difference(one, other) for one, other in zip(replayed, found, strict=True)]
@@ -131,7 +131,7 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedWork:
     """One piece of work as a graph: it reads ``inputs`` and writes ``outputs``, always the same memory."""
 
     work: Work
@@ -140,7 +140,7 @@ class Recorded:
     outputs: Tensors
 
     @classmethod
-    def of(cls, work: Work, inputs: Tensors, place: _Place) -> Recorded:
+    def of(cls, work: Work, inputs: Tensors, place: _Place) -> RecordedWork:
         """Record ``work``; RuntimeError where that cannot be."""
         own = tuple(t.clone() for t in inputs)
         stream, usual = place.stream, torch.cuda.current_stream(place.device)

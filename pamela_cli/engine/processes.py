@@ -42,7 +42,7 @@ class Processes:
 
         The first one calls ``look`` while it waits, which may raise: where others may end before they come.
         """
-        if not in_company():
+        if not in_group():
             return cls()
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         if device.type == "cuda":
@@ -108,7 +108,7 @@ class Processes:
         return json.loads(bytes(data.tolist()))
 
 
-def in_company() -> bool:
+def in_group() -> bool:
     """Whether the environment is that of torchrun, for more than one process."""
     known = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"))
     return known and os.environ.get("WORLD_SIZE", "1") not in ("", "1")
@@ -116,12 +116,12 @@ def in_company() -> bool:
 
 def local_rank() -> int:
     """The number of this process on its machine."""
-    return int(os.environ["LOCAL_RANK"]) if in_company() else 0
+    return int(os.environ["LOCAL_RANK"]) if in_group() else 0
 
 
 def neighbours() -> int:
     """How many processes share this machine with this one, itself included."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])) if in_company() else 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])) if in_group() else 1
 
 
 def _await_all(store: Any, rank: int, size: int, look: Callable[[], None]) -> None:

@@ -14,7 +14,7 @@ from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_of
 from pamela_cli.methods import makes_one_update
-from pamela_cli.pages import again
+from pamela_cli.pages import rerun
 from pamela_cli.pages.drawing import figures_there
 from pamela_cli.pages.page import Block, Code, Note, Section, Table
 from pamela_cli.pages.reading import Document, ReadRun, read_run
@@ -70,7 +70,7 @@ def _of_their_kinds(record: Document, kinds: dict[str, type]) -> Document:
 
 
 def ablation_sections(context: Context, folder: Path, document: Document) -> list[Section]:
-    """Table, figures, the settings of its cells, and the commands that give it again."""
+    """Table, figures, the settings of its cells, and the commands that give it rerun."""
     cells = _cells(folder, document)
     figures = figures_there(folder / "figures", set()) or [Note("There are no figures in its folder.")]
     return [
@@ -185,10 +185,10 @@ def _again(context: Context, document: Document, cells: list[ReadRun]) -> list[B
     config, vary = _base(document, cells), _varied(document)
     w = _interval(document) if vary == "steps" else None
     seeds = [seed for seed in document.get("seeds") or [] if isinstance(seed, int)]
-    prepare = again.prepare_command(config, cells[0].fit)
+    prepare = rerun.prepare_command(config, cells[0].fit)
     start = [prepare] if prepare else []
-    command = again.ablate_command(config, vary, w, seeds, context.data_dir)
-    each = [again.config_command(run.folder) for run in cells]
+    command = rerun.ablate_command(config, vary, w, seeds, context.data_dir)
+    each = [rerun.config_command(run.folder) for run in cells]
     return [Code("All of it:", [*start, command]), Code("A single cell:", each)]
 
 

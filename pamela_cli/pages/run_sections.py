@@ -10,7 +10,7 @@ from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_in, score_text
 from pamela_cli.methods import METHODS
 from pamela_cli.metrics import best_validation
-from pamela_cli.pages import again
+from pamela_cli.pages import rerun
 from pamela_cli.pages.drawing import run_figures
 from pamela_cli.pages.page import Block, Code, Note, Section, Table
 from pamela_cli.pages.reading import Document, ReadRun
@@ -58,7 +58,7 @@ def result_text(run: ReadRun) -> str:
 
 
 def run_sections(context: Context, run: ReadRun) -> list[Section]:
-    """Results, figures, settings, environment, and the commands that give the run again."""
+    """Results, figures, settings, environment, and the commands that give the run rerun."""
     return [
         Section("Results", _results(run)),
         Section("Figures", run_figures(run, context.console)),
@@ -81,7 +81,7 @@ def _results(run: ReadRun) -> list[Block]:
                 pressing=True,
             )
         )
-        blocks.append(Code("To continue it:", [again.resume_command(run.folder)]))
+        blocks.append(Code("To continue it:", [rerun.resume_command(run.folder)]))
         blocks += _last_validation(run)
     else:
         blocks += [_scores(run.summary), _training(run, run.summary), _by_update(run.summary)]
@@ -153,7 +153,7 @@ def _meta_parameters(run: ReadRun) -> list[Block]:
 def _settings(context: Context, run: ReadRun) -> list[Block]:
     values = run.config.values()
     rows = [[key, value_text(value), SETTINGS[key].metadata["help"]] for key, value in values.items()]
-    changed = again.changed_settings(run.config, context.data_dir)
+    changed = rerun.changed_settings(run.config, context.data_dir)
     names = ", ".join(key for key in values if key in changed) or "none"
     caption = f"All settings, as in config.toml. Different from the dataset's recipe: {names}."
     return [Table(caption, ["setting", "value", "meaning"], rows, frozenset((0, 1, 2)))]
@@ -191,16 +191,16 @@ def _joined(group: list[Document], key: str) -> str:
 
 def _again(context: Context, run: ReadRun) -> list[Block]:
     config = run.config
-    prepare = again.prepare_command(config, run.fit)
+    prepare = rerun.prepare_command(config, run.fit)
     start = [prepare] if prepare else []
     blocks: list[Block] = [
-        Code("From this run folder:", [*start, again.config_command(run.folder)]),
-        Code("Without it:", [*start, again.flags_command(config, context.data_dir)]),
-        Code("To test it again, and draw figures:", [again.evaluate_command(run.folder, config)]),
+        Code("From this run folder:", [*start, rerun.config_command(run.folder)]),
+        Code("Without it:", [*start, rerun.flags_command(config, context.data_dir)]),
+        Code("To test it again, and draw figures:", [rerun.evaluate_command(run.folder, config)]),
     ]
     if config.store_sha256 is not None:
         text = f"The store, {config.dataset}.h5, has the checksum {config.store_sha256}."
-        if again.is_own(config):
+        if rerun.is_own(config):
             text += " If --class-split or --split-seed divided its classes, add them to the command."
         blocks.append(Note(text))
     blocks.append(

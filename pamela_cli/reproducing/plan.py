@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from pamela_cli.config import Layer
+from pamela_cli.config import Settings
 from pamela_cli.errors import UsageError
 
 
@@ -32,9 +32,11 @@ class PlannedCell:
         return str(dict(self.settings)["dataset"])
 
     @property
-    def layer(self) -> Layer:
+    def layer(self) -> Settings:
         """Its settings, which stand over the dataset's recipe."""
-        return Layer({**dict(self.settings), "method": self.method, "seed": self.seed}, "the plan of results")
+        return Settings(
+            {**dict(self.settings), "method": self.method, "seed": self.seed}, "the plan of results"
+        )
 
 
 @dataclass(frozen=True)

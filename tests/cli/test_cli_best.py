@@ -109,6 +109,25 @@ def test_a_best_checkpoint_that_was_not_chosen_is_not_tested(
     assert not (folder / "summary.json").exists()
 
 
+def test_a_best_checkpoint_of_an_earlier_step_that_is_lost(
+    pamela, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What to do is said, and helps."""
+    scripted(monkeypatch, [0.2, 0.5, 0.6])
+    pamela(*LONGER, "--run", "x").ok()
+    folder = here / "runs" / "x"
+    best, resume = folder / "best.safetensors", ["meta-train", "--run", "x", "--resume"]
+    expected = best.read_bytes()
+    best.write_bytes(b"odd")
+    (folder / "summary.json").unlink()
+    pamela(*resume, "-q").error(1, "x/best.safetensors", "delete last.safetensors and previous.safetensors")
+    for name in ("last", "previous"):
+        (folder / f"{name}.safetensors").unlink()
+    scripted(monkeypatch, [0.2, 0.5, 0.6])
+    pamela(*resume).ok()
+    assert best.read_bytes() == expected
+
+
 def test_the_last_checkpoint_is_written_every_thirty_seconds(
     pamela, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from cli_hostile import AGAIN, EVALUATE, NO_FILES, REPORT, RESUME, Attacks, repl
 from cli_support import lines_in
 
 from pamela_cli import planning
-from pamela_cli.engine import fitting
+from pamela_cli.engine import memory_plan
 from pamela_cli.engine.checkpoint import Checkpoint
 
 pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.timeout(120)]
@@ -44,7 +44,7 @@ def tiny(pamela, own_world: Path) -> Iterator[Attacks]:
 REFUSED_BY = {
     "config.toml": [RESUME, EVALUATE, REPORT, AGAIN],
     "last.safetensors": [RESUME],
-    "best.safetensors": [RESUME, EVALUATE],
+    "best.safetensors": [EVALUATE],
     "metrics.jsonl": [RESUME],
 }
 FILES = ("metrics.jsonl", *(f"{name}.safetensors" for name in ("last", "best", "scores")), "environment.json")
@@ -58,6 +58,12 @@ def test_what_is_no_file(sine: Attacks, kind: str) -> None:
             # Of the metrics, lines that are none are passed over, however long they are.
             try_it = sine.endured if (name, kind) == ("metrics.jsonl", "2 GiB of nothing") else sine.refused
             try_it(f"{name} is {kind}", command)
+    # Validation chose the last step, whose checkpoint is there.
+    replaced(sine.fresh(*UNFINISHED) / "best.safetensors", kind)
+    if kind == "a folder":
+        sine.refused(f"best.safetensors is {kind}", RESUME, "best.safetensors could not be written")
+    else:
+        sine.endured(f"best.safetensors is {kind}", RESUME, "it is written again")
     replaced(sine.fresh() / "summary.json", kind)
     sine.refused(f"summary.json is {kind}", RESUME, "summary.json is damaged; delete it")
     replaced(sine.fresh(*UNFINISHED) / "environment.json", kind)
@@ -191,7 +197,7 @@ BOMBS = [
 def test_settings_that_ask_for_more_memory_than_there_is(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, which: str, values: dict[str, Any]
 ) -> None:
-    for module in (fitting, planning):
+    for module in (memory_plan, planning):
         monkeypatch.setattr(module, "free_bytes", lambda device: 2 << 30)
     attacks: Attacks = request.getfixturevalue(which)
     file = attacks.fresh(*UNFINISHED) / "config.toml"
@@ -245,17 +251,13 @@ def test_a_learner_that_explodes(sine: Attacks, value: float) -> None:
 
 
 def test_a_run_that_has_lost_what_it_is_tested_with(pamela, own_world: Path) -> None:
-    """What to do is said, and helps."""
+    """The checkpoint of the step that validation chose is the last one."""
     run = own_world / "runs" / "sine-a"
     expected = (run / "best.safetensors").read_bytes()
     (run / "summary.json").unlink()
     (run / "best.safetensors").write_bytes(b"odd")
-    resume = ["meta-train", "--run", "sine-a", "--resume", "--no-figures", "-q"]
-    advice = "delete last.safetensors and previous.safetensors"
-    pamela(*resume).error(1, "runs/sine-a/best.safetensors", advice)
-    for name in ("last", "previous"):
-        (run / f"{name}.safetensors").unlink()
-    pamela(*resume).ok()
+    said = pamela("meta-train", "--run", "sine-a", "--resume", "--no-figures", "-q").ok().err
+    assert "best.safetensors was missing, damaged or of another step; it is written again" in said
     assert (run / "best.safetensors").read_bytes() == expected
 
 

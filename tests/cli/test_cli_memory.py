@@ -13,9 +13,9 @@ from cli_support import QUICK_TINY, assert_same_run, nameless_summary, write_tin
 
 from data_prep import Store
 from pamela_cli import planning, training
-from pamela_cli.config import Layer, resolve
+from pamela_cli.config import Settings, resolve
 from pamela_cli.console import Console
-from pamela_cli.engine import fitting
+from pamela_cli.engine import memory_plan
 from pamela_cli.engine.backbones import Conv4
 from pamela_cli.engine.processes import Processes
 from pamela_cli.errors import PamelaError
@@ -108,11 +108,11 @@ def problem(here: Path) -> Iterator[Problem]:
     path = write_tiny_store(here / "tiny.h5", counts=(20, 20, 20))
     with Store.open(path) as store:
         facts = {"dataset": "tiny", "image_size": 16, "channels": 1, "way": 3, "query": 5, "width": 4}
-        yield Problem(resolve([Layer(facts)]), store, torch.device("cpu"))
+        yield Problem(resolve([Settings(facts)]), store, torch.device("cpu"))
 
 
 def free(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
-    for module in (fitting, planning):
+    for module in (memory_plan, planning):
         monkeypatch.setattr(module, "free_bytes", lambda device: int(size))
 
 

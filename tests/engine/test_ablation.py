@@ -15,14 +15,14 @@ from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, find_cell, 
 from pamela_cli.ablation.grid import Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.writing import _of_one_budget, _shown
-from pamela_cli.config import Config, Layer, resolve
+from pamela_cli.config import Config, Settings, resolve
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.methods import METHODS, Method
 from pamela_cli.report.ablations import _in_latex, as_csv, as_latex, as_markdown
 from pamela_cli.runs import RunFolder, create_run
 from pamela_cli.scores import StoredScores, write_scores
 
-BASE = resolve([Layer({"dataset": "sine", "method": "maml", "steps": 5, "test_tasks": 2})])
+BASE = resolve([Settings({"dataset": "sine", "method": "maml", "steps": 5, "test_tasks": 2})])
 
 
 def finished(runs_dir: Path, config: Config, scores: list[float]) -> RunFolder:
@@ -61,7 +61,7 @@ def test_a_finished_run_comes_before_one_that_goes_on(tmp_path: Path) -> None:
 
 def test_a_store_under_another_name_is_the_same(tmp_path: Path) -> None:
     images = {"dataset": "one", "store_sha256": "f" * 64, "image_size": 28, "channels": 1}
-    config = resolve([Layer(images)])
+    config = resolve([Settings(images)])
     run = create_run(tmp_path, None, config, {})
     assert find_cell(replace(config, dataset="other"), all_runs(tmp_path)) == run
     assert find_cell(replace(config, store_sha256="0" * 64), all_runs(tmp_path)) is None
@@ -250,7 +250,7 @@ def test_gains_compare_as_many_updates_and_meta_sgd_with_the_usual_number(tmp_pa
 def test_the_papers_gains_stand_beside_its_setting_only(tmp_path: Path) -> None:
     paper = {"dataset": "miniimagenet", "shot": 5, "image_size": 84, "channels": 3, "store_sha256": "0" * 64}
     for settings, expected in ((paper, [None, 0.0307, None, 0.074]), (paper | {"shot": 1}, [None] * 4)):
-        base = resolve([Layer(settings | {"method": "maml"})])
+        base = resolve([Settings(settings | {"method": "maml"})])
         variants = [Variant("maml", 5), Variant("q", 5), Variant("pamela", 5, 1), Variant("pamela", 5, 2)]
         rows = document(make_rows(variants, make_cells(variants, [0], base, []), {}, base), base, [0])["rows"]
         assert [row["paper_gain"] for row in rows] == expected

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from pamela_cli.ablation import grid as grids
 from pamela_cli.ablation.grid import Variant, grid, in_order, parse_seeds
-from pamela_cli.config import Layer, resolve
+from pamela_cli.config import Settings, resolve
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import COMPARED, METHODS, Method
 
-BASE = resolve([Layer({"dataset": "sine", "method": "maml", "steps": 5, "test_tasks": 2})])
+BASE = resolve([Settings({"dataset": "sine", "method": "maml", "steps": 5, "test_tasks": 2})])
 
 
 def test_the_grid_of_the_paper() -> None:
@@ -47,7 +47,7 @@ def test_every_cell_is_a_valid_setting(steps: int, w: int, vary: str) -> None:
         own = variant.trained_as
         chosen = {"method": own.method, "steps": own.steps, "skip_interval": own.skip_interval}
         values = {key: value for key, value in chosen.items() if value is not None}
-        config = resolve([Layer({"dataset": "sine"} | values)])
+        config = resolve([Settings({"dataset": "sine"} | values)])
         assert Variant.of(config) == own
 
 

@@ -16,13 +16,13 @@ from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import _Following
 from pamela_cli.ablation.slurm import submit_jobs
 from pamela_cli.ablation.worker import Job, News
-from pamela_cli.config import Layer, resolve
+from pamela_cli.config import Settings, resolve
 from pamela_cli.signals import StopRequest
 
 
 def test_a_cell_that_somebody_else_stops_has_failed() -> None:
     failures: dict[Cell, str] = {}
-    own = Cell(Variant("q", 5), resolve([Layer({"dataset": "sine", "method": "q"})]))
+    own = Cell(Variant("q", 5), resolve([Settings({"dataset": "sine", "method": "q"})]))
     job: Any = SimpleNamespace(run=Path("runs/q"))
     bar: Any = SimpleNamespace(line=lambda text: None, update=lambda *_: None)
     stop: Any = []

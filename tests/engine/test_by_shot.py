@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from pamela_cli.ablation.cells import Cell, alike
 from pamela_cli.ablation.grid import Variant
-from pamela_cli.config import Layer, resolve
+from pamela_cli.config import Settings, resolve
 
-BASE = resolve([Layer({"dataset": "sine", "method": "maml", "steps": 5})])
+BASE = resolve([Settings({"dataset": "sine", "method": "maml", "steps": 5})])
 
 
 def cells_of(method: str, *seeds: int) -> list[Cell]:

@@ -12,7 +12,7 @@ from pamela_cli.complexity import memory
 from pamela_cli.complexity.cases import Work, make_cases
 from pamela_cli.complexity.measure import measure
 from pamela_cli.console import Console
-from pamela_cli.engine import fitting
+from pamela_cli.engine import memory_plan
 from pamela_cli.engine.runner import DoesNotFitError, Plan
 from pamela_cli.errors import PamelaError
 
@@ -106,6 +106,6 @@ def test_plan_fits_the_heaviest_row(monkeypatch):
     work = Work(cases[2], torch.device("meta"))
     update, query = measuring.graph_bytes(work.learner, work.objective, work.tasks(1))
     # Room for three updates' graphs in each worker.
-    least = (3 * update + 2 * query) * roomy.workers / fitting.USED_SHARE
+    least = (3 * update + 2 * query) * roomy.workers / memory_plan.USED_SHARE
     monkeypatch.setattr(measuring, "free_bytes", lambda device: int(least) + 1)
     assert measuring._plan(cases, CPU) == replace(roomy, kept_updates=3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pamela_cli.config import (
     SETTINGS,
     Config,
-    Layer,
+    Settings,
     flag,
     parse_flag,
     read_config_file,
@@ -27,7 +27,7 @@ CHOICES = [name for name, item in SETTINGS.items() if "choices" in item.metadata
 
 
 def settled(**values) -> Config:
-    return resolve([Layer(values)])
+    return resolve([Settings(values)])
 
 
 def refused(match: str, **values) -> None:
@@ -57,7 +57,7 @@ def test_without_layers_the_defaults_hold():
 def test_flags_win_over_the_file_and_the_file_over_the_recipe():
     recipe_layer, _ = read_layer("[task]\nshot = 1\nway = 2\nquery = 3\n", "recipe x")
     file_layer, _ = read_layer("[task]\nshot = 10\nway = 20\n", "file.toml")
-    config = resolve([recipe_layer, file_layer, Layer({"shot": 100})])
+    config = resolve([recipe_layer, file_layer, Settings({"shot": 100})])
     assert (config.shot, config.way, config.query) == (100, 20, 3)
     config = resolve([recipe_layer, file_layer])
     assert (config.shot, config.way, config.query) == (10, 20, 3)
@@ -97,7 +97,7 @@ def test_values_of_another_type_are_refused_by_the_name_of_the_flag(name):
     for value in WRONG:
         if type(value) not in fine:
             with pytest.raises(UsageError, match=f"^{flag(name)} must be .*in some.toml"):
-                resolve([Layer({name: value}, "some.toml")])
+                resolve([Settings({name: value}, "some.toml")])
 
 
 def test_a_whole_number_serves_where_a_number_is_wanted():
@@ -207,18 +207,18 @@ def test_other_methods_have_no_interval(method):
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "pamela"])
 def test_a_later_method_drops_an_earlier_interval(method):
-    file = Layer({"method": "pamela", "skip_interval": 3}, "file.toml")
-    assert resolve([file, Layer({"method": method})]).skip_interval is None
-    assert resolve([file, Layer({"method": "pamela"})]).skip_interval == 3
+    file = Settings({"method": "pamela", "skip_interval": 3}, "file.toml")
+    assert resolve([file, Settings({"method": method})]).skip_interval is None
+    assert resolve([file, Settings({"method": "pamela"})]).skip_interval == 3
     with pytest.raises(UsageError, match="--skip-interval"):
-        resolve([file, Layer({"method": method, "skip_interval": 3})])
+        resolve([file, Settings({"method": method, "skip_interval": 3})])
     with pytest.raises(UsageError, match="--skip-interval"):
-        resolve([Layer({"method": method}), Layer({"skip_interval": 3})])
+        resolve([Settings({"method": method}), Settings({"skip_interval": 3})])
 
 
 def test_a_later_method_drops_the_steps_of_one_with_other_usual_ones():
     def steps(*layers):
-        return resolve([Layer(layer) for layer in layers]).steps
+        return resolve([Settings(layer) for layer in layers]).steps
 
     run = {"method": "pamela", "steps": 5, "skip_interval": 2}
     assert steps(run, {"method": "meta-sgd"}) == 1
@@ -267,4 +267,4 @@ def test_a_config_file_is_read_and_a_bad_one_named(tmp_path):
 
 def test_the_origin_of_a_bad_value_is_said():
     with pytest.raises(UsageError, match=r"--shot must be at least 1, not 0 \(in recipe x\)"):
-        resolve([Layer({"shot": 0}, "recipe x"), Layer({"shot": 1})])
+        resolve([Settings({"shot": 0}, "recipe x"), Settings({"shot": 1})])

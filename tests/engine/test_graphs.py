@@ -19,7 +19,7 @@ from pamela_cli.engine import runner as engine_runner
 from pamela_cli.engine.backbones import MLP, Conv4
 from pamela_cli.engine.episodes import SineEpisodes
 from pamela_cli.engine.evaluation import evaluate
-from pamela_cli.engine.graphs import USUAL_TIMES, Graphs, Recorded
+from pamela_cli.engine.graphs import USUAL_TIMES, Graphs, RecordedWork
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
@@ -44,17 +44,17 @@ class StandIn:
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[RecordedWork]:
     """All that is recorded from now on, by graphs that believe themselves on a GPU."""
-    made: list[Recorded] = []
+    made: list[RecordedWork] = []
 
-    def of(work: graphs.Work, inputs: graphs.Tensors, place: object) -> Recorded:
+    def of(work: graphs.Work, inputs: graphs.Tensors, place: object) -> RecordedWork:
         own = tuple(t.clone() for t in inputs)
         outputs = tuple(torch.full_like(t, torch.nan) for t in work(*own))
-        made.append(Recorded(work, StandIn(work, own, outputs), own, outputs))
+        made.append(RecordedWork(work, StandIn(work, own, outputs), own, outputs))
         return made[-1]
 
-    monkeypatch.setattr(Recorded, "of", of)
+    monkeypatch.setattr(RecordedWork, "of", of)
     monkeypatch.setattr(graphs._Place, "on", lambda device: "there")
     monkeypatch.setattr(Graphs, "__init__", believing(Graphs.__init__))
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
@@ -179,20 +179,20 @@ def test_numbers_that_are_not_finite_are_waited_out(recorded) -> None:
     assert len(recorded) == 1
 
 
-def failing(*_: object) -> Recorded:
+def failing(*_: object) -> RecordedWork:
     try:
         raise torch.OutOfMemoryError("CUDA out of memory.\nmore")
     except RuntimeError as error:
         raise RuntimeError("operation failed due to a previous error during capture") from error
 
 
-def replaying(replay: Callable[[Tensor], graphs.Tensors]) -> Callable[..., Recorded]:
+def replaying(replay: Callable[[Tensor], graphs.Tensors]) -> Callable[..., RecordedWork]:
     """Records other work than it is given."""
 
-    def of(work: graphs.Work, inputs: graphs.Tensors, place: object) -> Recorded:
+    def of(work: graphs.Work, inputs: graphs.Tensors, place: object) -> RecordedWork:
         own = tuple(t.clone() for t in inputs)
         outputs = tuple(t.clone() for t in replay(*own))
-        return Recorded(work, StandIn(replay, own, outputs), own, outputs)
+        return RecordedWork(work, StandIn(replay, own, outputs), own, outputs)
 
     return of
 
@@ -211,7 +211,7 @@ def stale(t: Tensor) -> graphs.Tensors:
     ],
 )
 def test_where_it_does_not_work_all_is_done_as_usual(recorded, monkeypatch, of, says: str) -> None:
-    monkeypatch.setattr(Recorded, "of", of)
+    monkeypatch.setattr(RecordedWork, "of", of)
     made, given = Graphs(CPU), [torch.tensor([1.0 + i]) for i in range(8)]
     seen: list[Tensor] = []
 
@@ -290,7 +290,7 @@ def test_modules_are_not_recorded(recorded) -> None:
 
 
 def test_a_cpu_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Recorded, "of", failing)
+    monkeypatch.setattr(RecordedWork, "of", failing)
     made = called_often(Graphs(CPU))
     assert made.refused is None
     monkeypatch.setenv("PAMELA_GRAPHS", "0")

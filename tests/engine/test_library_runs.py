@@ -10,7 +10,7 @@ import torch
 from store_support import write_pictures
 
 from pamela_cli import Augmentation, Classification, PamelaError, Store, episodes, load_run
-from pamela_cli.config import Config, Layer, resolve
+from pamela_cli.config import Config, Settings, resolve
 from pamela_cli.problem import Problem
 
 
@@ -18,7 +18,7 @@ def test_episodes_are_those_of_the_command(trained: Path) -> None:
     with Store.open(trained / "data" / "cifar-fs.h5") as store:
         source = episodes(store, "train", way=5, shot=1, query=5)
         facts = {"dataset": "cifar-fs", "image_size": 16, "channels": 3, "way": 5, "query": 5}
-        problem = Problem(resolve([Layer(facts)]), store, torch.device("cpu"))
+        problem = Problem(resolve([Settings(facts)]), store, torch.device("cpu"))
         one, other = (s.draw(3, 7, torch.arange(4)) for s in (source, problem.training_tasks()))
         for name in ("support_x", "support_y", "query_x", "query_y"):
             assert torch.equal(getattr(one, name), getattr(other, name))
@@ -46,7 +46,7 @@ def test_settings_reach_training_and_leave_the_tasks_that_judge_alone(trained: P
     facts = {"dataset": "cifar-fs", "image_size": 16, "channels": 3, "way": 5, "query": 5}
     with Store.open(trained / "data" / "cifar-fs.h5") as store:
         plain, problem = (
-            Problem(resolve([Layer(facts | more)]), store, torch.device("cpu"))
+            Problem(resolve([Settings(facts | more)]), store, torch.device("cpu"))
             for more in ({}, varied | outer)
         )
         augmentation = Augmentation(crop=3, flip=True, color_jitter=0.4)
@@ -62,7 +62,9 @@ def test_settings_reach_training_and_leave_the_tasks_that_judge_alone(trained: P
 
 
 def test_an_empty_share_of_tasks_is_none_of_them() -> None:
-    tasks = Problem(resolve([Layer({"dataset": "sine"})]), None, torch.device("cpu")).fixed_tasks("test", 3)
+    tasks = Problem(resolve([Settings({"dataset": "sine"})]), None, torch.device("cpu")).fixed_tasks(
+        "test", 3
+    )
     shares = [range(1, 1), range(1, 3), None]
     assert [sum(map(len, tasks.batches(2, share))) for share in shares] == [0, 2, 3]
 

@@ -10,11 +10,18 @@ from engine_support import image_tasks, make_learner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pamela_cli.engine import fitting
+from pamela_cli.engine import memory_plan
 from pamela_cli.engine.backbones import MLP, Conv4
 from pamela_cli.engine.evaluation import concatenate, evaluate
-from pamela_cli.engine.fitting import check_room, fit, free_bytes, graph_bytes, least_bytes, most_graph_bytes
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.memory_plan import (
+    check_room,
+    fit,
+    free_bytes,
+    graph_bytes,
+    least_bytes,
+    most_graph_bytes,
+)
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.runner import DoesNotFitError, Plan, Runner
 from pamela_cli.engine.tasks import Classification, Regression, Tasks
@@ -154,28 +161,28 @@ def test_this_machine_has_free_memory() -> None:
 
 def test_memory_that_a_container_grants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that were read take nothing from what is free."""
-    monkeypatch.setattr(fitting, "_OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(memory_plan, "_OWN_GROUP", tmp_path / "own")
     (tmp_path / "own").write_text("1:name=systemd:/x\n0::/\n")
-    assert fitting._granted_bytes(7, tmp_path) == 7
+    assert memory_plan._granted_bytes(7, tmp_path) == 7
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("900\n")
-    assert fitting._granted_bytes(7, tmp_path) == 7
+    assert memory_plan._granted_bytes(7, tmp_path) == 7
     (tmp_path / "memory.stat").write_text("anon 100\nfile 800\nactive_file 300\ninactive_file 400\n")
-    assert fitting._granted_bytes(7, tmp_path) == 800
+    assert memory_plan._granted_bytes(7, tmp_path) == 800
     (tmp_path / "memory.max").write_text("max\n")
-    assert fitting._granted_bytes(7, tmp_path) == 7
+    assert memory_plan._granted_bytes(7, tmp_path) == 7
 
 
 def test_memory_that_a_group_above_grants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Slurm does it: the job is limited, and the task within it is not."""
-    monkeypatch.setattr(fitting, "_OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(memory_plan, "_OWN_GROUP", tmp_path / "own")
     (tmp_path / "own").write_text("0::/job/task\n")
     for group, limit in (("job", "1000"), ("job/task", "max")):
         (tmp_path / group).mkdir()
         (tmp_path / group / "memory.max").write_text(limit)
         (tmp_path / group / "memory.current").write_text("300")
         (tmp_path / group / "memory.stat").write_text("active_file 0\ninactive_file 50\n")
-    assert fitting._granted_bytes(10**12, tmp_path) == 750
+    assert memory_plan._granted_bytes(10**12, tmp_path) == 750
 
 
 def test_memory_that_this_process_has_freed_on_a_gpu_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +202,7 @@ def test_what_no_plan_can_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = sum(t.numel() for t in (learner.theta, learner.q, learner.p))
     over_theta = 6 + len(learner.q) + len(learner.p)
     assert needed == 8 * (2 * numbers + 4 * 6 + over_theta * learner.theta.numel()) + 100
-    monkeypatch.setattr(fitting, "free_bytes", lambda device: 1 << 30)
+    monkeypatch.setattr(memory_plan, "free_bytes", lambda device: 1 << 30)
     check_room("these", 1 << 30, torch.device("cpu"))
     with pytest.raises(DoesNotFitError, match=r"these need 2\.0 GiB of memory, but cpu has 1\.0 GiB free"):
         check_room("these", 2 << 30, torch.device("cpu"))

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pamela_cli.engine.processes import Processes, ProcessLostError, in_company, local_rank, neighbours
+from pamela_cli.engine.processes import Processes, ProcessLostError, in_group, local_rank, neighbours
 
 PROGRAM = """
 import json, sys, torch
@@ -50,7 +50,7 @@ def test_alone_nothing_is_asked() -> None:
     assert alone.leads and alone.largest(5) == 5 and alone.from_leader("x") == "x"
     assert alone.placed(values, 3) is values
     assert alone.sum([values])[0] is values
-    assert not in_company() and (local_rank(), neighbours()) == (0, 1)
+    assert not in_group() and (local_rank(), neighbours()) == (0, 1)
 
 
 def free_port() -> int:

@@ -5,7 +5,7 @@ from importlib.resources import files
 import pytest
 import tomli_w
 
-from pamela_cli.config import Layer, read_layer, resolve
+from pamela_cli.config import Settings, read_layer, resolve
 from pamela_cli.datasets import recipe
 from pamela_cli.methods import METHODS
 from pamela_cli.reproducing.plan import in_order, read_plan
@@ -27,7 +27,7 @@ def test_there_is_a_recipe_for_each_published_dataset():
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_recipe_serves_every_method(name, method):
-    config = resolve([recipe(name), Layer({"dataset": name, "method": method})])
+    config = resolve([recipe(name), Settings({"dataset": name, "method": method})])
     assert config.steps == METHODS[method].default_steps
     assert config.skip_interval == (2 if method == "pamela" else None)
 
@@ -42,8 +42,8 @@ def test_every_recipe_says_the_command_that_it_is_for(name):
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_takes_fewer_iterations_than_the_recipe(name):
-    usual = resolve([recipe(name), Layer({"dataset": name})])
-    config = resolve([recipe(name), recipe(name, "ablation"), Layer({"dataset": name})])
+    usual = resolve([recipe(name), Settings({"dataset": name})])
+    config = resolve([recipe(name), recipe(name, "ablation"), Settings({"dataset": name})])
     assert config.iterations < usual.iterations and config.val_every <= config.iterations
     assert config.shot == usual.shot and config.inner_lr == usual.inner_lr
     text = (files("pamela_cli") / "recipes" / "ablation" / f"{name}.toml").read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def test_an_ablation_has_a_budget_of_its_own():
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("method", list(METHODS))
 def test_a_written_config_reads_back_as_itself(name, method):
-    config = resolve([recipe(name), Layer({"dataset": name, "method": method, "seed": 2**63 - 1})])
+    config = resolve([recipe(name), Settings({"dataset": name, "method": method, "seed": 2**63 - 1})])
     layer, plan = read_layer(tomli_w.dumps(config.to_toml()), "config.toml")
     assert resolve([layer]) == config
     assert plan == {}

@@ -7,7 +7,7 @@ import pytest
 from checkpoint_support import TENSOR_FILES
 from safetensors.numpy import save_file
 
-from pamela_cli.config import Layer, resolve
+from pamela_cli.config import Settings, resolve
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.errors import PamelaError
 from pamela_cli.scores import StoredScores, read_scores, write_scores
@@ -19,7 +19,9 @@ def some_scores(tasks: int = 5, updates: int = 3) -> StoredScores:
     return StoredScores(f"sine test {tasks}", TaskScores(loss, score))
 
 
-CONFIG = resolve([Layer({"dataset": "sine", "method": "maml", "steps": 3, "val_tasks": 4, "test_tasks": 6})])
+CONFIG = resolve(
+    [Settings({"dataset": "sine", "method": "maml", "steps": 3, "val_tasks": 4, "test_tasks": 6})]
+)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pamela_cli.ablation.cells import Cell
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import slots_of
 from pamela_cli.ablation.worker import Job
-from pamela_cli.config import Config, Layer
+from pamela_cli.config import Config, Settings
 from pamela_cli.console import Console
 from pamela_cli.context import Context
 from pamela_cli.errors import UsageError
@@ -40,7 +40,7 @@ def test_few_cells_share_no_cores_with_nobody(
     found: list[Job] = []
     monkeypatch.setattr(side_by_side, "available_cores", lambda: 8)
     monkeypatch.setattr(side_by_side, "run_jobs", lambda jobs, slots, *rest: found.extend(jobs))
-    context = Context(Console(quiet=True), tmp_path, tmp_path, Layer({}))
+    context = Context(Console(quiet=True), tmp_path, tmp_path, Settings({}))
     todo = [Cell(Variant("maml", 1), Config(dataset="sine", steps=1, seed=seed)) for seed in range(cells)]
     side_by_side.train_cells(context, todo, ["x"] * cells, None, ["cpu"] * 4, figures=False)
     assert {job.cores for job in found} == {cores}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pamela_cli.config import Layer, resolve
+from pamela_cli.config import Settings, resolve
 from pamela_cli.console import finite
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.runner import Plan
@@ -160,7 +160,7 @@ def test_only_numbers_are_drawn(key: str) -> None:
 
 # Checkpoints' progress, and plans --------------------------------------------------------------------
 
-CONFIG = resolve([Layer({"dataset": "sine", "method": "maml", "iterations": 40})])
+CONFIG = resolve([Settings({"dataset": "sine", "method": "maml", "iterations": 40})])
 PROGRESS = {
     **{
         "step": 40,

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pamela_cli.config import Layer, resolve
-from pamela_cli.pages.again import ablate_command
+from pamela_cli.config import Settings, resolve
+from pamela_cli.pages.rerun import ablate_command
 
 
 @pytest.mark.parametrize("steps", [3, 5, 10])
 def test_an_ablation_along_the_updates_goes_as_far_again(tmp_path: Path, steps: int) -> None:
-    config = resolve([Layer({"dataset": "sine", "method": "maml", "steps": steps})])
+    config = resolve([Settings({"dataset": "sine", "method": "maml", "steps": steps})])
     words = ablate_command(config, "steps", 2, [0], tmp_path).split()
     assert words[words.index("--steps") + 1] == str(steps)

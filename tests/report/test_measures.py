@@ -6,7 +6,7 @@ from math import inf, nan
 
 import pytest
 
-from pamela_cli.config import Layer, resolve
+from pamela_cli.config import Settings, resolve
 from pamela_cli.engine.tasks import Classification, Objective, Regression
 from pamela_cli.measures import ACCURACY, MSE, Measure, measure_in, measure_of, score_text
 
@@ -22,7 +22,7 @@ def test_the_engine_scores_by_it(measure: Measure, objective: Objective) -> None
 def test_which_it_is() -> None:
     assert measure_of(5) is measure_in({"accuracy": 0.5}) is ACCURACY
     assert measure_of(None) is measure_in({"mse": 0.5}) is MSE
-    assert resolve([Layer({"dataset": "sine"})]).measure is MSE
+    assert resolve([Settings({"dataset": "sine"})]).measure is MSE
 
 
 @pytest.mark.parametrize("value", [nan, inf, -inf])

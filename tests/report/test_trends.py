@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pamela_cli.config import Config, Layer, resolve
+from pamela_cli.config import Config, Settings, resolve
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.problem import network, update_rule
@@ -29,7 +29,7 @@ METHODS = ["pamela", "q", "q-shared", "meta-sgd"]
 def settings(problem: str, method: str = "pamela", **values: Any) -> Config:
     images = {"dataset": "tiny", "way": 5, "image_size": 16, "channels": 1, "width": 4}
     task = {"dataset": "sine", "width": 6} if problem == "sine" else images
-    return resolve([Layer(task | {"method": method} | values)])
+    return resolve([Settings(task | {"method": method} | values)])
 
 
 def learner_of(config: Config, spread: float = 0.02) -> Learner:

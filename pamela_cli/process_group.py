@@ -20,7 +20,7 @@ import torch.distributed as dist
 from pamela_cli.children import python
 from pamela_cli.context import Context
 from pamela_cli.engine.device import NoSuchDeviceError, choose_device
-from pamela_cli.engine.processes import Processes, ProcessLostError, in_company, local_rank, neighbours
+from pamela_cli.engine.processes import Processes, ProcessLostError, in_group, local_rank, neighbours
 from pamela_cli.errors import PamelaError, Stopped, UsageError
 
 _ADVICE = "a run continues from its last checkpoint with --resume."
@@ -36,7 +36,7 @@ _NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTI
 
 
 @contextmanager
-def company(context: Context, device_name: str) -> Iterator[tuple[torch.device, Processes]]:
+def process_group(context: Context, device_name: str) -> Iterator[tuple[torch.device, Processes]]:
     """The device of this process, and the processes that it works with.
 
     ``device_name`` may be several names with commas between: then a process is started for each but the
@@ -48,7 +48,7 @@ def company(context: Context, device_name: str) -> Iterator[tuple[torch.device, 
                 f"the environment variable {name} is '{os.environ[name]}', which is not a whole number."
             )
     names = device_name.split(",")
-    if in_company() or len(names) == 1:
+    if in_group() or len(names) == 1:
         device = _device_here(names)
         with _met(context, device) as processes:
             yield device, processes

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_prep import DataError, Store, canonical_name
 from data_prep.listing import listed_datasets
-from pamela_cli.config import FLAGS, SINE, Config, Layer, resolve, typed
+from pamela_cli.config import FLAGS, SINE, Config, Settings, resolve, typed
 from pamela_cli.datasets import EMBEDDED, recipe
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import USUAL_INTERVAL
@@ -85,7 +85,7 @@ def ablate_command(config: Config, vary: str, w: int | None, seeds: list[int], d
     ``w`` is the interval of all connections, where it is not what varies.
     """
     kind = _recipe_name(config, data_dir)
-    recipes = [recipe(kind), recipe(kind, "ablation"), Layer({"method": config.method})] if kind else []
+    recipes = [recipe(kind), recipe(kind, "ablation"), Settings({"method": config.method})] if kind else []
     changed = _changed(config, recipes) if recipes else _explicit(config)
     changed = {name: value for name, value in changed.items() if name not in ("method", "seed")}
     if vary == "steps":  # without the flag it goes to another number than the recipes have
@@ -119,20 +119,20 @@ def _recipe_name(config: Config, data_dir: Path) -> str | None:
     return dataset if recipe(dataset).values else None
 
 
-def _changed(config: Config, recipes: list[Layer]) -> dict[str, Any]:
+def _changed(config: Config, recipes: list[Settings]) -> dict[str, Any]:
     """The flags that make ``config`` of the recipes; all of them, if fewer would not do."""
     found = {k: getattr(config, k) for k in ("dataset", "store_sha256", "image_size", "channels")}
-    facts = Layer({key: value for key, value in found.items() if value is not None})
+    facts = Settings({key: value for key, value in found.items() if value is not None})
     changed: dict[str, Any] = {}
     try:
         # A method brings its usual updates along, and these the usual interval: they are told first.
         for names in (["method"], ["steps"], FLAGS):
-            usual = resolve([*recipes, Layer(changed), facts])
+            usual = resolve([*recipes, Settings(changed), facts])
             for name in names:
                 value = getattr(config, name)
                 if value is not None and value != getattr(usual, name):
                     changed[name] = value
-        if resolve([*recipes, Layer(changed), facts]) == config:
+        if resolve([*recipes, Settings(changed), facts]) == config:
             return changed
     except UsageError:
         pass

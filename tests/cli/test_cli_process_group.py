@@ -16,8 +16,8 @@ import pytest
 import torch
 from cli_support import PATIENCE, SINE, snapshot
 
-from pamela_cli import children, company
-from pamela_cli.config import Layer, resolve
+from pamela_cli import children, process_group
+from pamela_cli.config import Settings, resolve
 from pamela_cli.console import Console
 from pamela_cli.context import Context
 from pamela_cli.engine.processes import Processes, ProcessLostError
@@ -25,14 +25,14 @@ from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.runs import create_run
 
 NAMES = ["cpu", "cpu", "cpu"]
-CONFIG = resolve([Layer({"dataset": "sine"})])
+CONFIG = resolve([Settings({"dataset": "sine"})])
 
 
 @pytest.fixture
 def sleeping(monkeypatch: pytest.MonkeyPatch) -> None:
     """Followers that do nothing but wait for their end, and have said much."""
     code = "import sys, time; sys.stderr.write('x' * (1 << 20) + '\\nerror: the last words.'); time.sleep(60)"
-    monkeypatch.setattr(company, "python", lambda *_: [sys.executable, "-S", "-c", code])
+    monkeypatch.setattr(process_group, "python", lambda *_: [sys.executable, "-S", "-c", code])
 
 
 def wait_until(ready: Callable[[], bool]) -> None:
@@ -54,7 +54,7 @@ def test_followers_end_whatever_breaks_in(monkeypatch: pytest.MonkeyPatch) -> No
         raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess.Popen, "kill", interrupted)
-    with pytest.raises(KeyboardInterrupt), company._started(NAMES, ()) as followers:
+    with pytest.raises(KeyboardInterrupt), process_group._started(NAMES, ()) as followers:
         assert os.environ["WORLD_SIZE"] == "3" and os.environ["RANK"] == "0"
         raise ValueError("a fault")
     assert [process.pid for process in killed] == [each.process.pid for each in reversed(followers)]
@@ -64,8 +64,8 @@ def test_followers_end_whatever_breaks_in(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("sleeping")
 def test_the_port_is_held_before_anybody_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(company, "_ENDING", 0.0)
-    with company._started(NAMES, ()):
+    monkeypatch.setattr(process_group, "_ENDING", 0.0)
+    with process_group._started(NAMES, ()):
         address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         with socket.socket() as another, pytest.raises(OSError, match="in use"):
             another.bind(address)
@@ -74,19 +74,19 @@ def test_the_port_is_held_before_anybody_is_told_of_it(monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("sleeping")
 def test_the_last_words_of_one_that_has_said_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(company, "_ENDING", PATIENCE)
-    with company._started(NAMES, ()) as followers:
+    monkeypatch.setattr(process_group, "_ENDING", PATIENCE)
+    with process_group._started(NAMES, ()) as followers:
         for each in followers:
             wait_until(lambda each=each: each.said.seek(0, os.SEEK_END) > 1 << 20)
             each.process.terminate()
-        assert company._lost(followers) == "process 1 on cpu failed: the last words."
+        assert process_group._lost(followers) == "process 1 on cpu failed: the last words."
 
 
 def test_one_that_ends_before_it_has_come_is_not_waited_for(
     pamela, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "import sys; sys.exit('error: there is no such device.')"
-    monkeypatch.setattr(company, "python", lambda *_: [sys.executable, "-S", "-c", code])
+    monkeypatch.setattr(process_group, "python", lambda *_: [sys.executable, "-S", "-c", code])
     command = ["meta-train", *SINE, "--meta-batch", "3", "--device", "cpu,cpu,cpu"]
     pamela(*command).error(1, "process 1 on cpu failed: there is no such device", "--resume")
     assert snapshot(here) == {}
@@ -126,7 +126,7 @@ def test_nothing_is_imported_from_the_folder_that_a_process_is_started_in(tmp_pa
     assert done.stdout == "['--run', 'x y']\n"
 
 
-@pytest.mark.parametrize("name", company._NUMBERS)
+@pytest.mark.parametrize("name", process_group._NUMBERS)
 def test_an_environment_that_torchrun_did_not_make(
     pamela, here: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -186,14 +186,14 @@ def test_sums_of_nccl_that_never_end_are_given_up(
     monkeypatch: pytest.MonkeyPatch, kind: str, fails: bool, parting: str
 ) -> None:
     partings: list[str] = []
-    monkeypatch.setattr(company.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(company.dist, "destroy_process_group", lambda: partings.append("waits"))
+    monkeypatch.setattr(process_group.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(process_group.dist, "destroy_process_group", lambda: partings.append("waits"))
     monkeypatch.setattr(
-        company.dist.distributed_c10d, "_abort_process_group", lambda: partings.append("gives up")
+        process_group.dist.distributed_c10d, "_abort_process_group", lambda: partings.append("gives up")
     )
     monkeypatch.setattr(Processes, "join", lambda device, look: Processes())
-    context = Context(Console(quiet=True), Path("data"), Path("runs"), Layer({}))
-    with suppress(PamelaError), company._met(context, torch.device(kind)):
+    context = Context(Console(quiet=True), Path("data"), Path("runs"), Settings({}))
+    with suppress(PamelaError), process_group._met(context, torch.device(kind)):
         if fails:
             raise ProcessLostError("it has ended")
     assert partings == [parting]
