@@ -14,6 +14,9 @@ from pamela_cli.methods import METHODS
 from pamela_cli.problem import SINE_QUERY_POINTS, TaskSet
 from pamela_cli.untrusted import number
 
+Document = dict[str, Any]
+"""What is printed with ``--json`` or kept as JSON."""
+
 _SUMMARY: dict[str, type] = {
     "run": str,
     "method": str,

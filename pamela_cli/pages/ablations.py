@@ -17,9 +17,9 @@ from pamela_cli.methods import makes_one_update
 from pamela_cli.pages import rerun
 from pamela_cli.pages.drawing import figures_there
 from pamela_cli.pages.page import Block, Code, Note, Section, Table
-from pamela_cli.pages.reading import Document, ReadRun, read_run
+from pamela_cli.pages.reading import ReadRun, read_run
 from pamela_cli.pages.run_sections import result_text
-from pamela_cli.results import task_text
+from pamela_cli.results import Document, task_text
 from pamela_cli.runs import ABLATION, RunFolder, labels_of
 from pamela_cli.untrusted import OddFileError, is_plain_name, read_json, shown
 

@@ -12,10 +12,11 @@ from pamela_cli.console import Console
 from pamela_cli.engine.checkpoint import CheckpointError
 from pamela_cli.errors import PamelaError
 from pamela_cli.pages.page import Block, Note, Picture
-from pamela_cli.pages.reading import Document, ReadRun
+from pamela_cli.pages.reading import ReadRun
 from pamela_cli.report.ablation_figures import convergence
 from pamela_cli.report.figures import loss_by_update, run_title, training_curves
 from pamela_cli.report.trends import Trends, draw_trends
+from pamela_cli.results import Document
 from pamela_cli.untrusted import on_one_line
 
 _MOST_PICTURES = 24

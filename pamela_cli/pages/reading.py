@@ -6,7 +6,6 @@ Only the settings must be readable: without them a folder is no run.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pamela_cli.config import Config
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
@@ -16,10 +15,9 @@ from pamela_cli.measures import Measure
 from pamela_cli.metrics import drawable
 from pamela_cli.problem import network, update_rule
 from pamela_cli.progress import Progress
+from pamela_cli.results import Document
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, read_scores
-
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True)

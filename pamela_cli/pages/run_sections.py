@@ -13,9 +13,9 @@ from pamela_cli.metrics import best_validation
 from pamela_cli.pages import rerun
 from pamela_cli.pages.drawing import run_figures
 from pamela_cli.pages.page import Block, Code, Note, Section, Table
-from pamela_cli.pages.reading import Document, ReadRun
+from pamela_cli.pages.reading import ReadRun
 from pamela_cli.problem import network, update_rule
-from pamela_cli.results import norm_stats_text, task_text
+from pamela_cli.results import Document, norm_stats_text, task_text
 from pamela_cli.untrusted import number, shown
 
 _MOST_ENTRIES = 12

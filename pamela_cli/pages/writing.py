@@ -15,8 +15,9 @@ from pamela_cli.pages.ablations import ablation_sections, ablation_title, is_abl
 from pamela_cli.pages.comparing import comparison
 from pamela_cli.pages.drawing import Drawer
 from pamela_cli.pages.page import Page, Section, is_page, to_html
-from pamela_cli.pages.reading import Document, ReadRun, read_run
+from pamela_cli.pages.reading import ReadRun, read_run
 from pamela_cli.pages.run_sections import headline, result_text, run_sections
+from pamela_cli.results import Document
 from pamela_cli.runs import RunFolder, find_run, is_run, labels_of
 
 

@@ -16,8 +16,7 @@ from pamela_cli.engine.evaluation import Floats
 from pamela_cli.measures import measure_of
 from pamela_cli.methods import makes_one_update
 from pamela_cli.report.figures import STYLE, line_style, moving_median, plain_log_axis, save
-
-Document = dict[str, Any]
+from pamela_cli.results import Document
 
 
 def dissection(document: Document, stem: Path, title: str) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -14,9 +13,7 @@ from rich.table import Table
 from pamela_cli.measures import Measure, measure_of
 from pamela_cli.methods import METHODS
 from pamela_cli.report.layout import titled
-from pamela_cli.results import norm_stats_text, task_text
-
-Document = dict[str, Any]
+from pamela_cli.results import Document, norm_stats_text, task_text
 
 
 def ablation_table(document: Document) -> Group:

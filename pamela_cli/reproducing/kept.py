@@ -25,9 +25,9 @@ from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.evaluation import Floats, TaskScores
 from pamela_cli.errors import PamelaError
 from pamela_cli.files import write_atomically, writing
-from pamela_cli.metrics import Record as Document
 from pamela_cli.problem import network, update_rule
 from pamela_cli.reproducing.plan import PlannedCell
+from pamela_cli.results import Document
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import read_scores
 from pamela_cli.untrusted import OddFileError, number, read_json
