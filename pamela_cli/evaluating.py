@@ -13,14 +13,14 @@ from pamela_cli.config import SINE, Config, check_choice
 from pamela_cli.context import Context
 from pamela_cli.datasets import open_same_kind, open_trained_dataset
 from pamela_cli.engine.device import use_precision
-from pamela_cli.engine.evaluation import Floats, NormSource, TaskScores, paired_advantage
-from pamela_cli.engine.inner_loop import Learner, inner_loop
+from pamela_cli.engine.evaluation import NormSource, TaskScores, paired_advantage
+from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.processes import Processes
 from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.tasks import Tasks
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.inputs import Inputs
-from pamela_cli.judging import judge, load_learner
+from pamela_cli.judging import SHOWN_WAVES, fit_curves, judge, load_learner
 from pamela_cli.measures import measure_of
 from pamela_cli.planning import plan_to_judge
 from pamela_cli.problem import Problem
@@ -35,8 +35,6 @@ from pamela_cli.results import (
 )
 from pamela_cli.runs import RunFolder, find_run, labels_of
 from pamela_cli.signals import StopRequest
-
-SHOWN_WAVES = 3
 
 
 @dataclass(frozen=True)
@@ -258,19 +256,3 @@ def _draw_waves(judged: Judged, waves: Tasks) -> Any:
     apart = ("" if p.split == "test" else f"-{p.split}") + _apart([judged])
     title = f"{judged.label}: {p.split} waves, {task_text(p.way, p.shot)}, {updates_text(p.steps)}"
     return fitted_waves(title, *curves, judged.folder.figures / f"fitted-waves{apart}")
-
-
-def fit_curves(
-    learner: Learner, problem: Problem, tasks: Tasks, steps: int
-) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], Floats]:
-    """Sine waves: support x, y (T, K), true x, y (T, points), fits (updates + 1, T, points)."""
-    with torch.no_grad():
-        expanded = learner.expand()
-    trajectory = inner_loop(learner, problem.objective(), tasks, expanded, steps)
-    with torch.no_grad():
-        fits = torch.stack([learner.backbone(theta, tasks.query_x) for theta in trajectory])
-    support_x, support_y, x, y, curves = (
-        t[..., 0].double().cpu().numpy()
-        for t in (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y, fits)
-    )
-    return (support_x, support_y), (x, y), curves

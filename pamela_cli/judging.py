@@ -1,4 +1,4 @@
-"""Judging a learner on a fixed list of tasks, with progress; and the learner that a run came to."""
+"""The learner that a run came to, judged on a fixed list of tasks, and how it fits sine waves."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from contextlib import contextmanager
 import torch
 
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
-from pamela_cli.engine.evaluation import NormSource, TaskScores, concatenate, evaluate
-from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.evaluation import Floats, NormSource, TaskScores, concatenate, evaluate
+from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.runner import DoesNotFitError, Runner
-from pamela_cli.engine.tasks import Objective
+from pamela_cli.engine.tasks import Objective, Tasks
 from pamela_cli.errors import PamelaError
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.runs import RunFolder
+
+SHOWN_WAVES = 3
+"""Test waves whose fits a figure shows."""
 
 
 def judge(
@@ -75,3 +78,19 @@ def load_learner(folder: RunFolder, problem: Problem) -> Learner:
             "says how to train it again."
         ) from error
     return learner
+
+
+def fit_curves(
+    learner: Learner, problem: Problem, tasks: Tasks, steps: int
+) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], Floats]:
+    """Sine waves: support x, y (T, K), true x, y (T, points), fits (updates + 1, T, points)."""
+    with torch.no_grad():
+        expanded = learner.expand()
+    trajectory = inner_loop(learner, problem.objective(), tasks, expanded, steps)
+    with torch.no_grad():
+        fits = torch.stack([learner.backbone(theta, tasks.query_x) for theta in trajectory])
+    support_x, support_y, x, y, curves = (
+        t[..., 0].double().cpu().numpy()
+        for t in (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y, fits)
+    )
+    return (support_x, support_y), (x, y), curves

@@ -15,9 +15,8 @@ from pamela_cli.ablation.outcome import Row
 from pamela_cli.console import finite
 from pamela_cli.engine.evaluation import Floats, mean_ci95
 from pamela_cli.engine.tasks import Tasks
-from pamela_cli.evaluating import SHOWN_WAVES, fit_curves
 from pamela_cli.files import write_atomically
-from pamela_cli.judging import load_learner
+from pamela_cli.judging import SHOWN_WAVES, fit_curves, load_learner
 from pamela_cli.methods import USUAL_INTERVAL, makes_one_update
 from pamela_cli.metrics import drawable
 from pamela_cli.problem import Problem
