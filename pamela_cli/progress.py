@@ -12,7 +12,6 @@ from pamela_cli.config import Config
 from pamela_cli.console import Console
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.outer_loop import OuterLoop
-from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.errors import PamelaError
 from pamela_cli.files import keep_as
 from pamela_cli.runs import RunFolder
@@ -148,8 +147,11 @@ def _restored(path: Path, config: Config, loop: OuterLoop) -> Progress:
 def say_finished(folder: RunFolder, console: Console) -> None:
     """Say that a run is finished; :class:`PamelaError` where its best checkpoint has been lost since."""
     if is_unicode(str(folder.best)):  # other names cannot be opened by the format's library
-        names = ", ".join(path.name for path in (folder.summary_file, folder.last, folder.previous))
-        _read_best(folder, None, f"{folder.path} is finished, but", f"its {names},")
+        try:
+            Checkpoint.read(folder.best)
+        except CheckpointError as error:
+            names = ", ".join(path.name for path in (folder.summary_file, folder.last, folder.previous))
+            raise _lost(f"{folder.path} is finished, but {error}", f"its {names},") from error
     console.say(f"run {folder.path} is finished")
 
 
@@ -160,39 +162,32 @@ def check_best(folder: RunFolder, progress: Progress, loop: OuterLoop, console: 
     a later step is left by a course of the run that a resumption has given up: it will be chosen again, or
     another, unless the run is at its end.
     """
-    if progress.best is None:
+    best = progress.best
+    if best is None:
         return
-    if progress.best["step"] == progress.step and not _is_of(folder, progress.best, loop):
+    fault, found = None, {}
+    try:
+        found = Checkpoint.read(folder.best, loop.learner.rule).progress
+    except CheckpointError as error:
+        fault = error
+    if _same(found, best):
+        return
+    if best["step"] == progress.step:
         if loop.runner.processes.leads:
-            Checkpoint.of(loop.learner, progress.best).write(folder.best)
+            Checkpoint.of(loop.learner, best).write(folder.best)
             console.warn(f"{folder.best} was missing, damaged or of another step; it is written again.")
         return
+    step = found.get("step")
+    if type(step) is int and progress.step < step <= loop.settings.iterations:
+        return
+    other = f"{folder.best} is not the checkpoint that validation chose, of step {best['step']:,}"
     names = f"{folder.last.name} and {folder.previous.name},"
-    found = _read_best(folder, loop.learner.rule, "the run cannot be finished:", names)
-    step, chosen = found.progress.get("step"), progress.best["step"]
-    may_be_chosen = type(step) is int and progress.step < step <= loop.settings.iterations
-    if not may_be_chosen and not _same(found.progress, progress.best):
-        raise PamelaError(
-            f"the run cannot be finished: {folder.best} is not the checkpoint that validation chose, of step "
-            f"{chosen:,}; delete {names} and --resume trains it again from the start."
-        )
-
-
-def _is_of(folder: RunFolder, best: dict[str, Any], loop: OuterLoop) -> bool:
-    try:
-        return _same(Checkpoint.read(folder.best, loop.learner.rule).progress, best)
-    except CheckpointError:
-        return False
+    raise _lost(f"the run cannot be finished: {fault or other}", names) from fault
 
 
 def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)  # NaN is like NaN there
 
 
-def _read_best(folder: RunFolder, rule: UpdateRule | None, fault: str, names: str) -> Checkpoint:
-    try:
-        return Checkpoint.read(folder.best, rule)
-    except CheckpointError as error:
-        raise PamelaError(
-            f"{fault} {error}; delete {names} and --resume trains it again from the start."
-        ) from error
+def _lost(fault: str, names: str) -> PamelaError:
+    return PamelaError(f"{fault}; delete {names} and --resume trains it again from the start.")
