@@ -93,7 +93,7 @@ class Classification:
 
     def gradient_tangent(self, outputs: Tensor, targets: Tensor, tangent: Tensor) -> Tensor:
         """The softmax's derivative along ``tangent``, over the number of images."""
-        p, t = outputs[..., : self.way].softmax(-1), tangent[..., : self.way]
+        p, t = self._taking_part(outputs).softmax(-1), tangent[..., : self.way]
         share = p * (t - (p * t).sum(-1, keepdim=True)) / outputs.shape[1]
         return F.pad(share, (0, outputs.shape[2] - self.way))
 
