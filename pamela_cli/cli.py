@@ -118,12 +118,14 @@ _COMMON = [
 
 
 def _name_value(parameter: inspect.Parameter) -> None:
-    """Say in the help what an option's value is, where it does not say so itself."""
+    """Say in the help what an option's value is, where it does not say so itself; complete to its choices."""
     kind, *details = get_args(parameter.annotation)
     (option,) = (each for each in details if isinstance(each, OptionInfo | ArgumentInfo))
     if option.metavar is None and isinstance(option, OptionInfo):
         kinds = (kind, *get_args(kind))
         option.metavar = "PATH" if Path in kinds else None if bool in kinds else "TEXT"
+    if option.autocompletion is None and "|" in (option.metavar or ""):
+        option.autocompletion = completion.among(str(option.metavar).split("|"))
 
 
 def command(

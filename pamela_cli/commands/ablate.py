@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pamela_cli import completion
 from pamela_cli.cli import command, int_option
 from pamela_cli.config import FLAGS, Settings, whole_number
 from pamela_cli.context import Context
@@ -40,7 +39,6 @@ def ablate(
         typer.Option(
             metavar="variant|skip-interval|steps",
             help="What to vary: the parts of the method, w, or n from 1 to --steps (10).",
-            autocompletion=completion.among(("variant", "skip-interval", "steps")),
         ),
     ] = "variant",
     seeds: Annotated[
@@ -55,7 +53,6 @@ def ablate(
             "--format",
             metavar="|".join(_FORMATS),
             help="How to print the table.",
-            autocompletion=completion.among(_FORMATS),
         ),
     ] = "table",
     jobs: Annotated[

@@ -36,7 +36,6 @@ def evaluate(
         typer.Option(
             metavar="train|val|test",
             help="Split to draw the tasks from.",
-            autocompletion=completion.among(("train", "val", "test")),
         ),
     ] = "test",
     tasks: Annotated[str | None, int_option("Number of tasks (default: 600; sine: 1000).")] = None,
@@ -63,7 +62,6 @@ def evaluate(
         typer.Option(
             metavar="query|support",
             help="Batch-norm statistics for queries: their own, or those of the support set.",
-            autocompletion=completion.among(("query", "support")),
         ),
     ] = "query",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",

@@ -51,7 +51,6 @@ def predict(
         typer.Option(
             metavar="support|query",
             help="Batch-norm statistics for the images: those of the support set, or their own.",
-            autocompletion=completion.among(("support", "query")),
         ),
     ] = "support",
     figure: Annotated[
