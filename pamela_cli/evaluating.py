@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import combinations
 from typing import Any, cast
 
@@ -131,6 +132,11 @@ def evaluate_runs(
     return {"runs": [each.record for each in judged], "pairs": pairs}
 
 
+def _usual_tasks(problem: Problem) -> int:
+    """How many tasks are asked for where nobody says so."""
+    return 1000 if problem.is_sine else 600
+
+
 def _evaluate(
     context: Context,
     label: str,
@@ -144,7 +150,7 @@ def _evaluate(
     task = problem.task_shape(protocol.way, protocol.shot, protocol.query)
     plan = plan_to_judge(problem, options.split, task)
     learner = load_learner(folder, problem)
-    count = options.tasks or (1000 if problem.is_sine else 600)
+    count = options.tasks or _usual_tasks(problem)
     tasks = problem.fixed_tasks(
         options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query, seed=options.seed
     )
@@ -237,6 +243,7 @@ def _apart(judged: list[Judged]) -> str:
     first, p = judged[0], judged[0].protocol
     usual = EvaluationProtocol.of(first.problem.config, p.split)
     seed = first.record["seed"]
+    partners = sha256("\0".join(each.label for each in judged[1:]).encode(errors="surrogateescape"))
     parts = [
         (p.dataset != usual.dataset, p.dataset),
         ((p.way, p.shot) != (usual.way, usual.shot), f"{p.way}w{p.shot}s" if p.way else f"{p.shot}s"),
@@ -244,7 +251,8 @@ def _apart(judged: list[Judged]) -> str:
         (p.steps != usual.steps, f"n{p.steps}"),
         (p.norm_stats != usual.norm_stats, f"{p.norm_stats}-stats"),
         (seed is not None, f"seed{seed}"),
-        (len(judged) > 1, f"{len(judged)}-runs"),
+        (len(first.scores.final) != _usual_tasks(first.problem), f"{len(first.scores.final)}tasks"),
+        (len(judged) > 1, f"{len(judged)}-runs-{partners.hexdigest()[:6]}"),
     ]
     return "".join(f"-{part}" for differs, part in parts if differs)
 

@@ -217,26 +217,32 @@ def test_figures(pamela, own_world: Path) -> None:
     before = set(snapshot(own_world))
     result = pamela("evaluate", "sine-a", "--tasks", 4).ok()
     figures = own_world / "runs" / "sine-a" / "figures"
-    for stem in ("loss-by-update-test", "fitted-waves"):
+    for stem in ("loss-by-update-test-4tasks", "fitted-waves-4tasks"):
         assert readable(figures / f"{stem}.png")
         assert (figures / f"{stem}.csv").read_text().count("\n") > 5
         assert f"figures/{stem}.png" in result.err
     drawn = set(snapshot(own_world)) - before
     assert {str(Path(path).parent) for path in drawn} == {"runs/sine-a/figures"}
-    pamela("evaluate", "tiny-a", "tiny-b", "--split", "val", "--tasks", 4, "-q").ok()
-    assert readable(own_world / "runs" / "tiny-a" / "figures" / "loss-by-update-val-2-runs.png")
+    compare = ("evaluate", "tiny-a", "tiny-b", "--split", "val", "--tasks", 4)
+    said = pamela(*compare).ok().err
+    (pair,) = (own_world / "runs" / "tiny-a" / "figures").glob("loss-by-update-val-4tasks-2-runs-*.png")
+    assert readable(pair) and f"figures/{pair.name}" in said
+    kept = pair.read_bytes()
+    pamela("evaluate", "tiny-a", "tiny-a", *compare[3:]).ok()  # another partner's figure is another file
+    assert pair.read_bytes() == kept and len([*pair.parent.glob("*-2-runs-*.png")]) == 2
 
 
 def test_figures_of_other_protocols_are_called_otherwise(pamela, own_world: Path, undrawn: None) -> None:
     for flags, name in (
         ([], ""),
+        (["--tasks", 5], "-5tasks"),
         (["--shot", 2, "--way", 3], "-3w2s"),
         (["--steps", 4, "--norm-stats", "support"], "-n4-support-stats"),
         (["--query", 9, "--seed", 0], "-9q-seed0"),
     ):
-        said = pamela("evaluate", "tiny-a", "--tasks", 4, *flags).ok().err
+        said = pamela("evaluate", "tiny-a", *flags).ok().err
         assert f"figures/loss-by-update-test{name}.png" in said
-    assert len([*(own_world / "runs/tiny-a/figures").glob("loss-by-update-test*.csv")]) == 4
+    assert len([*(own_world / "runs/tiny-a/figures").glob("loss-by-update-test*.csv")]) == 5
 
 
 def test_a_run_that_is_not_finished_is_said_to_be_so(pamela, own_world: Path) -> None:
