@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 import torch
@@ -46,8 +47,10 @@ def use_precision(precision: str) -> torch.dtype:
     unasked.) The CPU knows no TF32. Convolutions on CUDA also take the algorithms that give the same bits
     each time.
     """
-    # (With the newer `fp32_precision`, any code that reads these two fails.)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    # (With the newer `fp32_precision`, which PyTorch 2.9 asks for, any code that reads these two fails.)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Please use the new API settings to control TF32")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.deterministic = True
     return number_type(precision)
 
