@@ -1,4 +1,4 @@
-"""The command line: its verbs, the options they share, and how errors end.
+"""The command line: its verbs, the options they share, and how errors are reported.
 
 Nothing is computed here. Each verb is a function in ``pamela_cli/commands``; torch, h5py and
 matplotlib are imported when a verb runs, so that ``pamela --help`` is instant.
@@ -99,7 +99,7 @@ def _setting_option(name: str, sine: bool) -> inspect.Parameter:
 
 
 def int_option(help_text: str) -> Any:
-    """An option for a whole number that is no setting; its text goes to ``config.whole_number``."""
+    """An option for a whole number that is not a setting; its text goes to ``config.whole_number``."""
     return typer.Option(metavar="INT", help=help_text)
 
 
@@ -230,7 +230,7 @@ def _check_given(arguments: list[str]) -> None:
         if not argument or re.fullmatch(r"--[a-z-]+=", argument):
             option = argument.rstrip("=") or (before if before.startswith("-") else "")
             called = option or (f"the argument after '{before}'" if before else "the command")
-            raise UsageError(f"{called} is empty; is a variable of your shell unset? Give it a value.")
+            raise UsageError(f"{called} is empty; is a shell variable unset? Give it a value.")
 
 
 def _help_of(error: Any) -> str:
@@ -261,7 +261,7 @@ def _failed(error: BaseException) -> int:
         return int(getattr(error, "exit_code", 2))
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         _console.error(
-            f"{str(error.filename)[:40]}… is too long for the name of a file; choose a shorter one."
+            f"{str(error.filename)[:40]}… is too long for a file name; choose a shorter one."
         )
         return UsageError.exit_code
     if isinstance(error, OSError) and error.strerror:

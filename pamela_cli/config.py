@@ -1,7 +1,7 @@
-"""Settings: what they are called, their bounds, and where their values come from.
+"""Settings: their names, their bounds, and where their values come from.
 
 A recipe gives a dataset's defaults, ``--config FILE`` overrides it, flags override both. Every
-setting stands in one line below: the command line, the files and the checks are made from it.
+setting is defined once below: the command line, the files and the checks are derived from it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def setting(default: Any, section: str, help_text: str, **bounds: Any) -> Any:
 
 @dataclass(frozen=True)
 class Config:
-    """All that decides the outcome of a run. None: not set, or without meaning for the task."""
+    """Everything that decides the outcome of a run. None: not set, or meaningless for the task."""
 
     dataset: str | None = setting(None, "task", "Name of a prepared dataset, a store file, or sine.")
     store_sha256: str | None = setting(None, "task", "Checksum of the store a run was trained on.")
@@ -45,7 +45,7 @@ class Config:
     color_jitter: float = setting(
         0.0,
         "task",
-        "Vary brightness, contrast and saturation in training by up to this share.",
+        "Vary brightness, contrast and saturation in training by up to this fraction.",
         low=0,
         high=1,
     )
@@ -57,7 +57,7 @@ class Config:
     skip_interval: int | None = setting(
         None, "inner", "Interval w of gradient skips (default: 2; 1 with 2 updates).", low=1, high=999
     )
-    inner_lr: float = setting(0.01, "inner", "Inner learning rate, where Q starts.", above=0, high=100)
+    inner_lr: float = setting(0.01, "inner", "Inner learning rate; Q starts there.", above=0, high=100)
     width: int = setting(64, "inner", "Filters per convolution (sine: hidden units).", low=1, high=4096)
 
     iterations: int = setting(60_000, "outer", "Outer steps.", low=1, high=10**9)
@@ -65,7 +65,7 @@ class Config:
     meta_lr: float = setting(1e-3, "outer", "Adam's learning rate for θ.", above=0, high=10)
     phi_lr: float = setting(1e-4, "outer", "Adam's learning rate for Q and P.", above=0, high=10)
     clip: float = setting(
-        10.0, "outer", "Clip the norm of the meta-gradient at this (0: never).", low=0, high=1e9
+        10.0, "outer", "Clip the norm of the meta-gradient at this value (0: never).", low=0, high=1e9
     )
     schedule: str = setting(
         "cosine", "outer", "Schedule of the learning rates.", choices=("cosine", "constant")
@@ -114,9 +114,9 @@ def setting_type(name: str) -> type:
 
 
 def read_number(kind: type[Any], text: str) -> Any:
-    """What a person has typed, as an ``int`` or a ``float``; ValueError where it is none.
+    """What a person has typed, as an ``int`` or a ``float``; ValueError if it is not a number.
 
-    Both would take the digits of every script, which nobody types on purpose: ٣ for 3.
+    Both types would accept the digits of every script, which nobody types on purpose: ٣ for 3.
     """
     if not text.isascii():
         raise ValueError(f"{text} has digits other than 0 to 9")
@@ -150,7 +150,7 @@ def typed(name: str, value: Any) -> list[str]:
 
 
 def value_text(value: Any) -> str:
-    """A setting's value as short as it can be written and is still the same."""
+    """A setting's value in the shortest form that still gives the same value."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

@@ -63,7 +63,7 @@ def ablate(
         str | None,
         typer.Option(
             metavar="KEY=VALUE,…",
-            help="Train the cells as a Slurm array, with submitit's parameters, as in timeout_min=240,…",
+            help="Train the cells as a Slurm array, with submitit's parameters, such as timeout_min=240,…",
         ),
     ] = None,
     config: Annotated[
@@ -77,10 +77,10 @@ def ablate(
     ] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw figures, of the cells and of the ablation.")] = True,
 ) -> None:
-    """Train the method's variants under one budget, and compare them task by task.
+    """Train variants of the method under the same budget, and compare them task by task.
 
-    Cells are ordinary runs; finished ones are not trained again. Defaults shown are the general
-    ones; a dataset's recipe, and its recipe for ablations, may replace them.
+    Cells are ordinary runs; finished ones are not trained again. The defaults shown are general; a
+    dataset's recipe, and its recipe for ablations, may replace them.
     """
     from pamela_cli.ablation import ablating
     from pamela_cli.ablation.grid import AXES, parse_seeds
@@ -119,7 +119,7 @@ def ablate(
 
 
 def _write(context: Context, found: Ablation, figures: bool) -> None:
-    """Write the folder of the ablation. Its table is shown already: a fault costs what is not written."""
+    """Write the folder of the ablation. Its table is already shown: an error loses only what is not written."""
     from pamela_cli.ablation.writing import write_ablation
 
     try:
@@ -127,4 +127,4 @@ def _write(context: Context, found: Ablation, figures: bool) -> None:
             context.console.say(f"written: {path}")
     except (OSError, PamelaError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
-        context.console.warn(f"not all of {found.folder} is written: {why.removesuffix('.')}.")
+        context.console.warn(f"{found.folder} could not be written completely: {why.removesuffix('.')}.")

@@ -37,8 +37,8 @@ def complexity(
 ) -> None:
     """Measure what a task costs: meta-parameters, FLOPs, time and peak memory, by method.
 
-    Meta-gradients of second and of first order are measured; the paper's Table 1 is shown alongside where
-    its setting is the same. Needs no dataset. Document and figure are written to RUNS_DIR/complexity.
+    Both second-order and first-order meta-gradients are measured; the paper's Table 1 is shown alongside if
+    its setting is the same. No dataset is needed. Document and figure are written to RUNS_DIR/complexity.
     """
     from pamela_cli.complexity.session import compare_costs
     from pamela_cli.report.complexity import complexity_tables

@@ -1,4 +1,4 @@
-"""`pamela doctor`: is everything well on this machine?"""
+"""`pamela doctor`: does everything work on this machine?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLES = """
 def doctor(context: Context) -> None:
     """Show versions, devices, memory, disk and datasets, and test the engine against stored numbers.
 
-    Takes some seconds. Exit code 1 if something is wrong.
+    Takes a few seconds. Exits with code 1 if something is wrong.
     """
     from pamela_cli.doctor import examine
     from pamela_cli.report.doctor import doctor_tables

@@ -61,14 +61,14 @@ def evaluate(
         str,
         typer.Option(
             metavar="query|support",
-            help="Batch-norm statistics for queries: their own, or those of the support set.",
+            help="Batch-norm statistics for the queries: their own, or those of the support set.",
         ),
     ] = "query",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw figures into the run's folder.")] = True,
 ) -> None:
     """Test one or more runs; several are compared in pairs on the same tasks."""
-    numbers = (  # what is wrong with them is told before anything is imported that takes its time
+    numbers = (  # errors in them are reported before any slow import
         whole_number("tasks", tasks, 2, 10**6),
         whole_number("steps", steps, 0, 1000),
         whole_number("way", way, 2, 1000),

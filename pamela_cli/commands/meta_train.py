@@ -53,8 +53,8 @@ def meta_train(
 ) -> None:
     """Train PAMELA or one of its relatives, then test the best checkpoint.
 
-    Defaults shown are the general ones; a dataset's recipe may replace them. The run's config.toml records
-    what was used.
+    The defaults shown are general; a dataset's recipe may replace them. The run's config.toml records what
+    was used.
     """
     from pamela_cli import session
     from pamela_cli.report.tables import summary_table
@@ -64,7 +64,7 @@ def meta_train(
     elif run is None:
         raise UsageError("--resume needs --run, the name or path of the run to continue.")
     elif low_memory:
-        raise UsageError("--resume computes the run as before; leave out --low-memory.")
+        raise UsageError("--resume continues the run with its own memory plan; leave out --low-memory.")
     elif config is not None:
         raise UsageError("--resume takes its settings from the run; leave out --config.")
     else:

@@ -1,4 +1,4 @@
-"""`pamela predict`: label one's own images by a few examples of each class."""
+"""`pamela predict`: label your own images from a few examples of each class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def predict(
         typer.Argument(
             metavar="RUN SUPPORT_DIR QUERY…",
             help="A run; a folder with a folder of images for each class; images to label, or folders or "
-            "patterns of them. A file that --save wrote takes the place of RUN SUPPORT_DIR.",
+            "patterns of them. A file written by --save takes the place of RUN SUPPORT_DIR.",
             autocompletion=completion.runs,
         ),
     ],
@@ -86,7 +86,7 @@ def predict(
     else:
         context.console.result(prediction_table(document), document)
     if fault is not None:
-        raise PamelaError(f"the images are labelled, but there is no figure: {fault}")
+        raise PamelaError(f"the images are labelled, but the figure could not be drawn: {fault}")
     if broken := document["broken"]:
         rest = f", and {len(broken) - 1:,} more" if len(broken) > 1 else ""
         raise PamelaError(f"the other images are labelled, but {broken[0].rstrip('.')}{rest}.")

@@ -16,7 +16,7 @@ from pamela_cli.errors import PamelaError, UsageError
 EXAMPLES = """
 **Examples**
 
-`pamela prepare --list` – what there is, and what is prepared
+`pamela prepare --list` – what can be prepared, and what has been
 
 `pamela prepare glyphs` – the embedded letters, no download
 
@@ -51,14 +51,14 @@ def prepare(
         Path | None, typer.Option(help="Store to write (default: NAME.h5 in the data folder).")
     ] = None,
     image_size: Annotated[
-        str | None, int_option("Side of the images in pixels, if not the usual one.")
+        str | None, int_option("Side of the images in pixels (default: the dataset's usual one).")
     ] = None,
     workers: Annotated[str | None, int_option("Threads for decoding (default: all cores).")] = None,
     other_split: Annotated[
         bool, typer.Option("--other-split", help="Accept class lists that differ from the usual split.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing store.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Check the whole existing store.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check all of an existing store.")] = False,
     listing: Annotated[
         bool, typer.Option("--list", help="Show what can be prepared, and what has been.")
     ] = False,
@@ -89,7 +89,7 @@ def prepare(
     offline: Annotated[
         bool,
         typer.Option(
-            "--offline", help="Use files downloaded earlier, and no network.", rich_help_panel=_DOWNLOAD
+            "--offline", help="Use files downloaded earlier; no network.", rich_help_panel=_DOWNLOAD
         ),
     ] = False,
     mirror: Annotated[
@@ -129,7 +129,7 @@ def prepare(
             raise UsageError(f"--verify checks the store {store} and takes no SOURCE; leave out {source}.")
         if force or offline or grayscale or any((image_size, class_split, split_seed, fit, other_split)):
             raise UsageError(
-                f"--verify checks {store} as it is; it goes only with --name, --out and --data-dir."
+                f"--verify checks {store} as it is; combine it only with --name, --out and --data-dir."
             )
         _verify(context, store)
         return

@@ -21,7 +21,7 @@ EXAMPLES = """
 
 `pamela reproduce cifar-fs-5w5s cifar-fs-5w1s --device cuda`
 
-`pamela reproduce --check` – does all of it run here?
+`pamela reproduce --check` – does everything run here?
 """
 
 
@@ -46,9 +46,9 @@ def reproduce(
         str, typer.Option(metavar="NAME,…", help="auto, cpu, cuda, or several: cuda:0,cuda:1.")
     ] = "auto",
 ) -> None:
-    """Train, or continue training, the results that the project plans to publish, and write their page.
+    """Train, or continue training, the runs behind the project's planned results, and write their page.
 
-    What is in the results folder already, or finished in the runs folder with the same settings, is not
+    What is already in the results folder, or finished in the runs folder with the same settings, is not
     trained again. The page shows the paper's numbers alongside.
     """
     from pamela_cli.report.reproduced import cells_table

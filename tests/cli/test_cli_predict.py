@@ -257,7 +257,7 @@ def test_a_figure_that_was_asked_for_and_cannot_be_had(predict: Predict, tmp_pat
     options = ["--json", "--figure", tmp_path / "file" / "z.png"]
     found = predict("tiny-a", "support", "query", *options, figure=True)
     assert found.code == 1 and found.document["predictions"]
-    assert "the images are labelled, but there is no figure" in found.err
+    assert "the images are labelled, but the figure could not be drawn" in found.err
 
 
 def test_wrong_queries(predict: Predict, tmp_path: Path) -> None:
