@@ -96,7 +96,7 @@ def _time(loaded: _Loaded, times: int, training: bool) -> float:
 
 
 def peak_memory(name: str) -> int | None:
-    """Bytes by which memory has grown at its peak since :func:`load`; None where the system does not tell."""
+    """Bytes by which memory has grown at its peak since :func:`load`; None if the system does not tell."""
     before, device = _loaded[name].memory, _loaded[name].device
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else resident("VmHWM")
     return None if before is None or peak is None else max(0, peak - before)

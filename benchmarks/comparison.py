@@ -85,7 +85,7 @@ class Check:
 
 
 def check(names: list[str], setting: Setting, console: Console) -> dict[str, Check]:
-    """Compare the engines' results; :class:`DifferentWorkError` where they differ by more than rounding."""
+    """Compare the engines' results; :class:`DifferentWorkError` if they differ by more than rounding."""
     exact = replace(setting, precision="float64", meta_batch=min(setting.meta_batch, CHECKED_TASKS))
     found = {name: Check() for name in names}
     with Process() as process, console.progress("the same gradient", len(names)) as bar:

@@ -25,7 +25,7 @@ class Entry:
 
     @property
     def version(self) -> str | None:
-        """Of the distribution; None where it is not installed."""
+        """Of the distribution; None if it is not installed."""
         try:
             return version(self.distribution or "torch")
         except PackageNotFoundError:

@@ -54,7 +54,7 @@ class MatrixRate:
 def environment(devices: Iterable[str]) -> dict[str, Any]:
     """Hardware and versions, with the GPU if one of the devices is one.
 
-    Versions of the other libraries are None where these are not installed.
+    Versions of the other libraries are None if these are not installed.
     """
     names = dict.fromkeys(entry.distribution for entry in ENGINES.values() if entry.distribution)
     versions = {entry.distribution: entry.version for entry in ENGINES.values()}

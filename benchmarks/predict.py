@@ -31,7 +31,7 @@ def measure(run: Path, store: Path, tasks: int, folder: Path) -> list[Measure]:
     """Label the queries of frozen test tasks of ``store``, the first ones, written as images to ``folder``.
 
     Each task is a command of its own, start-up and figure included; one before them warms up. Raises
-    DifferentWorkError where their mean accuracy is not that of `pamela evaluate --norm-stats support`
+    DifferentWorkError if their mean accuracy is not that of `pamela evaluate --norm-stats support`
     on the same tasks.
     """
     options = ["--dataset", str(store), "--tasks", str(tasks), "--norm-stats", "support", "--no-figures"]

@@ -89,7 +89,7 @@ class Setting:
     def learner(self, method: str) -> Learner:
         """The engine's learner at its start; its θ depends on the seed alone.
 
-        ValueError where the method is none with so many updates.
+        ValueError if the method is none with so many updates.
         """
         backbone = self.backbone()
         rule = UpdateRule(METHODS[method], backbone.layout, *complete_steps(method, self.steps, None))

@@ -1,7 +1,7 @@
 """Data preparation for few-shot learning: images in any common form to an HDF5 episode store, and back.
 
-Knows nothing of torch. `prepare` makes a store, `Store.open` reads one, `verify_store` checks one. What is
-named in ``__all__`` is imported when it is first asked for: smaller parts come without HDF5 and Pillow.
+Does not depend on torch. `prepare` makes a store, `Store.open` reads one, `verify_store` checks one. The
+names in ``__all__`` are imported on first use: smaller parts work without importing HDF5 and Pillow.
 """
 
 from importlib import import_module

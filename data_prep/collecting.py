@@ -16,7 +16,7 @@ from data_prep.store.format import Progress
 def find_images(
     dataset: Source, source: Path | None, *, offline: bool, mirror: str | None, progress: Progress | None
 ) -> Iterator[Collection]:
-    """Give the images that the user means; DataError where there are none."""
+    """Give the images that the user means; DataError if there are none."""
     name = dataset.info.name
     if dataset.embedded:
         if source is not None:

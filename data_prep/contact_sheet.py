@@ -1,4 +1,4 @@
-"""A picture of what a store holds: per split a row a class, so that a person sees what was packed."""
+"""A picture of what a store holds: for each split, one row per class, so that people see what was packed."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ _WHAT = "contact sheet"
 def write_contact_sheet(store: Path, out: Path | None = None) -> Path:
     """Write the contact sheet of a store, by default beside it as NAME.png; return its path.
 
-    Classes, and images of a class, are chosen at equal distances. DataError where there is another picture
+    Classes, and images of a class, are chosen at equal distances. DataError if there is another picture
     in that place, or none can be written.
     """
     out = out or store.parent / f"{store.name.removesuffix('.h5')}.png"

@@ -77,7 +77,7 @@ def fetch(dataset: str, remote: RemoteFiles, options: DownloadOptions, progress:
 
 
 def discard(remote: RemoteFiles, options: DownloadOptions) -> None:
-    """Remove downloaded files that no published checksum vouches for: they turn out to be something else."""
+    """Remove downloaded files without a published checksum: they turned out to be something else."""
     for name, published in remote.checksums.items():
         path = options.cache / remote.folder / name
         if published is None and _record(path).exists():

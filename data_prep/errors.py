@@ -1,4 +1,4 @@
-"""The exceptions that data preparation raises on purpose, and how they show names from untrusted files."""
+"""The exceptions that data preparation raises deliberately, and how they show names from untrusted files."""
 
 import errno
 
@@ -10,7 +10,7 @@ class DataError(Exception):
     """One clear sentence: what is wrong, where, and what to do about it.
 
     Names in it may come from strangers' files: what is not printable is escaped, and an overlong sentence
-    loses its middle.
+    is shortened in the middle.
     """
 
     def __init__(self, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Any photograph to a small square: orientation, transparency, 16 bits, size and memory taken care of."""
+"""Turn any photograph into a small square, handling orientation, transparency, 16 bits, size and memory."""
 
 import math
 import threading

@@ -1,6 +1,6 @@
 """Answers of HTTP servers, read by a thread of their own, so that no wait for the network is endless.
 
-A thread that looks up a name or waits for bytes hears nothing else meanwhile, neither Ctrl-C nor a clock.
+A thread that looks up a name or waits for bytes cannot react to anything else, neither Ctrl-C nor a timeout.
 """
 
 import time
@@ -29,7 +29,7 @@ class Answer:
     """What a server answers; a context manager.
 
     `response` has status and headers, once `wait` has returned. Errors are those of requests and urllib3, and
-    Stalled where less than LEAST_BYTES have come in `patience` seconds.
+    Stalled if less than LEAST_BYTES have come in `patience` seconds.
     """
 
     response: requests.Response

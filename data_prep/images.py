@@ -1,4 +1,4 @@
-"""Decode image files, as many at a time as is worthwhile, with bounded memory."""
+"""Decode image files, as many at a time as pays off, with bounded memory."""
 
 import io
 import warnings

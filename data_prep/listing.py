@@ -1,4 +1,4 @@
-"""What can be prepared, and what is prepared already: what `pamela prepare --list` shows."""
+"""What can be prepared, and what already is: what `pamela prepare --list` shows."""
 
 from dataclasses import dataclass
 from pathlib import Path

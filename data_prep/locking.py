@@ -1,4 +1,4 @@
-"""One process at a time: the system's locks, which end with their process."""
+"""One process at a time: the system's locks, which are released when their process ends."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ if sys.platform != "win32":
 def locked(path: Path, busy: Exception) -> Iterator[None]:
     """Keep other processes from a file or folder while the block runs; raises `busy` if one has it.
 
-    OSError where the file system has no locks. Elsewhere than on POSIX systems processes are trusted.
+    OSError if the file system has no locks. Elsewhere than on POSIX systems processes are trusted.
     """
     if sys.platform == "win32":
         yield

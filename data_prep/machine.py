@@ -14,7 +14,7 @@ _OTHER_FILES = 256  # libraries, stores, connections, pickles
 
 
 def available_cores() -> int:
-    """Return the number of CPU cores that this process may use, which others' settings can limit."""
+    """Return the number of CPU cores that this process may use, which the system can limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

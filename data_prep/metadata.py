@@ -1,4 +1,4 @@
-"""Metadata that would cost more than the picture, told before Pillow reads it.
+"""Metadata that would cost more than the picture, detected before Pillow reads it.
 
 On opening a TIFF, or a JPEG with EXIF data, Pillow turns some of its tags into Python's numbers: a file of
 8 MB with a million fractions as its resolution took 300 MB and 13 seconds.

@@ -1,4 +1,4 @@
-"""From what people have on disk to an episode store."""
+"""From a dataset on disk to an episode store."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 512
 class Prepared(StoreSummary):
     """A store that was just made.
 
-    `notes` are sentences that its user should be told; `contact_sheet` is a picture of what was packed.
+    `notes` are sentences that the user should see; `contact_sheet` is a picture of what was packed.
     """
 
     notes: list[str] = field(default_factory=list)
@@ -53,20 +53,20 @@ def prepare(
 ) -> Prepared:
     """Make the episode store `out` of a dataset, and its contact sheet beside it, a PNG of the same name.
 
-    `source` is a file or folder in any form of the dataset. None stands for what is built in or can be
-    downloaded: from `mirror`, the address of a folder (or several, in a text), in place of where it is
-    published, or with `offline` not at all, but taken from the cache. `image_size` is another side in pixels
-    than the dataset's usual one; `workers` the number of threads, all cores if None.
+    `source` is a file or folder in any form of the dataset. None stands for a dataset that is built in or can
+    be downloaded: from `mirror`, the address of a folder (or several, in one text), instead of where it is
+    published, or with `offline` not at all, but taken from the cache. `image_size` is a side in pixels other
+    than the dataset's usual one; `workers` the number of threads, one per core if None.
 
     Calls progress(split, images done, images in the split), and before that progress("download FILE", bytes
-    there, bytes in all). DataError says in one sentence what is wrong; `out` is then as it was. An `out` that
-    is there is replaced only with `force`; lists that divide the classes in another way than the dataset's
-    are followed only with `other_split`.
+    done, bytes in all). DataError says in one sentence what is wrong; `out` is then unchanged. An existing
+    `out` is replaced only with `force`; lists that divide the classes differently from the dataset's are
+    accepted only with `other_split`.
 
-    For `folder` alone: `store_name` is what to call the dataset, if not as the source; `class_split` divides
-    classes that the folders do not divide, by shares ("64%,16%,20%", the default) or numbers ("64,16,20"),
-    at random by `split_seed` (0); `fit` makes images square, by "crop" (the default) or "pad"; `grayscale`
-    gives one channel in place of three.
+    Only for `folder`: `store_name` is the name of the dataset, if not that of the source; `class_split`
+    divides classes that the folders do not divide, by shares ("64%,16%,20%", the default) or numbers
+    ("64,16,20"), at random by `split_seed` (0); `fit` makes images square, by "crop" (the default) or "pad";
+    `grayscale` gives one channel instead of three.
     """
     options = OwnOptions(class_split, split_seed, fit, grayscale)
     dataset = _configured(canonical_name(name), source, store_name, options)
@@ -150,7 +150,7 @@ def _configured(name: str, source: Path | None, own_name: str | None, options: O
 def stored_name(name: str, source: Path | None = None, own_name: str | None = None) -> str:
     """Return what a dataset's store is called: by its own name, or for `folder` `own_name` or as `source`.
 
-    WrongUsage where a folder has the name of another dataset, or a name that no file should have.
+    WrongUsage if a folder has the name of another dataset, or a name that no file should have.
     """
     name = canonical_name(name)
     if not find_source(name).configured:

@@ -1,4 +1,4 @@
-"""Pictures outside any store, to learn from and to be labelled: found, and made like a store's images."""
+"""Pictures outside any store, to learn from and to be labelled: found, and prepared like a store's images."""
 
 import glob
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +44,7 @@ class Query:
 def read_support(folder: Path, how: Preparation) -> Support:
     """Read a folder, or an archive, of class folders.
 
-    DataError where there are none or one, or a picture cannot be used.
+    DataError if there are none or one, or a picture cannot be used.
     """
     with strict_pillow(), open_tree(folder) as tree:
         if isinstance(tree, FileTree):
@@ -70,7 +70,7 @@ def find_queries(given: Sequence[str], classes: Sequence[str]) -> tuple[list[Que
     """The pictures that are meant by files, folders and patterns (`*`, `**`), each once, with notes.
 
     What lies in a folder that is called as one of the classes, below a folder given, is taken to be of that
-    class. DataError where something given is not there, or has no pictures.
+    class. DataError if something given is not there, or has no pictures.
     """
     found: dict[str, Query] = {}
     notes: list[str] = []

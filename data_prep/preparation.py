@@ -1,4 +1,4 @@
-"""How pictures outside any store are made like the images of one: as `prepare` has made those."""
+"""How pictures outside any store are made to match its images: in the way that `prepare` made those."""
 
 from dataclasses import dataclass
 from typing import cast

@@ -41,7 +41,7 @@ class OpenFile:
         return where(self.path, self.name)
 
     def read_into(self, start: int, buffer: memoryview) -> None:
-        """Fill a buffer with the bytes from `start` on; DataError where the file has fewer."""
+        """Fill a buffer with the bytes from `start` on; DataError if the file has fewer."""
         with readable(self.path, self.name):
             self.file.seek(start)
             done = 0
@@ -78,7 +78,7 @@ class StoredArray:
     def rows(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
         """Return the rows of these indices, (n, *shape[1:]), reading nothing else.
 
-        DataError where the file ends early; IndexError where there is no such row.
+        DataError if the file ends early; IndexError if there is no such row.
         """
         if self.fortran:
             result: NDArray[Any] = self.load()[indices]
@@ -98,7 +98,7 @@ class StoredArray:
         return result
 
     def load(self) -> NDArray[Any]:
-        """Return the whole array; DataError where it is too large for that."""
+        """Return the whole array; DataError if it is too large for that."""
         if self._whole is None:
             if self.nbytes > _MAX_WHOLE:
                 raise DataError(
@@ -115,7 +115,7 @@ class StoredArray:
 
 
 def open_npy(source: OpenFile) -> StoredArray:
-    """Read the header of a .npy file; DataError where it is none, or one of Python objects."""
+    """Read the header of a .npy file; DataError if it is none, or one of Python objects."""
     file = source.file
     with readable(source.path, source.name):  # NumPy evaluates the header as a literal
         file.seek(0)

@@ -42,14 +42,14 @@ class _Interrupted(Exception):
 class Transfer:
     """A downloader for pooch: resumes what was cut, in this process or an earlier one.
 
-    The bytes gather in `part`; beside it lies, as JSON, which file they are of: its address, size and the
-    server's ETag or date. A connection that says nothing for `timeout` seconds, or next to nothing for
-    `patience` seconds, is given up. After an attempt that failed, the next follows in `wait` seconds, then in
-    twice as many; `attempts` that made no headway, one after another, raise TransferError. OSError comes from
+    The bytes are collected in `part`; a JSON file beside it says which file they belong to: its address, size
+    and the server's ETag or date. A connection that sends nothing for `timeout` seconds, or next to nothing
+    for `patience` seconds, is given up. After a failed attempt, the next follows in `wait` seconds, then in
+    twice as many; `attempts` without progress, one after another, raise TransferError. OSError comes from
     writing `part`.
 
-    A file of which the server gives neither ETag nor date is resumed only where a published
-    checksum is compared afterwards (`checked`); one without a size never.
+    A file for which the server gives neither ETag nor date is resumed only if a published checksum is
+    compared afterwards (`checked`); one without a size never.
 
     `resumed` says whether the file was put together from several answers.
     """

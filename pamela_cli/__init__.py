@@ -1,7 +1,7 @@
 """PAMELA: path-aware model-agnostic meta-learning, as a command and as a library.
 
-What is named in ``__all__`` is public, and documented in docs/library.md. It is imported when it is first
-asked for, so that the command starts without PyTorch.
+The names in ``__all__`` are public, and documented in docs/library.md. They are imported on first use, so
+that the command starts without PyTorch.
 """
 
 from __future__ import annotations

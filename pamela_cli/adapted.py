@@ -1,6 +1,6 @@
-"""A network adapted to somebody's classes, as a file: what `pamela predict --save` writes and takes.
+"""A network adapted to a user's classes, as a file: what `pamela predict` writes with --save, and reads.
 
-It is a checkpoint of θ_n and batch norm's statistics of the support set, and nothing else is needed besides.
+It is a checkpoint of θ_n and batch norm's statistics of the support set; nothing else is needed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class AdaptedRun:
         return list(self.support)
 
     def save(self, path: Path) -> None:
-        """Write the file, in place of another such one; :class:`PamelaError` where it cannot be written."""
+        """Write the file, in place of another such one; :class:`PamelaError` if it cannot be written."""
         about = {
             "run": self.run,
             "settings": self.config.values(),
@@ -51,7 +51,7 @@ class AdaptedRun:
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> AdaptedRun:
-        """Read a file that :meth:`save` wrote; :class:`PamelaError` where it is none."""
+        """Read a file that :meth:`save` wrote; :class:`PamelaError` if it is not one."""
         try:
             checkpoint = Checkpoint.read(path.resolve())  # the user has named it: links are followed
             about = checkpoint.progress.get("adapted")

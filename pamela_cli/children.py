@@ -9,8 +9,8 @@ import sys
 def python(statement: str, *arguments: str) -> list[str]:
     """The command line of a process that runs ``statement``, with the arguments in ``sys.argv``.
 
-    It finds modules where this process does, and none in the folder where it happens to be started: that may
-    be a stranger's.
+    It finds modules where this process does, and none in the folder in which it happens to be started, which
+    may be a stranger's.
     """
     code = f"import sys; sys.path[:] = {sys.path!r}; {statement}"
     return [sys.executable, "-P", "-c", code, *arguments]

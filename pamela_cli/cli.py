@@ -213,7 +213,7 @@ def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
     try:
         _check_given(arguments)
         code = app(arguments, prog_name="pamela", standalone_mode=False)
-        if sys.stdout is not None:  # None where it was closed before
+        if sys.stdout is not None:  # None if it was closed before
             sys.stdout.flush()
         return (code if isinstance(code, int) else 0), None
     except (BrokenPipeError, SystemExit) as error:  # the second is what click and rich make of the first
@@ -260,9 +260,7 @@ def _failed(error: BaseException) -> int:
             _console.error(f"{message.removesuffix('.')}{end} See `{_help_of(error)} --help`.")
         return int(getattr(error, "exit_code", 2))
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        _console.error(
-            f"{str(error.filename)[:40]}… is too long for a file name; choose a shorter one."
-        )
+        _console.error(f"{str(error.filename)[:40]}… is too long for a file name; choose a shorter one.")
         return UsageError.exit_code
     if isinstance(error, OSError) and error.strerror:
         _console.error(f"{error.filename or 'a file'}: {error.strerror}.")

@@ -1,4 +1,4 @@
-"""What a person sees: messages and progress on stderr, results on stdout."""
+"""What the user sees: messages and progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class Console:
 
 @contextmanager
 def _printing() -> Iterator[None]:
-    """:class:`PamelaError` where stdout cannot be written to; that its reader has gone is no fault."""
+    """:class:`PamelaError` if stdout cannot be written to; that its reader has gone is no fault."""
     try:
         yield
     except BrokenPipeError:

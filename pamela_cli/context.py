@@ -1,4 +1,4 @@
-"""What a command is given, whoever runs it."""
+"""What every command is given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pamela_cli.console import Console
 
 @dataclass(frozen=True)
 class Context:
-    """What every command gets: where to speak, where things are, and the settings given as flags.
+    """The console, the folders, and the settings given as flags.
 
     ``arguments`` are those of the whole command line, to call it again.
     """

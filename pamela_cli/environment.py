@@ -1,7 +1,7 @@
 """The record of what a run was computed on: ``environment.json`` in its folder.
 
 A list with an entry for each start and each resumption. It names no host, user or path, so that a run
-folder can be passed on; and it decides nothing, so that a damaged one stops nothing.
+folder can be passed on; and nothing depends on it, so that a damaged one does no harm.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pamela_cli.runs import RunFolder
 def record_environment(folder: RunFolder, step: int, device: torch.device) -> None:
     """Add what the run is computed on from outer step ``step`` on.
 
-    A file that cannot be read begins anew. :class:`PamelaError` where it cannot be written.
+    A file that cannot be read begins anew. :class:`PamelaError` if it cannot be written.
     """
     entries = [*folder.environment(), {"from_step": step, **current_environment(device)}]
     write_atomically(folder.environment_file, json.dumps(entries, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Errors that reach a person: one sentence that says what, where, and what to do."""
+"""Errors that reach the user: one sentence that says what, where, and what to do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def some_of(names: Sequence[str], most: int = 8) -> str:
 class Stopped(BaseException):
     """A signal asked the command to stop; it has saved what it can. Exit code 128 + signal.
 
-    It can come from anywhere, and is no Exception, so that nobody takes it for a fault of what they read.
+    It can be raised anywhere, and is not an Exception, so that nobody mistakes it for a fault in their input.
     """
 
     def __init__(self, signal_number: int, message: str) -> None:

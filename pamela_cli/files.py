@@ -1,4 +1,4 @@
-"""Files of a run: whole or not there."""
+"""Files of a run: complete or absent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pamela_cli.errors import PamelaError, cause
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Replace ``path`` by ``data``: a reader, a kill or a power cut sees the old content or the new.
 
-    :class:`PamelaError` where it cannot be written; ``path`` is then as it was.
+    :class:`PamelaError` if it cannot be written; ``path`` is then as it was.
     """
     # Names of files that are no Unicode can get into texts.
     blob = data.encode(errors="replace") if isinstance(data, str) else data
@@ -28,7 +28,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A file to write in place of ``path``, which it becomes at the end of the block.
 
-    :class:`PamelaError` where that cannot be written; then ``path`` is as it was.
+    :class:`PamelaError` if that cannot be written; then ``path`` is as it was.
     """
     with atomic_path(path, failed=cannot_write) as temporary, writing(path):
         yield temporary

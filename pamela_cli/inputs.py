@@ -1,4 +1,4 @@
-"""How images become the inputs of a run's network: recorded with the run, so that others are made alike."""
+"""How images become inputs of a run's network: recorded with the run, to prepare others in the same way."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Inputs:
 
     @classmethod
     def read(cls, recorded: Mapping[str, Any], config: Config) -> Inputs | None:
-        """Those that are recorded as "inputs"; None where there are none, or no sensible ones."""
+        """Those that are recorded as "inputs"; None if there are none, or no sensible ones."""
         found = recorded.get("inputs")
         if not isinstance(found, Mapping):
             return None

@@ -1,4 +1,4 @@
-"""The learner that a run came to, judged on a fixed list of tasks, and how it fits sine waves."""
+"""The learner that a run produced, evaluated on a fixed list of tasks, and how it fits sine waves."""
 
 from __future__ import annotations
 

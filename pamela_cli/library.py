@@ -1,6 +1,6 @@
-"""PAMELA as a library: for one's own modules and losses, and for runs that the command has trained.
+"""PAMELA as a library: for your own modules and losses, and for runs that the command has trained.
 
-``from pamela_cli import …`` gives what is public here; docs/library.md shows it at work.
+``from pamela_cli import …`` gives what is public here; docs/library.md shows how to use it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from pamela_cli.problem import Problem, image_pool
 from pamela_cli.runs import RunFolder
 
 Loss = LossFunction | Objective
-"""A function of one task's outputs (B, …) and targets (B, …), or an objective as ``Classification(5)`` is."""
+"""A function of one task's outputs (B, …) and targets (B, …), or an objective like ``Classification(5)``."""
 
 SMALL = 100_000
 """Numbers in a network below which threads inside PyTorch's operators mostly wait for each other."""
@@ -55,7 +55,7 @@ def make_learner(
     layers: Sequence[ModuleLayer] | None = None,
     seed: int = 0,
 ) -> Learner:
-    """A learner of any module: θ as the module's parameters are, Q at ``inner_lr``, P at 0 (paper eq. 5).
+    """A learner for any module: θ starts as the module's parameters, Q at ``inner_lr``, P at 0 (paper eq. 5).
 
     ``method`` is one of ``METHODS``, with its usual number of updates and interval unless ``steps`` n and
     ``skip_interval`` w are given. ``layers`` says how Q and P are attached, by default as ``module_layers``
@@ -78,9 +78,9 @@ def make_learner(
 def adapt(
     learner: Learner, loss: Loss, support_x: Tensor, support_y: Tensor, steps: int | None = None
 ) -> Adapted:
-    """Adapt to one task by its support set, (S, …) each, with as many updates as trained unless told.
+    """Adapt to one task by its support set, (S, …) each, with ``steps`` updates (default: as trained).
 
-    ``.outputs(x)`` of the result are those of the adapted network, ``.parameters`` its parameters by name.
+    The result's ``.outputs(x)`` gives the adapted network's outputs, ``.parameters`` its parameters by name.
     ValueError for impossible arguments.
     """
     if len(support_x) != len(support_y):
@@ -97,8 +97,8 @@ def adapt(
 def meta_gradient(learner: Learner, loss: Loss, tasks: Tasks) -> MetaGradient:
     """The gradient of the mean query loss after adaptation, with respect to θ (N,), Q and P (paper eq. 6).
 
-    It is exact to second order, unless the method is first-order. Tasks are taken one after the other, in the
-    memory of one. ValueError for impossible arguments.
+    It is exact to second order, unless the method is first-order. Tasks are computed one after another, in
+    the memory of one. ValueError for impossible arguments.
     """
     objective = _objective(loss)
     return mean_meta_gradient(learner, objective, checked(tasks, learner, objective), _one_by_one(learner))
@@ -118,16 +118,16 @@ def meta_train(
     weight_decay: float = 0.0,
     seed: int = 0,
 ) -> Iterator[StepMetrics]:
-    """Train ``learner`` in place, an outer step for each item, with what the command's training does.
+    """Train ``learner`` in place, one outer step per item, as the command does.
 
-    ``draw`` gives the tasks of a step, of which the step takes the mean, however many they are; or it is a
-    source as :func:`episodes` gives one, from which ``meta_batch`` tasks are drawn by ``seed``. ValueError
+    ``draw`` is a function that returns the tasks of a step, however many, whose mean the step takes; or a
+    source such as :func:`episodes` returns, from which ``meta_batch`` tasks are drawn by ``seed``. ValueError
     for impossible arguments, at once.
 
     What it sets for the whole process: on a CPU, tasks of a network with convolutions run side by side, with
-    one of PyTorch's threads each until training has ended, and a network below :data:`SMALL` numbers has one
-    thread, since it would only wait for more; on a GPU, that device is the current one; for a
-    network of this project, that its layers are computed by compiled code; and that freed memory is kept.
+    one of PyTorch's threads each until training has ended, and a network below :data:`SMALL` numbers gets one
+    thread, since more would only wait for each other; on a GPU, that device becomes the current one; for a
+    network of this project, layers are computed by compiled code; and freed memory is kept.
     """
     if not (callable(draw) or hasattr(draw, "draw")):
         raise ValueError(f"draw must be a function of the step, or a source of episodes, not {draw!r:.100}")
@@ -153,7 +153,7 @@ def evaluate(
     """Loss and score on the query set of each task, after each update: (tasks, updates + 1) each.
 
     ``norm_stats`` says whether batch norm normalises queries among themselves, or by the support set alone.
-    Tasks are taken one after the other. ValueError for impossible arguments.
+    Tasks are computed one after another. ValueError for impossible arguments.
     """
     check_norm_stats(norm_stats)
     objective = _objective(loss)
@@ -178,12 +178,12 @@ def episodes(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> ImageEpisodes:
-    """Tasks from a split of a store, whose images lie on the device from now on.
+    """Tasks from a split of a store, whose images are kept on the device from now on.
 
-    ``.draw(seed, step, indices)`` gives the tasks at ``indices`` of a meta-batch, a range or a tensor (T,): a
-    function of these numbers and of nothing else. ``rotations`` counts each class four times, turned;
-    ``augmentation`` varies each image that is drawn. ValueError where there are too few classes, or images in
-    them, and for impossible arguments.
+    ``.draw(seed, step, indices)`` returns the tasks at ``indices`` of a meta-batch, a range or a tensor (T,):
+    a function of these numbers and of nothing else. ``rotations`` counts each class four times, once per
+    rotation; ``augmentation`` varies each image that is drawn. ValueError if there are too few classes, or
+    too few images in them, and for impossible arguments.
     """
     if not isinstance(augmentation, Augmentation):
         raise ValueError(f"augmentation must be an Augmentation, not {augmentation!r}")  # noqa: TRY004
@@ -199,7 +199,7 @@ def episodes(
 class Run:
     """A run that the command has trained: its settings, its best learner, and how images become its inputs.
 
-    ``inputs`` is None for sine waves, and for runs of versions that did not record it.
+    ``inputs`` is None for sine waves, and for runs of earlier versions that did not record it.
     """
 
     config: Config
@@ -209,9 +209,9 @@ class Run:
 
 
 def load_run(folder: Path | str, device: str = "auto") -> Run:
-    """Load a run from its folder, to ``device`` as --device has it. No dataset is needed.
+    """Load a run from its folder, onto ``device``, named as for --device. No dataset is needed.
 
-    PamelaError, one sentence, where the run cannot be loaded; ValueError where there is no such device.
+    PamelaError, with one sentence, if the run cannot be loaded; ValueError if there is no such device.
     """
     run = RunFolder(Path(folder))
     config, recorded = run.read_config()

@@ -1,6 +1,6 @@
 """What results are measured in: squared error on sine waves, accuracy on images.
 
-How a score is compared, written and drawn is decided here alone.
+How a score is compared, written and drawn is decided only here.
 """
 
 from __future__ import annotations

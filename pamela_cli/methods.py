@@ -1,6 +1,6 @@
-"""The methods: settings of the one update rule. To add one, write a line in ``METHODS``.
+"""The methods: settings of the single update rule. To add one, write a line in ``METHODS``.
 
-This stands outside the engine so that the command line can name the methods without importing torch.
+This is outside the engine so that the command line can name the methods without importing torch.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _MOST_DRAWN = 10**6
 def read_metrics(path: Path) -> Iterator[Record]:
     """The lines that have a step. One that a kill or a power cut has torn is passed over.
 
-    They are read one by one: whoever wrote the file need not have stopped. :class:`OddFileError` where it is
+    They are read one by one: whoever wrote the file need not have stopped. :class:`OddFileError` if it is
     no plain file.
     """
     for line in read_lines(path):

@@ -1,4 +1,4 @@
-"""How a run is going to be computed here: by the plan that it has recorded, or by the fastest that fits."""
+"""How a run will be computed here: by the plan that it has recorded, or by the fastest one that fits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ALL = Share()
 def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_memory: bool = False) -> Plan:
     """The fastest plan that fits into the device's free memory, for this process's share of the work.
 
-    :class:`PamelaError` where none can.
+    :class:`PamelaError` if none can.
     """
     config, device = problem.config, problem.device
     tasks, images = _tasks(problem, processes), _images_in_training(problem, share.cells)
@@ -65,7 +65,7 @@ def same_plan(
 ) -> Plan:
     """The plan that a run has recorded, to go on to the same bits; with fewer workers where it must be.
 
-    On another kind of device, or with another number of processes, a new one. :class:`PamelaError` where none
+    On another kind of device, or with another number of processes, a new one. :class:`PamelaError` if none
     fits into memory.
     """
     plan = Plan.recorded(recorded.get("plan", {}))
@@ -93,7 +93,7 @@ def same_plan(
 def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
     """The fastest plan that fits for such tasks, to be judged without a gradient.
 
-    :class:`PamelaError` where none fits into memory.
+    :class:`PamelaError` if none fits into memory.
     """
     images = _placed(problem, 1, split)
     convolutional = not problem.is_sine
@@ -107,7 +107,7 @@ def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
 
 
 def _free(problem: Problem, cells: int, images: int) -> int | None:
-    """The bytes that are this run's to compute with, beside its images; None where it is unknown."""
+    """The bytes that are this run's to compute with, beside its images; None if it is unknown."""
     free = free_bytes(problem.device)
     if free is None:
         return None

@@ -1,4 +1,4 @@
-"""Labelling somebody's own images, after adapting a run to a few that are labelled."""
+"""Labelling a user's own images, after adapting a run to a few labelled ones."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class _Labelled:
 def _label(
     context: Context, known: AdaptedRun, queries: Sequence[Query], norm_stats: NormSource
 ) -> _Labelled:
-    """Label what can be; :class:`DataError` where nothing can."""
+    """Label what can be; :class:`DataError` if nothing can."""
     theta, classes = known.adapted.theta, len(known.classes)
     shown = set(evenly(len(queries), SHOWN))
     done: list[Query] = []

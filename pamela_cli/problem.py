@@ -1,6 +1,6 @@
 """What a run is about, built from its settings: the network, the objective, and the tasks.
 
-The one place where a store of images, or sine waves, becomes tensors on a device.
+This is the only place where a store of images, or sine waves, become tensors on a device.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Several processes at one command: met through torchrun, or started here for several devices."""
+"""Several processes for one command: joined through torchrun, or started here for several devices."""
 
 from __future__ import annotations
 

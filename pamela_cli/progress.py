@@ -1,4 +1,4 @@
-"""How far a run is, and its checkpoints: the last one, and the one before in case that is damaged."""
+"""How far a run is, and its checkpoints: the last one, and the previous one in case that is damaged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Progress:
 
     @classmethod
     def read(cls, checkpoint: Checkpoint, config: Config) -> Progress:
-        """The progress in a checkpoint; :class:`CheckpointError` where no such run comes so far."""
+        """The progress in a checkpoint; :class:`CheckpointError` if no such run comes so far."""
         record = checkpoint.progress
         if not isinstance(record, dict) or record.keys() != {part.name for part in fields(cls)}:
             raise CheckpointError("it lacks the progress of a run")
@@ -54,7 +54,7 @@ class Progress:
         return progress
 
     def divergence(self, config: Config) -> str | None:
-        """Why the run has diverged; None where it has not."""
+        """Why the run has diverged; None if it has not."""
         judged = len(self.recent_skips) == DIVERGENCE_WINDOWS or self.step == config.iterations
         steps, skipped = min(self.step, DIVERGENCE_WINDOWS * WINDOW), sum(self.recent_skips)
         if not judged or skipped <= steps / 2:
@@ -145,7 +145,7 @@ def _restored(path: Path, config: Config, loop: OuterLoop) -> Progress:
 
 
 def say_finished(folder: RunFolder, console: Console) -> None:
-    """Say that a run is finished; :class:`PamelaError` where its best checkpoint has been lost since."""
+    """Say that a run is finished; :class:`PamelaError` if its best checkpoint has been lost since."""
     if is_unicode(str(folder.best)):  # other names cannot be opened by the format's library
         try:
             Checkpoint.read(folder.best)

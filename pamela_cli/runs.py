@@ -126,7 +126,7 @@ class RunFolder:
         return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
     def add_metrics(self, record: dict[str, Any]) -> None:
-        """Append one line; :class:`PamelaError` where that is impossible."""
+        """Append one line; :class:`PamelaError` if that is impossible."""
         append(self.metrics_file, json.dumps(finite(record)) + "\n")
 
     def metrics(self) -> Iterator[Record]:
@@ -159,7 +159,7 @@ class RunFolder:
         write_atomically(self.summary_file, json.dumps(finite(summary), indent=2) + "\n")
 
     def read_summary(self) -> dict[str, Any] | None:
-        """The finished run's result, or None; :class:`PamelaError` where it is damaged."""
+        """The finished run's result, or None; :class:`PamelaError` if it is damaged."""
         if not self.summary_file.exists():
             return None
         with suppress(OddFileError):
@@ -190,7 +190,7 @@ def create_run(runs_dir: Path, name: str | None, config: Config, recorded: Recor
 
 
 def free_path(runs_dir: Path, name: str) -> Path:
-    """Where a run of that name can be made; :class:`UsageError` where it cannot."""
+    """Where a run of that name can be made; :class:`UsageError` if it cannot."""
     path = run_path(runs_dir, name)
     if path.name == ".." or Path(name) == Path():
         raise UsageError(f"--run {name or '(nothing)'} cannot be the name of a folder; choose another.")

@@ -1,6 +1,6 @@
-"""The score of every task that a finished run was judged on, kept in its folder.
+"""The score of every task that a finished run was evaluated on, kept in its folder.
 
-Comparisons in pairs and figures are made from these files, without a network or a dataset.
+Paired comparisons and figures are made from these files, without a network or a dataset.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def write_scores(path: Path, by_split: dict[str, StoredScores]) -> None:
 
 
 def read_scores(path: Path, config: Config) -> dict[str, StoredScores]:
-    """The scores by split of a run with these settings; :class:`PamelaError` where the file has no such."""
+    """The scores by split of a run with these settings; :class:`PamelaError` if the file has no such."""
     sizes = {"val": config.val_tasks, "test": config.test_tasks}
     shapes = {split: [count, (config.steps or 0) + 1] for split, count in sizes.items()}
     try:

@@ -1,4 +1,4 @@
-"""Starting runs and going on with them: from flags and files to a :class:`Training`."""
+"""Starting and resuming runs: from flags and files to a :class:`Training`."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def train(
     figures: bool = True,
     low_memory: bool = False,
 ) -> dict[str, Any]:
-    """Start a run and take it to its end, on a ``share`` of the machine; returns its summary.
+    """Start a run and train it to its end, on a ``share`` of the machine; returns its summary.
 
-    ``low_memory`` has it keep no graphs, even where there is room.
+    ``low_memory`` makes it keep no graphs, even if there is room.
     """
 
     def lead(device: torch.device, processes: Processes) -> _Started:
@@ -61,7 +61,7 @@ def train(
 def resume(
     context: Context, run: str, device_name: str, share: Share = ALL, figures: bool = True
 ) -> dict[str, Any]:
-    """Go on with a run from its last checkpoint; returns its summary."""
+    """Resume a run from its last checkpoint; returns its summary."""
 
     def lead(device: torch.device, processes: Processes) -> _Started:
         return _go_on(context, run, device, processes, share)

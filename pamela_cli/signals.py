@@ -1,4 +1,4 @@
-"""Stopping when asked, by a signal: at once, or when the step in progress has ended."""
+"""Stopping on a signal: at once, or when the step in progress has ended."""
 
 from __future__ import annotations
 

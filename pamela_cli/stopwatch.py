@@ -1,4 +1,4 @@
-"""The time that something runs, pauses left out."""
+"""Measures elapsed time, without pauses."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ class Training:
         self._window_seconds += passed
 
     def _check_divergence(self) -> None:
-        """:class:`PamelaError` where most of the last meta-gradients were not finite."""
+        """:class:`PamelaError` if most of the last meta-gradients were not finite."""
         why = self.progress.divergence(self.config)
         if why is None:
             return

@@ -1,7 +1,7 @@
-"""Files that may come from anybody, looked at before they are read.
+"""Files that may come from anybody, checked before they are read.
 
-Run folders are passed on. What lies in one must not be a link or a pipe, and no larger than such a file can
-be: whoever reads something there comes through here. Nothing in it is ever run, and no pickle is opened.
+Run folders are passed on. A file in one must not be a link or a pipe, nor larger than such a file can be:
+everything read from there goes through here. Nothing in it is ever executed, and no pickle is opened.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read_text(path: Path, most: int, follow: bool = False) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; :class:`OddFileError` where it cannot be read."""
+    """The value in a JSON file; :class:`OddFileError` if it cannot be read."""
     return parse_json(read_text(path, LARGEST_DOCUMENT))
 
 

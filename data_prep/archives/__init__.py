@@ -1,7 +1,7 @@
-"""One read-only view of a folder, a zip, a tar or a lone file: names and bytes, nothing extracted.
+"""One read-only view of a folder, a zip, a tar or a single file: names and bytes, nothing extracted.
 
-Archives are hostile until shown otherwise: a member that would leave the archive's folder condemns the whole
-archive, links and special files are passed over, and no member larger than a limit is unpacked.
+Archives are assumed hostile: a member that would leave the archive's folder makes the whole archive refused,
+links and special files are skipped, and no member larger than a limit is unpacked.
 """
 
 from data_prep.archives.base import MAX_MEMBER_BYTES, Tree, lacking, where, without_ending

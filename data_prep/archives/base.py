@@ -1,4 +1,4 @@
-"""The view itself, its limits, and what its kinds share."""
+"""The view itself, its limits, and what its variants share."""
 
 import errno
 import hashlib
@@ -55,7 +55,7 @@ class Tree(ABC):
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """Return a file's bytes; DataError where it is damaged or larger than MAX_MEMBER_BYTES."""
+        """Return a file's bytes; DataError if it is damaged or larger than MAX_MEMBER_BYTES."""
 
     @abstractmethod
     def open(self, name: str) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""From a path to the view of what is there."""
+"""From a path to a view of what is there."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -93,7 +93,7 @@ class MountedTree(Tree):
 def open_tree(path: Path) -> Tree:
     """Open a folder, a zip, a tar or a tar.gz, told apart by content; any other file is a tree of its own.
 
-    DataError where there is nothing, or nothing that can be read twice.
+    DataError if there is nothing, or nothing that can be read twice.
     """
     with readable(path):  # what is there may not be ours to read
         there, folder, file = path.exists(), path.is_dir(), path.is_file()

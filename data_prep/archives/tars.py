@@ -117,7 +117,7 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Read a header; ReadError where it is damaged or has an impossible size."""
+        """Read a header; ReadError if it is damaged or has an impossible size."""
         try:
             header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:

@@ -1,4 +1,4 @@
-"""Undo compression into a temporary file, within a budget."""
+"""Decompress into a temporary file, within a budget."""
 
 import tempfile
 from typing import IO, BinaryIO, cast

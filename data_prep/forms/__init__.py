@@ -1,7 +1,7 @@
 """The forms that images come in: one module each.
 
-A form is a function of a `Tree` that returns a `Collection` where the tree's content has that form, and None
-where it has not; it raises DataError where the tree has the form but not all of it. To add one, write its
+A form is a function of a `Tree` that returns a `Collection` if the tree's content has that form, and None
+if it does not; it raises DataError if the tree has the form but not all of it. To add one, write its
 module and put its function into `forms` of the datasets that come in it (`data_prep/sources/`).
 """
 

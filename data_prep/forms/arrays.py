@@ -1,4 +1,4 @@
-"""Arrays of pixels: one or more of them, and which rows belong to which class."""
+"""Arrays of pixels: one or several, and which rows belong to which class."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +86,7 @@ def length(value: object) -> int:
 
 
 def whole_numbers(value: object) -> NDArray[np.int64] | None:
-    """Return labels, a list or an array of whole numbers, as int64 (n,); None where they are none."""
+    """Return labels, a list or an array of whole numbers, as int64 (n,); None if they are none."""
     if isinstance(value, StoredArray):
         if len(value.shape) != 1 or value.dtype.kind not in "iu" or value.shape[0] > _MAX_LABELS:
             return None

@@ -19,7 +19,7 @@ def find_split_folders(
 ) -> Files | None:
     """Find the class folders of each split, below one root or each split below its own.
 
-    Returns the file names by class, sorted; None where no split is there, DataError where one is not.
+    Returns the file names by class, sorted; None if no split is there, DataError if one is not.
     """
     found = {
         split: find_class_folders(tree, classes, suffixes, f"{split} of {what}")
@@ -42,7 +42,7 @@ def find_class_folders(
     """Find the root below which a tree has a folder of `suffix` files for each class.
 
     A class name may have slashes (`Greek/character01`). Returns the file names by class, sorted; None where
-    no root has half of the classes. DataError where the best root lacks some, or two roots have all: `what`
+    no root has half of the classes. DataError if the best root lacks some, or two roots have all: `what`
     names the data.
     """
     wanted = set(classes)

@@ -44,9 +44,9 @@ class _List:
 
 
 def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None:
-    """Find the lists of train, val and test, and the images they name; None where there are no lists.
+    """Find the lists of train, val and test, and the images they name; None if there are no lists.
 
-    Lists of the usual classes are told by these, others by their files' names. DataError where a list is
+    Lists of the usual classes are told by these, others by their files' names. DataError if a list is
     missing or names files that are not there.
     """
     lists, faults = _read_lists(tree)

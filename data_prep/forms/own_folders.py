@@ -1,4 +1,4 @@
-"""The folders that people's own images lie in, by the same names whatever packed them."""
+"""The folders of users' own images, with the same names whatever packed them."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ def by_folder(tree: Tree, names: Iterable[str]) -> dict[FolderParts, list[str]]:
     """Return files by the folder that they are in.
 
     In a folder of archives, an archive counts as a folder of its name, without the suffix, and folders around
-    all its content do not matter. DataError where two folders have the same name, or an archive cannot be
+    all its content do not matter. DataError if two folders have the same name, or an archive cannot be
     read.
     """
     found: dict[FolderParts, list[str]] = {}

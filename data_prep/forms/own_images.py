@@ -1,4 +1,4 @@
-"""People's own images: CLASS/* or train|val|test/CLASS/*, of any size, mode and number."""
+"""Users' own images: CLASS/* or train|val|test/CLASS/*, of any size, mode and number."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,7 +101,7 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
 
     A class is named by its folder's path below the folder that holds all of them. Where two or more of train,
     val and test lie beside each other, with class folders in them, they are the split, and images elsewhere
-    belong to no class. DataError where there are no class folders, a split is missing or a class is in two.
+    belong to no class. DataError if there are no class folders, a split is missing or a class is in two.
     """
     images, passed_over = image_files(tree)
     passed_over += map(str, tree.unreadable)
@@ -149,9 +149,9 @@ def image_files(tree: Tree) -> tuple[list[str], list[str]]:
 
 
 def _split_root(tree: Tree, folders: Mapping[FolderParts, list[str]]) -> FolderParts | None:
-    """Return the folder whose train, val and test have class folders; None where nothing is divided so.
+    """Return the folder whose train, val and test have class folders; None if nothing is divided so.
 
-    One of the three alone may be a class of trains. DataError where several folders are divided, or one that
+    One of the three alone may be a class of trains. DataError if several folders are divided, or one that
     has less than half of the images: the user has to say what is meant.
     """
     found: dict[FolderParts, set[str]] = {}

@@ -1,4 +1,4 @@
-"""Parquet tables of encoded images and labels, as the datasets of Hugging Face are."""
+"""Parquet tables of encoded images and labels, as in the datasets of Hugging Face."""
 
 import json
 import re
@@ -147,9 +147,9 @@ class Tables:
 
 
 def read_tables(tree: Tree, image: str, label: str) -> Tables | None:
-    """Find the parquet files that have these columns; None where there are none.
+    """Find the parquet files that have these columns; None if there are none.
 
-    DataError where pyarrow is needed and missing, or a table is damaged.
+    DataError if pyarrow is needed and missing, or a table is damaged.
     """
     found = [
         name for name in tree.names() if name.lower().endswith(".parquet") or begins_with(tree, name, _MAGIC)
@@ -202,6 +202,6 @@ def _class_names(metadata: Mapping[bytes, bytes] | None, label: str) -> list[str
 
 
 def wnid_in(text: str | None) -> str | None:
-    """Return the WordNet id that a text starts with, None where it does not."""
+    """Return the WordNet id that a text starts with, None if it does not."""
     matched = re.match(r"n\d{8}", text or "")
     return matched.group() if matched else None

@@ -73,7 +73,7 @@ def _read_all(tree: Tree) -> Pickles:
 
 
 def labelled_part(tree: Tree, name: str, value: Mapping[object, object], side: int) -> Part | None:
-    """Return what a dict with `data` and `labels` holds; None where its images have another size.
+    """Return what a dict with `data` and `labels` holds; None if its images have another size.
 
     Classes have the names of `catname2label` where it is there, else their labels in three digits. DataError
     where labels and images do not fit each other.
@@ -102,7 +102,7 @@ def labelled_part(tree: Tree, name: str, value: Mapping[object, object], side: i
 
 
 def one_part_each(tree: Tree, found: Mapping[str, list[Part]], what: str) -> dict[str, Part] | None:
-    """Return the one part of each split; None where no split has one, DataError where some have not one."""
+    """Return the one part of each split; None if no split has one, DataError if some have not one."""
     for split, parts in found.items():
         if len(parts) > 1:
             names = " and ".join(shortened(part.name) for part in parts[:2])
@@ -124,9 +124,9 @@ def join_parts(
     images_per_class: int,
     remarks: Sequence[str] = (),
 ) -> ArrayImages | None:
-    """Join the parts of the splits of `what`; None where there is none of them.
+    """Join the parts of the splits of `what`; None if there is none of them.
 
-    DataError where a split has not one part, a class is in two, or not all of its images are there.
+    DataError if a split has not one part, a class is in two, or not all of its images are there.
     """
     parts = one_part_each(tree, found, what)
     if parts is None:

@@ -1,4 +1,4 @@
-"""The forms that tieredImageNet is given away in: for each split images in one file, labels in another."""
+"""The forms in which tieredImageNet is distributed: for each split, images in one file, labels in another."""
 
 from collections import Counter
 from collections.abc import Mapping, Set

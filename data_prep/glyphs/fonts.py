@@ -71,7 +71,7 @@ class Face:
 
 
 def load_faces() -> list[Face]:
-    """Return the faces; DataError where matplotlib is not there or has lost its fonts."""
+    """Return the faces; DataError if matplotlib is not there or has lost its fonts."""
     spec = find_spec("matplotlib")  # found, not imported: that takes longer than reading the fonts
     if spec is None or spec.origin is None:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Which letters are classes: those in faces enough, look-alikes counted once."""
+"""Which letters are classes: those in enough faces, with look-alikes counted once."""
 
 from dataclasses import replace
 

@@ -1,6 +1,6 @@
 """Polygons to antialiased images, many at a time.
 
-A rasteriser of its own, and not that of Pillow, since FreeType's changes from release to release: here the
+This uses its own rasteriser, not Pillow's, since FreeType's changes from release to release: here the
 same outlines give the same pixels everywhere.
 """
 

@@ -66,7 +66,7 @@ class Builder:
         }
 
     def call(self, function: object, arguments: object) -> object:
-        """Do what a pickle means by a call; `Refused` where it is none of those known."""
+        """Do what a pickle means by a call; `Refused` if it is none of those known."""
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
             raise Refused("it calls something that is not a function")
         if function.name not in self._calls:
@@ -172,7 +172,7 @@ def text_of(data: bytes) -> str:
 
 
 def names_of(value: object) -> list[str] | None:
-    """Return a list of names as texts; None where it is no list, or has what is no name.
+    """Return a list of names as texts; None if it is no list, or has what is no name.
 
     Long ones are none: a pickle may refer to one of them as often as it likes, and decoding makes each anew.
     """

@@ -28,7 +28,7 @@ class Budget:
         self._free_opcodes = _MAX_FREE_OPCODES
 
     def spend(self, size: int) -> None:
-        """Count bytes before they are made; `Refused` where they are too many."""
+        """Count bytes before they are made; `Refused` if they are too many."""
         self._left -= size
         if self._left < 0:
             raise Refused(f"it makes more than {_MAX_BYTES >> 20} MiB of strings and items")

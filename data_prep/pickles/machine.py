@@ -34,7 +34,7 @@ class Machine:
         self._handlers = {**self._value_handlers(), **self._stack_handlers()}
 
     def run(self) -> object:
-        """Return what the pickle holds; DataError where it is none, or not one of plain data."""
+        """Return what the pickle holds; DataError if it is none, or not one of plain data."""
         with readable(self._source.path, self._source.name):
             try:
                 return self._run()

@@ -15,7 +15,7 @@ _LONGEST_NUMBER = 32
 
 
 class Scanner:
-    """Reads a pickle from its start on; EOFError where it ends early, ValueError where it is no pickle.
+    """Reads a pickle from its start on; EOFError if it ends early, ValueError if it is no pickle.
 
     Attributes: `size` in bytes; `read`, that of the file.
     """

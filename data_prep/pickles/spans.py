@@ -76,7 +76,7 @@ class Spool:
 
 
 def unescape(text: bytes) -> bytes:
-    """Undo the escapes of Python 2's repr(); ValueError where there are others."""
+    """Undo the escapes of Python 2's repr(); ValueError if there are others."""
     return b"".join(_from_bytes_line([text]))
 
 

@@ -28,7 +28,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class OwnOptions:
-    """What may be asked for one's own images alone; None and False are what `prepare` says they mean."""
+    """Options for users' own images only; None and False mean what `prepare` says."""
 
     class_split: str | None = None
     split_seed: int | None = None

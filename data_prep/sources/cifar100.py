@@ -48,7 +48,7 @@ def find_png_folders(tree: Tree) -> Collection | None:
 
 
 def _joined_parts(tree: Tree) -> Files | None:
-    """Return the images of two folders that are the official train and test, None where there are not those.
+    """Return the images of two folders that are the official train and test, None if there are not those.
 
     They are sorted by their own names, as if they lay in one folder.
     """

@@ -1,4 +1,4 @@
-"""One's own images, in class folders."""
+"""Users' own images, in class folders."""
 
 from dataclasses import replace
 from pathlib import Path

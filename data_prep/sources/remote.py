@@ -1,4 +1,4 @@
-"""Where datasets can be downloaded: all addresses in one place, since they are what dies first."""
+"""Where datasets can be downloaded: all addresses in one place, since they are what breaks first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The episode store: an HDF5 file with the images of a dataset and the frozen tasks to compare on."""
+"""The episode store: an HDF5 file with the images of a dataset and the frozen tasks for comparisons."""
 
 from data_prep.store.format import QUERY, SHOTS, SPLITS, TASKS, VERSION, WAYS, StoreSummary
 from data_prep.store.reader import Split, Store

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, whatever ends the writing: a signal, a kill, a power cut."""
+"""Files and folders that are complete or absent, whatever ends the writing: a signal, a kill, a power cut."""
 
 import errno
 import hashlib

@@ -1,7 +1,7 @@
 """The frozen tasks of a store: the same for the same content on every machine and NumPy version.
 
 They are drawn from the raw 64-bit words of Philox4x64-10, whose stream is fixed by its publication; NumPy
-promises no such thing for `choice` and `permutation`.
+gives no such guarantee for `choice` and `permutation`.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def settings() -> list[Settings]:
 
 
 def usable_classes(offsets: NDArray[np.int64], shot: int) -> NDArray[np.int64]:
-    """Indices of the classes that have images enough for `shot` support and 15 query images."""
+    """Indices of the classes that have enough images for `shot` support and 15 query images."""
     return np.flatnonzero(np.diff(offsets) >= shot + QUERY)
 
 
@@ -27,7 +27,7 @@ def draw_episodes(split: str, offsets: NDArray[np.int64], way: int, shot: int) -
     """Draw the frozen tasks of one split and setting.
 
     Returns int32 (600, way, shot + 15), indices into the split's images with the support columns first, or
-    None where fewer than `way` classes have images enough.
+    None if fewer than `way` classes have enough images.
     """
     usable = usable_classes(offsets, shot)
     if len(usable) < way:

@@ -1,7 +1,7 @@
-"""The parts of a store, looked at before they are read.
+"""The parts of a store, checked before they are read.
 
-An HDF5 file can link to other files and devices, unpack without bound, repeat and promise what it does not
-have. A store does nothing of that, and what does is refused before its first byte is read.
+An HDF5 file can link to other files and devices, unpack without bound, repeat itself and declare what it does
+not have. A store does none of this, and a file that does is refused before its first byte is read.
 """
 
 from math import prod
@@ -31,13 +31,13 @@ def path_of(group: Any, name: str) -> str:
 
 
 def subgroup(group: Any, name: str) -> Any:
-    """Return a group of a group, None where there is none."""
+    """Return a group of a group, None if there is none."""
     found = _opened(group, name)
     return found if isinstance(found, h5py.Group) else None
 
 
 def dataset(group: Any, name: str) -> Any:
-    """Return a dataset, all of whose values are in the file as they are; None where there is none."""
+    """Return a dataset, all of whose values are in the file as they are; None if there is none."""
     found = _opened(group, name)
     if not isinstance(found, h5py.Dataset):
         return None
@@ -56,7 +56,7 @@ def dataset(group: Any, name: str) -> Any:
 
 
 def integers(group: Any, name: str, kind: type[np.integer[Any]], shape: tuple[int, ...] | None) -> Any:
-    """Return a dataset of just this type, and of this shape unless that is None; None where there is none."""
+    """Return a dataset of just this type, and of this shape unless that is None; None if there is none."""
     found = dataset(group, name)
     if found is not None and (found.dtype != kind or (shape is not None and found.shape != shape)):
         wanted = f"{kind.__name__} {shape or '(classes + 1)'}"
@@ -112,7 +112,7 @@ def numbers(group: Any, name: str) -> NDArray[np.float64]:
 
 
 def _opened(group: Any, name: str) -> Any:
-    """Open a part, unless it is a link to somewhere else; None where there is none."""
+    """Open a part, unless it is a link to somewhere else; None if there is none."""
     encoded = name.encode()
     if not group.id.links.exists(encoded):
         return None

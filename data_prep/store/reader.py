@@ -57,8 +57,8 @@ class Split:
     def blocks(self) -> Iterator[Images]:
         """Yield the images in order, in blocks of whole chunks: uint8 (n, H, W, C).
 
-        Raises DataError after the last block where they do not match their checksum: HDF5 reads what is
-        missing of a file that was cut short while open as zeros, without a word.
+        Raises DataError after the last block if they do not match their checksum: HDF5 silently reads as
+        zeros what is missing from a file that was cut short while open.
         """
         chunk = self.images.chunks[0] if self.images.chunks else 1
         image_bytes = int(np.prod(self.images.shape[1:]))
@@ -87,7 +87,7 @@ class Split:
     def episodes(self, way: int, shot: int) -> NDArray[np.int32] | None:
         """Return the frozen tasks, int32 (600, way, shot + 15), support columns first; None if not there.
 
-        Raises DataError where they are not well formed.
+        Raises DataError if they are not well formed.
         """
         key = episodes_key(way, shot)
         with _readable(self._file.filename):
@@ -154,7 +154,7 @@ class Store:
         return list(self._splits)
 
     def split(self, name: str) -> Split:
-        """Return one split; DataError for a name that is none."""
+        """Return one split; DataError for an unknown name."""
         if name not in self._splits:
             raise DataError(f"{self.path} has no split {name!r}; its splits are {', '.join(self._splits)}.")
         return self._splits[name]

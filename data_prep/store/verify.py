@@ -1,4 +1,4 @@
-"""Check a store whole."""
+"""Check a whole store."""
 
 from pathlib import Path
 

@@ -48,7 +48,7 @@ class SplitContent:
     """What goes into a split.
 
     `class_names`, sorted; `blocks`, pairs of a class index and uint8 images (n, H, W, C) of that class, the
-    classes in order, a class in as many blocks as it likes; `images`, how many are expected, for progress.
+    classes in order, a class in any number of blocks; `images`, how many are expected, for progress.
     """
 
     class_names: list[str]
@@ -83,12 +83,12 @@ def write_store(
     tool_version: str | None = None,
     progress: Progress | None = None,
 ) -> StoreSummary:
-    """Write the splits train, val and test as the store `out`, in place of a file that is there.
+    """Write the splits train, val and test as the store `out`, replacing an existing file.
 
-    The images are streamed; calls progress(split, images done, images expected). `out` is whole or untouched:
-    an exception from a block, or KeyboardInterrupt, leaves nothing behind. DataError where `out` cannot be
-    written (LeftOpen, if that comes to light on the way), a split has no classes, or a class has no images or
-    no usable name.
+    The images are streamed; calls progress(split, images done, images expected). `out` is complete or
+    untouched: an exception from a block, or KeyboardInterrupt, leaves nothing behind. DataError if `out`
+    cannot be written (LeftOpen, if that comes to light on the way), a split has no classes, or a class has no
+    images or no usable name.
     """
     out = Path(out)
     for name in SPLITS:

@@ -1,4 +1,4 @@
-"""Carrying out an ablation: which cells are missing, training them, and comparing all."""
+"""Carrying out an ablation: find the missing cells, train them, and compare them all."""
 
 from __future__ import annotations
 

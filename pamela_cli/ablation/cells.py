@@ -1,4 +1,4 @@
-"""The cells of an ablation, and the runs that they are: found by their settings, not by their names."""
+"""The cells of an ablation, and their runs: found by their settings, not by their names."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def _row(variant: Variant, iterations: int, cells: list[Cell], failures: Mapping
 
 
 def gain(row: Row, other: Row | None, measure: Measure) -> tuple[float | None, float | None]:
-    """How much better a row is than another, task by task under the seeds that both have; None where none."""
+    """How much better a row is than another, task by task under the seeds that both have; None if none."""
     if other is None or other is row:
         return None, None
     seeds = [seed for seed in row.scores if seed in other.scores]

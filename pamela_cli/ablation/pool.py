@@ -1,4 +1,4 @@
-"""Processes that train cells side by side: as many at a time as there are slots, each with its device."""
+"""Processes that train cells side by side: as many at a time as there are slots, each on its device."""
 
 from __future__ import annotations
 

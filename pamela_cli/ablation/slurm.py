@@ -42,7 +42,7 @@ class CellTask:
 
 
 def parse_parameters(text: str) -> dict[str, Any]:
-    """submitit's parameters in ``timeout_min=240,slurm_partition=gpu``; UsageError where they are none."""
+    """submitit's parameters in ``timeout_min=240,slurm_partition=gpu``; UsageError if they are none."""
     parameters: dict[str, Any] = {}
     for part in text.split(","):
         key, sign, value = (piece.strip() for piece in part.partition("="))

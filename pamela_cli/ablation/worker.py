@@ -1,4 +1,4 @@
-"""Training one cell, in a process of its own: a cell that fails, or is killed, takes no other with it."""
+"""Training one cell, in a process of its own: a cell that fails, or is killed, does not affect the others."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def ablate(
 
 
 def _write(context: Context, found: Ablation, figures: bool) -> None:
-    """Write the folder of the ablation. Its table is already shown: an error loses only what is not written."""
+    """Write the ablation's folder. Its table is already shown: an error loses only what is not written."""
     from pamela_cli.ablation.writing import write_ablation
 
     try:

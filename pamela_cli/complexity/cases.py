@@ -1,4 +1,4 @@
-"""What is measured: the methods in both orders, as they train and as they are tested."""
+"""What is measured: the methods to both orders, in training and in testing."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ SHAPE = ("way", "shot", "query", "image_size", "channels", "width", "precision")
 def measure(cases: list[Case], device: torch.device, repetitions: int, console: Console) -> dict[str, Any]:
     """Measure the cases on ``device``; returns the document that ``--json`` prints.
 
-    :class:`PamelaError` where memory is short.
+    :class:`PamelaError` if memory is short.
     """
     config = cases[0].config
     environment = current_environment(device)

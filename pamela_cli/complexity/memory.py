@@ -25,7 +25,7 @@ _STATUS = Path("/proc/self/status")
 def peak_memories(cases: list[Case], plan: Plan) -> Iterator[int | None]:
     """Bytes that one training task of each case needs at its peak, beyond the learner and the images.
 
-    None where the system does not tell. :class:`PamelaError` where the task cannot be computed.
+    None if the system does not tell. :class:`PamelaError` if the task cannot be computed.
     """
     device = torch.device(plan.device)
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""`pamela complexity` from its flags to its files."""
+"""`pamela complexity`, from its flags to its files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Adam (Kingma and Ba, 2015), with AdamW's decay (Loshchilov and Hutter, 2019), by PyTorch's own function.
 
-Not by its class, which imports PyTorch's compiler at its first step: that takes longer than all that a
-command otherwise imports. The bits are the same.
+Not by its class, which imports PyTorch's compiler at its first step: that takes longer than everything else
+that a command imports. The bits are the same.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Training images varied as they are drawn: shifted, mirrored, in other colours.
+"""Training images augmented as they are drawn: shifted, mirrored, with jittered colours.
 
-What the field trains Conv4 and ResNet-12 with on CIFAR-FS, FC100 and ImageNet's subsets (Lee et al., 2019,
-section 4.1: crops, mirror images, jitter of brightness, contrast and saturation). The paper mentions none.
-Every image of every task is varied anew, and as tasks are: by its address alone, on any device.
+This is the augmentation commonly used for Conv4 and ResNet-12 on CIFAR-FS, FC100 and ImageNet's subsets (Lee
+et al., 2019, section 4.1: crops, mirror images, jitter of brightness, contrast and saturation). The paper
+mentions none. Every image of every task is augmented afresh, determined, like tasks, by its address alone, on
+any device.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much training images are varied; with the defaults, not at all.
+    """How much training images are augmented; with the defaults, not at all.
 
-    ``crop``: shifted by up to so many pixels each way, uniformly; what comes in from outside is black.
+    ``crop``: images are shifted by up to this many pixels each way, uniformly; the uncovered border is black.
     ``flip``: each is mirrored, left to right, with probability 1/2. ``color_jitter``: brightness, contrast
-    and saturation are multiplied, in this order, by factors uniform in 1 ± ``color_jitter``, and values cut
-    off at 0 and 1.
+    and saturation are multiplied, in this order, by factors uniform in 1 ± ``color_jitter``, and values are
+    clipped to 0…1.
     """
 
     crop: int = 0
@@ -40,7 +41,7 @@ class Augmentation:
     color_jitter: float = 0.0
 
     def fits(self, side: int) -> bool:
-        """Whether images of that side are still in sight, however far they are shifted."""
+        """Whether images of this side stay partly in view, however far they are shifted."""
         return 2 * self.crop <= side
 
     def __bool__(self) -> bool:

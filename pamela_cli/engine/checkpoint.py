@@ -1,8 +1,8 @@
-"""Checkpoints: one safetensors file with all that a run needs to go on, or to be used.
+"""Checkpoints: one safetensors file with all that a run needs to continue, or to be used.
 
 Tensors by name: ``theta.<layer>.<tensor>`` in its own shape, ``q.<layer>`` (updates, numbers), ``p``
-(connections, layers), and Adam's moments. Everything else is JSON in the file's metadata, and so is a
-checksum of it all. Nothing in such a file can run.
+(connections, layers), and Adam's moments. Everything else is JSON in the file's metadata, including a
+checksum of all of it. Nothing in such a file can be executed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LARGEST = 1 << 62
 
 
 class CheckpointError(Exception):
-    """The file is no usable checkpoint: one sentence that says why."""
+    """The file is not a usable checkpoint: one sentence that says why."""
 
 
 def check_tensor(name: str, found: Tensor, expected: Tensor) -> None:
@@ -53,7 +53,7 @@ class Checkpoint:
     def of(
         cls, learner: Learner, progress: dict[str, Any], optimizer: dict[str, Tensor] | None = None
     ) -> Checkpoint:
-        """Name a learner's tensors; with the optimizer's state the run can go on."""
+        """Name a learner's tensors; with the optimizer's state the run can continue."""
         layout = learner.rule.layout
         tensors = {f"theta.{name}": t for name, t in layout.named(learner.theta).items()}
         if learner.q.numel():
@@ -89,7 +89,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path, rule: UpdateRule | None = None) -> Checkpoint:
-        """Read a file that :meth:`write` made; :class:`CheckpointError` if it is none.
+        """Read a file that :meth:`write` made; :class:`CheckpointError` if it is not one.
 
         A file larger than a checkpoint of ``rule`` can be, or than free memory, is refused.
         """

@@ -1,6 +1,6 @@
 """C functions, compiled on the machine that they run on and kept in a cache.
 
-It takes the C compiler a second; where there is no compiler, the engine does without.
+Compiling takes a second; without a C compiler, the engine does without them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _PATIENCE = 60.0
 
 
 def compile_and_load(source: Path, definition: str) -> ctypes.CDLL | None:
-    """The shared library of ``source``, compiled with ``-D definition``; None where that is impossible.
+    """The shared library of ``source``, compiled with ``-D definition``; None if that is impossible.
 
-    It may include what lies beside it with the ending ``.h``. ``PAMELA_COMPILE=0`` forbids it.
+    It may include ``.h`` files that lie beside it. ``PAMELA_COMPILE=0`` forbids it.
     """
     compiler = compiler_version()
     if compiler is None:
@@ -57,7 +57,7 @@ def _choices(compiler: str) -> list[tuple[str, ...]]:
 
 @cache
 def compiler_version() -> str | None:
-    """The C compiler's own first line about itself; None where there is none, or none is wanted."""
+    """The first line of the C compiler's version text; None if there is no compiler, or none is wanted."""
     if os.environ.get("PAMELA_COMPILE") == "0" or os.name != "posix" or shutil.which("cc") is None:
         return None
     try:
@@ -83,7 +83,7 @@ def _compile(source: Path, flags: tuple[str, ...], library: Path) -> None:
 
 @cache
 def cache_folder() -> Path:
-    """Where compiled code lies: in the user's cache, or elsewhere if others could write there."""
+    """Where compiled code is kept: in the user's cache, or elsewhere if others could write there."""
     folder = cache_dir() / "compiled"
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Whether this project's own code for a device is available and correct there: tried before it is used."""
+"""Whether this project's own code for a device is available and correct there: it is tested before use."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _LAYERS = [(2, 17, 5, 7), (4, 65, 12, 12)]
 
 
 def use_compiled(wanted: bool, device: torch.device = _CPU) -> None:
-    """Whether this process is to use its own code on such a device, where it can be had and agrees."""
+    """Whether this process is to use its own code on such a device, if it is available and correct."""
     own_code.in_use[device.type] = wanted and can_be_compiled(device)
 
 
 @cache
 def can_be_compiled(device: torch.device = _CPU) -> bool:
-    """Whether there is compiled code for ``device``, and it gives what PyTorch's operations give.
+    """Whether there is compiled code for ``device`` that gives what PyTorch's operations give.
 
-    On the CPU it takes a C compiler; on CUDA Triton, which comes with PyTorch on Linux and takes one too.
+    On the CPU it needs a C compiler; on CUDA, Triton, which comes with PyTorch on Linux and needs one too.
     ``PAMELA_COMPILE=0`` forbids both.
     """
     if os.environ.get("PAMELA_COMPILE") == "0" or device.type not in own_code.in_use:

@@ -10,13 +10,13 @@ import torch
 
 
 class NoSuchDeviceError(ValueError):
-    """The device asked for is not there, or no name of a device."""
+    """The requested device does not exist, or the text is not the name of a device."""
 
 
 def choose_device(name: str, called: str = "device") -> torch.device:
-    """``auto`` is the first CUDA device, or the CPU where there is none; else the device itself.
+    """``auto`` is the first CUDA device, or the CPU if there is none; else the device of that name.
 
-    :class:`NoSuchDeviceError` where it is not there; ``called`` says what the name is called in its sentence.
+    :class:`NoSuchDeviceError` if it does not exist; ``called`` is what its message calls the name.
     """
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -43,8 +43,8 @@ def number_type(precision: str) -> torch.dtype:
 def use_precision(precision: str) -> torch.dtype:
     """The type of the numbers; from now on, CUDA devices multiply float32 as ``precision`` says.
 
-    "tf32" has them round the factors to 10 bits, "float32" does not. (PyTorch itself has convolutions do so,
-    unasked.) The CPU knows no TF32. Convolutions on CUDA also take the algorithms that give the same bits
+    "tf32" makes them round the factors to 10 bits, "float32" does not. (PyTorch itself lets convolutions do
+    so by default.) The CPU has no TF32. Convolutions on CUDA also use the algorithms that give the same bits
     each time.
     """
     # (With the newer `fp32_precision`, which PyTorch 2.9 asks for, any code that reads these two fails.)
@@ -64,6 +64,6 @@ def tf32_setting() -> Any:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has done all it was told to."""
+    """Wait until a GPU has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

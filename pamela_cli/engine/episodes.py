@@ -1,7 +1,7 @@
 """Tasks drawn from images held on the device, or from sine waves.
 
-Every draw is a function of (seed, split, step, index in the global meta-batch) alone, so that resume
-and many processes need no state, and a task is the same on every device.
+Every draw is a function of (seed, split, step, index in the global meta-batch) alone, so that resuming
+and multiple processes need no state, and a task is the same on every device.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def usable_classes(offsets: Tensor, split: str, way: int, images: int, turns: in
 
 @dataclass(frozen=True)
 class ImagePool:
-    """The images of a split, on the device that tasks are computed on, or beside it in the host's memory.
+    """The images of a split, on the device that tasks are computed on, or in the host's memory.
 
     ``images`` uint8 (N, C, H, W) sorted by class, and ``offsets`` int64 (classes + 1), are in one place;
     ``mean`` and ``std`` (C,) of the training split, for values in 0…1, are on the device.
@@ -71,7 +71,7 @@ class ImagePool:
     ) -> Tensor:
         """Images at ``indices`` (T, B) as (T, B, C, H, W) of the mean's type, turned by 90°·``turns``.
 
-        With ``numbers`` (T, B, 6) they are varied by an ``augmentation`` before they are standardised.
+        With ``numbers`` (T, B, 6) they are augmented by ``augmentation`` before they are standardised.
         """
         raw = self._gathered(indices.to(self.images.device))
         if turns is not None:
@@ -127,7 +127,7 @@ class ImageEpisodes:
     """M-way tasks from an :class:`ImagePool`: ``shot`` support and ``query`` query images a class.
 
     Classes with fewer than ``shot + query`` images are left out. With ``rotations`` each class counts
-    four times, turned by 0°, 90°, 180° and 270°. ``augmentation`` varies the images that are drawn.
+    four times, rotated by 0°, 90°, 180° and 270°. ``augmentation`` varies the images that are drawn.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 def check_norm_stats(value: str) -> None:
-    """ValueError for what is no :data:`NormSource`."""
+    """ValueError for anything that is not a :data:`NormSource`."""
     if value not in get_args(NormSource):
         raise ValueError(f"norm_stats must be 'query' or 'support', not {value!r}")
 
@@ -31,7 +31,7 @@ def check_norm_stats(value: str) -> None:
 class TaskScores:
     """Loss and score on the query set of each task: (tasks, updates + 1), the first before adaptation.
 
-    Where only the last update was asked for, there is one column.
+    If only the last update was requested, there is one column.
     """
 
     loss: Floats
@@ -52,7 +52,7 @@ def evaluate(
     norm_stats: NormSource = "query",
     every_step: bool = True,
 ) -> Iterator[TaskScores]:
-    """Adapt with ``steps`` updates and judge on the query sets, batch by batch.
+    """Adapt with ``steps`` updates and evaluate on the query sets, batch by batch.
 
     ``norm_stats``: whether batch norm normalises the queries among themselves ("query", the
     transductive default of MAML) or by the statistics of the support set alone ("support").
@@ -114,7 +114,7 @@ def mean_ci95(values: Floats) -> tuple[float, float]:
 
 
 def proportion_interval(hits: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for the share that ``hits`` of ``count`` are: never empty, and within 0…1."""
+    """Wilson's 95 % interval for the proportion ``hits``/``count``: never empty, and within 0…1."""
     z = 1.96
     share, scale = hits / count, 1 + z * z / count
     centre = (share + z * z / (2 * count)) / scale

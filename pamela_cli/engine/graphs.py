@@ -1,7 +1,7 @@
-"""Work that is the same operations each time, recorded as a CUDA graph and replayed from then on.
+"""Work that consists of the same operations each time, recorded as a CUDA graph and replayed from then on.
 
-An outer step, or a batch of an evaluation, is hundreds to thousands of small operations. Where images are
-small, the host takes longer to start them one by one than a GPU takes to carry them out; a graph starts
+An outer step, or a batch of an evaluation, is hundreds to thousands of small operations. If images are
+small, the host takes longer to launch them one by one than a GPU takes to execute them; a graph launches
 all of them at once.
 """
 
@@ -33,15 +33,15 @@ SAME = 1e-3
 
 
 def times_until_recorded(device: torch.device) -> int:
-    """How often work must be done on ``device`` until it is as fast as it goes: what a warm-up takes."""
+    """How often work must be done on ``device`` until it is as fast as it gets: the length of a warm-up."""
     return USUAL_TIMES + 2 if device.type == "cuda" else 1
 
 
 class Graphs:
-    """The recorded work of a device. On a CPU, or with ``PAMELA_GRAPHS=0``, all is done as usual.
+    """The recorded work of a device. On a CPU, or with ``PAMELA_GRAPHS=0``, everything is computed as usual.
 
-    The same holds where cuDNN may take algorithms that give other bits each time, since what is recorded is
-    held against what is computed as usual, on other inputs, before it is trusted. ``refused`` is a sentence
+    The same holds if cuDNN may use algorithms that give different bits each time, since what is recorded is
+    compared with the usual computation, on other inputs, before it is trusted. ``refused`` is a sentence
     that says why there are no graphs here, once one was wrong or could not be recorded.
     """
 
@@ -58,8 +58,8 @@ class Graphs:
     def call(self, same: Hashable, work: Work, *inputs: Tensor) -> Tensors:
         """``work(*inputs)``, which the caller may keep.
 
-        The work must be a function of the inputs alone, of the same operations for inputs of the same shapes
-        wherever ``same`` is equal, and ask the device for nothing.
+        The work must be a function of the inputs alone, with the same operations for inputs of the same
+        shapes whenever ``same`` is equal, and never wait for the device.
         """
         if not self._wanted or self.refused is not None or not torch.backends.cudnn.deterministic:
             return work(*inputs)
@@ -77,7 +77,7 @@ class Graphs:
         return found
 
     def forget(self) -> bool:
-        """Give up what is recorded, and its memory; returns whether there was any."""
+        """Discard what is recorded, and free its memory; returns whether there was any."""
         held = bool(self._recorded)
         self._times.clear()
         self._trusted.clear()
@@ -141,7 +141,7 @@ class RecordedWork:
 
     @classmethod
     def of(cls, work: Work, inputs: Tensors, place: _Place) -> RecordedWork:
-        """Record ``work``; RuntimeError where that cannot be."""
+        """Record ``work``; RuntimeError if that cannot be."""
         own = tuple(t.clone() for t in inputs)
         stream, usual = place.stream, torch.cuda.current_stream(place.device)
         graph = torch.cuda.CUDAGraph()

@@ -56,13 +56,13 @@ class Learner:
 
     @classmethod
     def of_shapes(cls, backbone: Backbone, rule: UpdateRule, inner_lr: float, dtype: torch.dtype) -> Learner:
-        """One without content, on PyTorch's device "meta", to know sizes by."""
+        """One without content, on PyTorch's device "meta", to get sizes from."""
         shapes = ((rule.layout.size,), rule.q_shape, rule.p_shape)
         tensors = (torch.empty(shape, dtype=dtype, device="meta") for shape in shapes)
         return cls(backbone, rule, inner_lr, *tensors)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Learner:
-        """A copy, which may be elsewhere or of another type."""
+        """A copy, possibly on another device or of another type."""
         tensors = (t.to(device, dtype, copy=True) for t in (self.theta, self.q, self.p))
         return Learner(self.backbone, self.rule, self.inner_lr, *tensors)
 
@@ -78,7 +78,7 @@ def inner_loop(
 ) -> Iterator[Tensor]:
     """Yield θ_0…θ_steps of T tasks, (T, N) each (paper eq. 5); ``expanded`` are Q and P over θ.
 
-    Only what a connection still goes back to is held on to.
+    Only what a later connection still needs is kept.
     """
     rule = learner.rule
     last_use = {skip[1]: j for j in range(steps) if (skip := rule.skip_at(j))}

@@ -1,4 +1,4 @@
-"""How a network's parameters lie in one vector, and how many Q and P they get.
+"""How a network's parameters are laid out in one vector, and how many Q and P they get.
 
 θ of one task is a vector of N numbers, so the update rule (paper eq. 5) is written on vectors and
 knows nothing of layers. The layout says which piece of the vector is which tensor, and expands the
@@ -47,7 +47,7 @@ class Layer:
 class Layout:
     """The order of a network's layers in the vector θ.
 
-    ``called`` are names for its tensors, in order, where layer and tensor are not what they are called.
+    ``called`` are names for its tensors, in order, if they are not called after layer and tensor.
     """
 
     layers: tuple[Layer, ...]

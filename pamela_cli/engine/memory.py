@@ -1,4 +1,4 @@
-"""Memory of the CPU: kept for the next tensor instead of handed back."""
+"""Memory of the CPU: kept for the next tensor instead of returned to the system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that tensors free; whether it could be arranged (glibc on Linux).
+    """Let this process keep the memory that tensors free; returns whether that worked (glibc on Linux).
 
     By default the C library hands large blocks back to the system at once, which gives them out again page
     by page, each zeroed: at 84×84 that took a quarter of the time of a meta-gradient. One arena serves all

@@ -1,4 +1,4 @@
-"""How much memory tasks take, and the plan that fits into what there is."""
+"""How much memory tasks take, and the plan that fits into the memory available."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _given(tensor: Tensor) -> Tensor:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Free memory of a CUDA device, or of this machine (Linux); None where it is unknown."""
+    """Free memory of a CUDA device, or of this machine (Linux); None if it is unknown."""
     if device.type == "cuda":
         # What this process has freed, it keeps for itself.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -134,13 +134,13 @@ def _granted_to(group: Path, otherwise: int) -> int:
 
 
 def room_for(most: int) -> int:
-    """Bytes of a file that may be read whole where ``most`` are enough: no more than half the free memory."""
+    """How many bytes of a file may be read whole, if ``most`` are enough: at most half the free memory."""
     free = free_bytes(torch.device("cpu"))
     return most if free is None else min(most, free // 2)
 
 
 def check_room(what: str, needed: float, device: torch.device) -> None:
-    """:class:`DoesNotFitError` where ``what`` needs more memory than is free."""
+    """:class:`DoesNotFitError` if ``what`` needs more memory than is free."""
     free = free_bytes(device)
     if free is not None and needed > free:
         gib = 1 << 30
@@ -150,7 +150,7 @@ def check_room(what: str, needed: float, device: torch.device) -> None:
 
 
 def least_bytes(learner: Learner, task: Tasks, tasks: int, query_bytes: int, copies: int) -> float:
-    """Bytes that no plan can do without, for ``tasks`` of that shape of which one is at work.
+    """Bytes that every plan needs, for ``tasks`` of that shape of which one is computed at a time.
 
     So many ``copies`` of what is learned, the tasks' inputs, θ after each update, Q and P over θ, and a part
     of the graph of the query loss, which has ``query_bytes``.
@@ -164,8 +164,8 @@ def least_bytes(learner: Learner, task: Tasks, tasks: int, query_bytes: int, cop
 def fit(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int | None) -> Plan:
     """The plan with as many tasks at a time, in training and in tests, and graphs kept, as memory allows.
 
-    Fewer tasks at a time on CUDA and fewer graphs kept before fewer workers on the CPU: that is the order of
-    what they cost. A plan for one task that keeps nothing comes back even where it will not fit.
+    Fewer tasks at a time on CUDA and fewer graphs kept before fewer workers on the CPU: in the order of what
+    they cost. A plan for one task that keeps nothing is returned even if it will not fit.
     """
     if free is None:
         return plan
@@ -185,7 +185,7 @@ def fit(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int
 
 
 def fewer_workers(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int | None) -> Plan:
-    """The plan with as many workers as memory allows, at least one: which leaves the bits alone."""
+    """The plan with as many workers as memory allows, at least one; this does not change the bits."""
     kept = updates if plan.kept_updates is None else min(plan.kept_updates, updates)
     needed = plan.tasks_at_a_time * _training_bytes(kept, update_bytes, query_bytes)
     workers = plan.workers

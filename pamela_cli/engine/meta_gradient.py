@@ -1,9 +1,9 @@
 """The exact meta-gradient, by walking the inner updates backwards (paper section 3.1.2, eq. 6).
 
-The inner loop is a recurrence, so the gradient of the query loss at θ_n is taken back through one update at
-a time: through the update rule by its adjoint, and through the support gradient by a product with the
-Hessian. Each update has a graph of its own, which is kept from the forward pass or built again on
-the way back; so the memory need not grow with the number of updates, but for the θ_j themselves.
+The inner loop is a recurrence, so the gradient of the query loss at θ_n is propagated back through one update
+at a time: through the update rule by its adjoint, and through the support gradient by a product with the
+Hessian. Each update has a graph of its own, which is kept from the forward pass or rebuilt in the backward
+pass; so memory need not grow with the number of updates, except for the θ_j themselves.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SummedGradient(_Gradients):
 
 @dataclass(frozen=True)
 class _ForwardPass:
-    """θ_0…θ_n, and by update the support gradient with its graph, or None where that is built again."""
+    """θ_0…θ_n, and by update the support gradient with its graph, or None if that is built again."""
 
     trajectory: list[Tensor]
     gradients: list[LossGradient | None]
@@ -61,9 +61,9 @@ def summed_meta_gradient(
 ) -> SummedGradient:
     """Gradient of the query loss at θ_n, summed over the tasks, with respect to θ, Q and P (paper eq. 6).
 
-    It is the exact, second-order one, unless the method is first-order: then the support gradients
-    count as constants. The graphs of the last ``kept_updates`` updates are kept (None: of all); the others
-    are built again, which costs a forward and a backward pass of the support set each.
+    It is the exact, second-order one, unless the method is first-order: then the support gradients are
+    treated as constants. The graphs of the last ``kept_updates`` updates are kept (None: of all); the others
+    are rebuilt, which costs a forward and a backward pass of the support set each.
     """
     steps = learner.rule.steps
     kept = steps if kept_updates is None else kept_updates
@@ -162,8 +162,8 @@ def mean_meta_gradient(
 ) -> MetaGradient:
     """Meta-gradient of the mean query loss over the tasks, in the shapes of the learned θ, Q and P.
 
-    Where several processes work at it, ``tasks`` are this one's share of ``meta_batch``, and the result is
-    that of all; else they are all, however many.
+    If several processes compute it together, ``tasks`` are this one's share of ``meta_batch``, and the result
+    is that of all; otherwise they are all the tasks, however many.
     """
     with torch.no_grad():
         expanded = learner.expand()

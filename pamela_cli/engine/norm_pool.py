@@ -1,12 +1,12 @@
-"""Batch norm → ReLU → 2×2 max pool as one layer, with the derivatives that the meta-gradient takes.
+"""Batch norm → ReLU → 2×2 max pool as one layer, with the derivatives that the meta-gradient needs.
 
 What follows a convolution reads and writes the largest tensors of the network, and PyTorch differentiates
 batch norm a second time in some forty passes over them. Here it takes a few:
 
 - With scales that are not negative, pooling before normalising gives the same numbers, so only what is
-  pooled is ever normalised, and the gradient is known from the pooled pixels.
+  pooled is ever normalised, and the gradient follows from the pooled pixels.
 - The gradient with respect to the input is, channel by channel, an affine function of the input plus what
-  the pool lets through; the tangent of that is one with the input's tangent as a third term.
+  the pool lets through; its tangent is another, with the input's tangent as a third term.
 
 Per channel, with n numbers z of mean μ and r = (variance + eps)^−½, x = (z − μ)·r, s = γ·r, and d the
 cotangent of the scaled x, which is zero but at the pixels that the pool took (tangents have a dot):

@@ -20,7 +20,7 @@ _REAL = {torch.float32: "float", torch.float64: "double"}
 
 @cache
 def norm_pool_functions(dtype: torch.dtype) -> CDLL | None:
-    """The functions of ``norm_pool.c`` for tensors of ``dtype``; None where they cannot be had."""
+    """The functions of ``norm_pool.c`` for tensors of ``dtype``; None if they cannot be had."""
     real = _REAL.get(dtype)
     source = Path(__file__).with_name("norm_pool.c")
     return None if real is None else compile_and_load(source, f"REAL={real}")

@@ -1,8 +1,8 @@
 """Operations of the networks as plain functions: the 3×3 convolution with its two gradients, and products.
 
-A convolution is bilinear: its tangent, and the tangents of its gradients, are convolutions and such gradients
-again. Written so, all derivatives of the meta-gradient run on the fast kernels of the forward pass; PyTorch's
-own double backward transposes and copies.
+A convolution is bilinear: its tangent, and the tangents of its gradients, are again convolutions and such
+gradients. Written this way, all derivatives of the meta-gradient use the fast kernels of the forward pass;
+PyTorch's own double backward transposes and copies.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The outer loop: Adam on {θ, Q, P}, its schedule, and what keeps it from blowing up (paper eq. 6).
+"""The outer loop: Adam on {θ, Q, P}, its schedule, and what keeps it stable (paper eq. 6).
 
-With plain Adam at 1e-3, +Q and PAMELA diverge on sine waves. Against that, the same for every method: Q and P
+With plain Adam at 1e-3, +Q and PAMELA diverge on sine waves. To prevent that, for every method alike, Q and P
 learn ten times slower than θ, the norm of the meta-gradient is clipped, a step whose meta-gradient is not
 finite is skipped and counted, and the rates fall to zero over the run (docs/method.md).
 """
@@ -39,7 +39,7 @@ class OuterSettings:
     weight_decay: float = 0.0
 
     def rate(self, step: int) -> float:
-        """Factor on the learning rates at ``step`` (from 0)."""
+        """Factor on the learning rates at ``step`` (counted from 0)."""
         return 1.0 if self.schedule == "constant" else 0.5 * (1 + cos(pi * step / self.iterations))
 
 
@@ -76,7 +76,7 @@ class OuterLoop:
         return {name: tensor for name, tensor in tensors.items() if tensor.numel()}
 
     def run(self, source: EpisodeSource) -> Iterator[StepMetrics]:
-        """Take the remaining steps, one for each item."""
+        """Take the remaining steps, one per item."""
         while self.step < self.settings.iterations:
             yield self._advance(source)
 
@@ -103,6 +103,6 @@ class OuterLoop:
         return self._adam.state()
 
     def load_state(self, state: dict[str, Tensor], step: int) -> None:
-        """Go on from ``step`` with what :meth:`state` gave; :class:`CheckpointError` if it does not fit."""
+        """Continue from ``step`` with a :meth:`state`; :class:`CheckpointError` if it does not fit."""
         self._adam.load(state)
         self.step = step

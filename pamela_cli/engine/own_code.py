@@ -1,6 +1,6 @@
 """Whether layers are computed by this project's own code: C functions on the CPU, Triton's kernels on CUDA.
 
-It is a property of the process, for each type of device. What may set it is in ``compiling.py``.
+It is a property of the process, for each type of device; ``compiling.py`` decides when it may be set.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A loss function of one's own as an objective of the engine."""
+"""A user's own loss function as an objective of the engine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class OwnLoss:
-    """An ``Objective`` of a function for one task; derivatives by automatic differentiation.
+    """An ``Objective`` made from a loss function for one task; derivatives by automatic differentiation.
 
-    ``measure`` is the score of a task, one number of any kind; the loss itself where there is none.
+    ``measure`` is the score of a task, one number of any kind; without it, the loss itself is the score.
     """
 
     function: LossFunction

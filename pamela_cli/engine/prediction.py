@@ -1,4 +1,4 @@
-"""A network adapted to one task, and its outputs for inputs that nobody has labelled."""
+"""A network adapted to one task, and its outputs for unlabelled inputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Adapted:
 
     @property
     def parameters(self) -> dict[str, Tensor]:
-        """Adapted parameters by name: those of a module go back by ``load_state_dict(…, strict=False)``."""
+        """Adapted parameters by name: load them into a module with ``load_state_dict(…, strict=False)``."""
         return self.backbone.layout.named(self.theta)
 
     def to(self, device: torch.device) -> Adapted:
@@ -36,8 +36,8 @@ class Adapted:
     def outputs(self, x: Tensor, norm_stats: NormSource = "support") -> Tensor:
         """The network's outputs (B, out) for inputs (B, …).
 
-        By "support" each input goes through alone: what else is asked has no influence, not even on the
-        rounding. By "query" batch norm normalises them among themselves. ValueError for anything else, and
+        With "support" each input goes through alone: the other inputs have no influence, not even on the
+        rounding. With "query" batch norm normalises them among themselves. ValueError for anything else, and
         for no input at all.
         """
         check_norm_stats(norm_stats)
@@ -53,7 +53,7 @@ class Adapted:
 def adapted(
     learner: Learner, objective: Objective, support_x: Tensor, support_y: Tensor, steps: int | None = None
 ) -> Adapted:
-    """Adapt to one task by its support set (S, …), with so many updates (None: as trained).
+    """Adapt to one task by its support set (S, …), with ``steps`` updates (None: as trained).
 
     Classes may have unequal numbers of examples: the loss is the mean over all of them.
     """

@@ -1,4 +1,4 @@
-"""Several processes at one piece of work: who takes which tasks, and sums over all of them."""
+"""Several processes working together: which takes which tasks, and sums over all of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOOK_AGAIN = 0.05
 
 
 class ProcessLostError(Exception):
-    """Another process of this work has ended, or does not answer: one sentence."""
+    """Another of the processes has ended, or does not answer: one sentence."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Processes:
 
     @classmethod
     def join(cls, device: torch.device, look: Callable[[], None] = lambda: None) -> Processes:
-        """Meet the others, where the environment names them as torchrun does; else it is alone.
+        """Meet the others, if the environment names them as torchrun does; otherwise this one is alone.
 
         The first one calls ``look`` while it waits, which may raise: where others may end before they come.
         """
@@ -76,7 +76,7 @@ class Processes:
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def placed(self, values: Tensor, count: int) -> Tensor:
-        """Values of this process's share among zeros for the others': their sum has all, (count, …)."""
+        """This process's values, with zeros in place of the others': summed, they give all, (count, …)."""
         if self.size == 1:
             return values
         share = self.share(count)
@@ -85,7 +85,7 @@ class Processes:
         return out
 
     def largest(self, value: int) -> int:
-        """The largest value of all processes; each must ask, and waits for the others."""
+        """The largest value of all processes; each must call this, and waits for the others."""
         if self.size == 1:
             return value
         found = torch.tensor([value])
@@ -94,7 +94,7 @@ class Processes:
         return int(found)
 
     def from_leader(self, value: Any) -> Any:
-        """What the leader says, in all: JSON values."""
+        """What the leader passes, in every process: JSON values."""
         if self.size == 1:
             return value
         text = json.dumps(value).encode() if self.leads else b""
@@ -109,7 +109,7 @@ class Processes:
 
 
 def in_group() -> bool:
-    """Whether the environment is that of torchrun, for more than one process."""
+    """Whether torchrun's environment is set, for more than one process."""
     known = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"))
     return known and os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 

@@ -2,7 +2,7 @@
 
 A task is drawn by (stream, seed, step, index) alone: no generator state has to be kept, and any
 worker on any device draws the same task. The bits come from the finaliser of SplitMix64 (Steele et
-al., 2014), applied once for each coordinate of the address, in PyTorch integers, on the device of its
+al., 2014), applied once per coordinate of the address, in PyTorch integers, on the device of its
 tensors.
 """
 

@@ -1,4 +1,4 @@
-"""What a learner computes of tasks, replayed from a CUDA graph where one can be made of it."""
+"""What a learner computes for tasks, replayed from a CUDA graph if possible."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def replayed(
 ) -> Tensors:
     """What ``compute`` gives for the learner, the tasks and ``expanded``, Q and P over θ: the same tensors.
 
-    ``how`` is all else that its operations depend on. Backbones and objectives that are not ``recordable``,
-    as modules of one's own, are computed as usual each time.
+    ``how`` is everything else that its operations depend on. Backbones and objectives that are not
+    ``recordable``, such as users' own modules, are computed as usual each time.
     """
     backbone, rule = learner.backbone, learner.rule
 

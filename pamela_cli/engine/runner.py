@@ -1,4 +1,4 @@
-"""How a batch of tasks is worked through: how many at a time, and on how many threads."""
+"""How a batch of tasks is computed: how many at a time, and on how many threads."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _MOST_TASKS, _MOST_UPDATES, _MOST_CORES = 4096, 1000, 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """Where and how tasks are computed. It is recorded with a run: another plan rounds otherwise.
+    """Where and how tasks are computed. It is recorded with a run: another plan rounds differently.
 
-    ``workers`` threads each take ``tasks_at_a_time`` tasks (``judged_at_a_time`` where there is no
-    meta-gradient) and compute them with ``threads`` threads inside PyTorch's operators. Sums over tasks
-    are in order, so the number of workers leaves the bits alone. ``kept_updates`` is the number of updates
-    whose graph is kept for the way back (None: all); ``compiled`` whether this project's own code for the
-    device computes the layers (``compiling.py``); ``processes`` how many computed so, each its share.
-    ``low_memory``: that no graph is kept was asked for, and so holds for other devices, too.
+    ``workers`` threads each take ``tasks_at_a_time`` tasks (``judged_at_a_time`` without a meta-gradient)
+    and compute them with ``threads`` threads inside PyTorch's operators. Sums over tasks are in order, so
+    the number of workers does not affect the bits. ``kept_updates`` is the number of updates whose graph is
+    kept for the backward pass (None: all); ``compiled`` whether this project's own code for the device
+    computes the layers (``compiling.py``); ``processes`` how many compute this way, each its share.
+    ``low_memory``: the user asked to keep no graphs, so that this holds for other devices, too.
     """
 
     device: str
@@ -49,7 +49,7 @@ class Plan:
 
     @classmethod
     def recorded(cls, record: Mapping[str, Any]) -> Plan | None:
-        """The plan that a run has recorded; None for what is none, as whoever made the run may have it."""
+        """The plan that a run has recorded; None if it is not a plan: run folders come from anybody."""
         try:
             plan = cls(**record)
         except TypeError:
@@ -78,9 +78,9 @@ class Plan:
     ) -> Plan:
         """The fastest plan known for a meta-batch of ``meta_batch`` tasks of ``dtype``, on so many cores.
 
-        None: all, or its share where several processes work on this machine. On the CPU, convolutional
+        None: all, or its share if several processes run on this machine. On the CPU, convolutional
         tasks run side by side, since threads inside small operators gain little; a network of a few
-        thousand numbers takes the whole meta-batch in one thread, since it spends its time between the
+        thousand numbers takes the whole meta-batch in one thread, since its time is spent between the
         operators. ``compiled`` off: without this project's own code for the device.
         """
         if device.type != "cpu" or not convolutional:
@@ -96,7 +96,7 @@ class Plan:
     def smaller(self, training: bool) -> Plan | None:
         """The next plan that takes less memory, in training or without a meta-gradient; None: no such.
 
-        Fewer tasks at a time, then no graph kept, then fewer workers: that is the order of what they cost.
+        Fewer tasks at a time, then no graph kept, then fewer workers: in the order of what they cost.
         """
         if training and self.tasks_at_a_time > 1:
             return replace(self, tasks_at_a_time=-(-self.tasks_at_a_time // 2))
@@ -114,7 +114,7 @@ class DoesNotFitError(Exception):
 
 
 def settle_process(plan: Plan) -> None:
-    """Set for the whole process what the plan says of threads and compiled functions, and the allocator."""
+    """Set threads, compiled functions and the allocator for the whole process, as the plan says."""
     torch.set_num_threads(plan.threads)
     device = torch.device(plan.device)
     if device.type == "cuda" and device.index is not None:  # "cuda" alone is the current one
@@ -125,11 +125,11 @@ def settle_process(plan: Plan) -> None:
 
 
 class Runner:
-    """Carries out a plan, and takes a smaller one where memory does not suffice.
+    """Carries out a plan, and switches to a smaller one if memory runs out.
 
-    ``lowered`` are the plans it came to, in order; results of another plan are equal within rounding.
-    ``processes`` are those that work by such plans at the same tasks, ``graphs`` what is recorded. With
-    ``settles`` off this process is left as somebody else's program has it.
+    ``lowered`` are the plans it switched to, in order; results of another plan are equal up to rounding.
+    ``processes`` are those that compute the same tasks by such plans, ``graphs`` what is recorded. With
+    ``settles`` off, the settings of this process are left alone: it is somebody else's program.
     """
 
     def __init__(self, plan: Plan, processes: Processes | None = None, settles: bool = True) -> None:
@@ -145,7 +145,7 @@ class Runner:
     def map(
         self, function: Callable[[Tasks, Plan], Result], tasks: Tasks, training: bool = True
     ) -> list[Result]:
-        """``function`` of each chunk of tasks, in order; with a smaller plan, again, if out of memory."""
+        """``function`` of each chunk of tasks, in order; repeated with a smaller plan if out of memory."""
         while True:
             plan = self.plan
             try:

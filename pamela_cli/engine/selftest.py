@@ -70,7 +70,7 @@ def _tested(network: str, way: str, device: torch.device, dtype: torch.dtype) ->
 def measured(network: str, runner: Runner, dtype: torch.dtype, times: int = 1) -> tuple[float, ...]:
     """Query loss, norm of the meta-gradient, and its product with a fixed direction.
 
-    So many ``times`` after each other, at other θ but for the last, which counts.
+    Repeated ``times`` times, at a different θ except for the last, which counts.
     """
     learner, objective, tasks = _problem(network, runner.device, dtype)
     theta = learner.theta

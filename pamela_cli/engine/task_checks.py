@@ -1,4 +1,4 @@
-"""Tasks of one's own, checked before they are computed with: one sentence on what is wrong with them."""
+"""Users' own tasks, checked before anything is computed: one sentence on what is wrong with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pamela_cli.engine.tasks import Classification, Objective, Tasks
 
 
 def checked(tasks: Tasks, learner: Learner, objective: Objective) -> Tasks:
-    """The tasks; TypeError where they are none, ValueError where they cannot be computed with."""
+    """The tasks; TypeError if they are not :class:`Tasks`, ValueError if they cannot be used."""
     if not isinstance(tasks, Tasks):
         raise TypeError(f"tasks must be Tasks, as draw is to return them, not {type(tasks).__name__}")
     parts = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
@@ -36,9 +36,9 @@ def checked(tasks: Tasks, learner: Learner, objective: Objective) -> Tasks:
 
 
 def check_numbers(name: str, x: Tensor, y: Tensor, learner: Learner, objective: Objective) -> None:
-    """ValueError for inputs of another type than θ, and for targets that are no classes 0…way−1.
+    """ValueError for inputs of another type than θ, and for targets that are not classes 0…way−1.
 
-    Whether classes are in that range is not looked at on a GPU: training would have to wait for it.
+    Whether classes are in that range is not checked on a GPU: training would have to wait for it.
     """
     own = learner.theta.dtype
     if x.is_floating_point() and x.dtype != own:

@@ -1,4 +1,4 @@
-"""A batch of tasks, and what is asked of the network on them."""
+"""A batch of tasks, and the objective of the network on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Tasks:
-    """T tasks: support (T, S, …) to adapt on, query (T, Q, …) to be judged on.
+    """T tasks: support (T, S, …) to adapt on, query (T, Q, …) to evaluate on.
 
     Targets are classes 0…way−1 (int64, (T, S)) or numbers of the outputs' shape.
     """
@@ -33,7 +33,7 @@ class Tasks:
 
 
 class Objective(Protocol):
-    """The loss of a task, and the score that people read; each (T,) for outputs (T, B, out)."""
+    """The loss of a task, and the score that is reported; each (T,) for outputs (T, B, out)."""
 
     @property
     def score_name(self) -> str:
@@ -66,7 +66,7 @@ class Objective(Protocol):
 class Classification:
     """Cross-entropy and accuracy among the first ``way`` outputs.
 
-    A network trained with more outputs serves fewer ways: the others take no part.
+    A network trained with more outputs also serves fewer ways: the other outputs are ignored.
     """
 
     way: int
@@ -86,7 +86,7 @@ class Classification:
         return hits.to(outputs.dtype).mean(1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Softmax minus the wanted class, over the number of images; 0 for outputs that take no part."""
+        """Softmax minus the one-hot target, over the number of images; 0 for ignored outputs."""
         wanted = F.one_hot(targets, self.way)
         share = (self._taking_part(outputs).softmax(-1) - wanted) / outputs.shape[1]
         return F.pad(share, (0, outputs.shape[2] - self.way))
@@ -122,11 +122,11 @@ class Regression:
         return self.loss(outputs, targets)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Twice the error, over the numbers that the mean is of."""
+        """Twice the error, divided by the count of numbers in the mean."""
         return _error(outputs, targets) * (2 / outputs[0].numel())
 
     def gradient_tangent(self, outputs: Tensor, targets: Tensor, tangent: Tensor) -> Tensor:
-        """The tangent alike: the loss is quadratic."""
+        """The tangent, scaled alike: the loss is quadratic."""
         return tangent * (2 / outputs[0].numel())
 
 

@@ -1,4 +1,4 @@
-"""The one inner update that every method is a setting of (paper eq. 5).
+"""The single inner update of which every method is a setting (paper eq. 5).
 
     u       = θ_j − Q_j ∘ ∇L_support(θ_j)
     θ_{j+1} = u                                  j = 0, or j mod w ≠ 0
@@ -66,7 +66,7 @@ class UpdateRule:
 
     @property
     def meta_parameters(self) -> tuple[int, int, int]:
-        """How many numbers there are to learn in θ, Q and P (Table 1)."""
+        """How many learnable numbers θ, Q and P have (Table 1)."""
         return self.layout.size, prod(self.q_shape), prod(self.p_shape)
 
     def skip_at(self, j: int) -> tuple[int, int] | None:
@@ -80,7 +80,7 @@ class UpdateRule:
         return j // w - 1, j - w
 
     def q_row(self, j: int) -> int:
-        """The row of Q for update j; beyond the trained updates the last one goes on."""
+        """The row of Q for update j; updates beyond the trained ones use the last."""
         rows = self.q_shape[0] or 1
         return min(j, rows - 1)
 
@@ -113,9 +113,9 @@ class UpdateRule:
     def adjoint(
         self, j: int, trajectory: Trajectory, gradient: Tensor, q: Tensor, p: Tensor, cotangent: Tensor
     ) -> UpdateAdjoint:
-        """Take ∂L/∂θ_{j+1} (T, N) back through :meth:`apply`, to all that went into it.
+        """Propagate ∂L/∂θ_{j+1} (T, N) back through :meth:`apply`, to all its inputs.
 
-        The gradient counts as an input of its own: that it depends on θ_j is for the caller to follow.
+        The gradient counts as an input of its own: its dependence on θ_j is left to the caller.
         """
         to_u, to_past, to_p = cotangent, None, None
         q_row = q[self.q_row(j)]

@@ -49,7 +49,7 @@ def ablation_title(document: Document) -> str:
 
 
 def read_ablation(folder: Path) -> Document:
-    """The document of an ablation; :class:`PamelaError` where it is none."""
+    """The document of an ablation; :class:`PamelaError` if it is none."""
     document: Any = None
     with suppress(OddFileError):
         document = read_json(folder / ABLATION)
@@ -200,7 +200,7 @@ def _base(document: Document, cells: list[ReadRun]) -> Config:
 
 
 def _interval(document: Document) -> int | None:
-    """The interval w of all rows with connections; None where they have several, or none has."""
+    """The interval w of all rows with connections; None if they have several, or none has."""
     found = {row.get("skip_interval") for row in document["rows"]} - {None}
     return found.pop() if len(found) == 1 else None
 

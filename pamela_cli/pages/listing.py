@@ -1,4 +1,4 @@
-"""What is in a folder of runs: which are finished, how far the others are, and what they reach."""
+"""What is in a folder of runs: which are finished, how far the others are, and their results."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a page is made of, and its HTML.
 
 Run folders come from anywhere, and what they hold is text here, never markup: the template escapes
-everything, and the page's own policy forbids scripts and requests besides.
+everything, and in addition the page's own policy forbids scripts and requests.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a run folder holds, read for a report: what is damaged is left out and said, never an error.
+"""What a run folder holds, read for a report: what is damaged is left out and reported, never an error.
 
-Only the settings must be readable: without them a folder is no run.
+Only the settings must be readable: without them a folder is not a run.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ReadRun:
 
 
 def read_run(folder: RunFolder) -> ReadRun:
-    """Read a run folder; :class:`PamelaError` where its settings cannot be read."""
+    """Read a run folder; :class:`PamelaError` if its settings cannot be read."""
     config, recorded = folder.read_config()
     faults: list[str] = []
     summary = _summary(folder, faults)

@@ -1,4 +1,4 @@
-"""The commands that give a run again."""
+"""The commands that reproduce a run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def evaluate_command(folder: RunFolder, config: Config) -> str:
 
 
 def prepare_command(config: Config, fit: str = "crop") -> str | None:
-    """Make the run's dataset; None where there is nothing to do. Own images were made square by ``fit``."""
+    """Make the run's dataset; None if there is nothing to do. Own images were made square by ``fit``."""
     dataset = config.dataset or ""
     if dataset in (SINE, EMBEDDED):
         return None
@@ -104,7 +104,7 @@ def changed_settings(config: Config, data_dir: Path) -> set[str]:
 
 
 def _recipe_name(config: Config, data_dir: Path) -> str | None:
-    """Whose recipe the run's dataset takes; None where only its store, which is not there, would tell."""
+    """Whose recipe the run's dataset takes; None if only its store, which is not there, would tell."""
     dataset = config.dataset or ""
     if dataset == SINE:
         return SINE

@@ -52,7 +52,7 @@ def save(figure: Figure, stem: Path, header: list[str], rows: list[list[Any]]) -
     """Write ``stem``.png and .pdf, and the numbers as .csv; returns the PNG's path.
 
     Each file is whole or as it was. A link in its place is replaced, and one in place of their folder not
-    followed: run folders come from anywhere. OSError where they cannot be written.
+    followed: run folders come from anywhere. OSError if they cannot be written.
     """
     if stem.parent.is_symlink():
         raise OSError(errno.ELOOP, "it is a link, which is not followed", str(stem.parent))

@@ -1,4 +1,4 @@
-"""Figures printed in the paper (Rajasegaran et al., arXiv 2010.09291), to stand beside one's own."""
+"""Numbers printed in the paper (Rajasegaran et al., arXiv 2010.09291), to be shown beside measured ones."""
 
 from __future__ import annotations
 

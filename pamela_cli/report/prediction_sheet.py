@@ -25,7 +25,7 @@ def write_sheet(document: Mapping[str, Any], images: Mapping[int, Images], out: 
     """Draw the images, by their places among the predictions, uint8 (H, W, C), as the network was given them.
 
     Each with its label and probability. Where the right label is known, it is framed blue, or vermilion with
-    that label below. :class:`PamelaError` where the PNG cannot be written.
+    that label below. :class:`PamelaError` if the PNG cannot be written.
     """
     side = shown_side(next(iter(images.values())).shape[0])
     cell = max(side, 84) + _SPACE

@@ -92,7 +92,7 @@ def update_names(trends: Trends) -> list[str]:
 
 
 def draw_trends(trends: Trends, stem: Path, title: str) -> Path | None:
-    """Draw Q and P as heat maps beside lines, with the numbers as CSV; None where nothing is learned.
+    """Draw Q and P as heat maps beside lines, with the numbers as CSV; None if nothing is learned.
 
     Returns the PNG's path.
     """

@@ -1,8 +1,8 @@
-"""What results/ keeps of a finished run: enough to have it again, to compare it, and to doubt it.
+"""What results/ keeps of a finished run: enough to reproduce it, to compare it, and to question it.
 
 ``config.toml`` (all settings), ``summary.json``, ``environment.json``, ``metrics.csv`` (thinned),
-``scores.json`` (of every test task, for paired comparisons) and ``checkpoint.json`` (its checksum, and the
-meta-parameters summed up). Of a run that diverged, ``diverged.json`` says so in place of its results.
+``scores.json`` (of every test task, for paired comparisons) and ``checkpoint.json`` (its checksum, and a
+summary of the meta-parameters). For a run that diverged, ``diverged.json`` says so in place of its results.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _replace(out: Path, parts: Mapping[str, str]) -> None:
 
 
 def kept_result(planned: PlannedCell, results: Path) -> KeptResult | None:
-    """What is kept of a cell; None where there is nothing, or it has other settings than the plan has now."""
+    """What is kept of a cell; None if there is nothing, or it has other settings than the plan has now."""
     kept = _read(results / planned.name)
     return kept if kept is not None and _as_planned(kept.config, planned) else None
 
@@ -125,7 +125,7 @@ def _as_planned(config: Config, planned: PlannedCell) -> bool:
 
 
 def _read(path: Path) -> KeptResult | None:
-    """What :func:`keep` has written into a folder; None where it is not there, or not whole."""
+    """What :func:`keep` has written into a folder; None if it is not there, or not whole."""
     folder = RunFolder(path)
     try:
         config, _ = folder.read_config()

@@ -1,4 +1,4 @@
-"""Which results are to be had: groups of cells, from ``results.toml`` beside this file."""
+"""Which results are planned: groups of cells, from ``results.toml`` beside this file."""
 
 from __future__ import annotations
 

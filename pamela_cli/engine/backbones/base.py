@@ -1,8 +1,8 @@
 """What the engine asks of a network, and what all networks share.
 
 Every tensor has the task as its first dimension: θ is (T, N) and images are (T, B, C, H, W); the
-network of a task sees that task's inputs only. Batch norm uses the statistics of the batch at hand
-and keeps no running ones, or those of another batch where they are given.
+network of a task sees that task's inputs only. Batch norm uses the statistics of the current batch,
+or of another batch if they are given, and keeps no running statistics.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Backbone(Protocol):
         ...
 
     def norm_stats(self, theta: Tensor, x: Tensor) -> NormStats:
-        """Statistics that batch norm takes from the inputs ``x``; empty without batch norm."""
+        """The batch-norm statistics of the inputs ``x``; empty without batch norm."""
         ...
 
 
@@ -104,6 +104,6 @@ class AutogradGradient:
 
 
 def uniform(generator: torch.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
-    """A tensor as PyTorch's layers start: uniform within ±1/√fan_in."""
+    """A tensor initialized as PyTorch's layers are: uniform within ±1/√fan_in."""
     bound = fan_in**-0.5
     return torch.empty(shape).uniform_(-bound, bound, generator=generator)

@@ -1,7 +1,7 @@
 """∇L of Conv4 and its product with the Hessian, written out.
 
-The gradient is followed backwards through the blocks; the Hessian product differentiates that computation
-along a direction (Pearlmutter's R-operator), first what went forward, then what went back. Automatic
+The gradient is propagated backwards through the blocks; the Hessian product differentiates that computation
+along a direction (Pearlmutter's R-operator), first its forward pass, then its backward pass. Automatic
 differentiation would do the same arithmetic in three times as many operations.
 """
 
@@ -200,7 +200,7 @@ def as_grouped_filters(weight: Tensor) -> Tensor:
 
 
 def negative_scales(scale: Tensor) -> Tensor | None:
-    """−1 where ``scale`` is negative, 1 elsewhere; None where it is known that there is no negative one."""
+    """−1 where ``scale`` is negative, 1 elsewhere; None if it is known that there is no negative one."""
     # Only on the CPU can one ask without waiting.
     if scale.device.type == "cpu" and not (scale < 0).any():
         return None

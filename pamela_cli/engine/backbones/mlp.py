@@ -1,7 +1,7 @@
 """The fully connected network of sine regression (paper section 4.2), with its derivatives written out.
 
-It spends its time between the operators and not in them, so the fewer the better: the gradient and the
-product with the Hessian are written by hand, in a fifth of the operators of automatic differentiation.
+Its time is spent between the operators, not in them, so the fewer the better: the gradient and the product
+with the Hessian are written by hand, in a fifth of the operators that automatic differentiation takes.
 """
 
 from __future__ import annotations

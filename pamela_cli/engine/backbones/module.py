@@ -22,11 +22,11 @@ from pamela_cli.engine.tasks import Objective
 
 
 class ModuleBackbone:
-    """A module whose θ are the parameters that require a gradient; the others, and buffers, stay as they are.
+    """A module whose θ are the parameters that require a gradient; the others, and buffers, stay fixed.
 
-    It must compute the same outputs (B, …) whenever it is given the same inputs (B, …), and change nothing in
-    itself: ValueError for running statistics that training would move, for dropout at work, and once it has
-    changed a buffer. θ starts as the module's parameters are; the module itself is never changed.
+    It must compute the same outputs (B, …) whenever it is given the same inputs (B, …), without changing its
+    own state: ValueError for running statistics that training would update, for active dropout, and once it
+    has changed a buffer. θ starts as the module's parameters; the module itself is never changed.
     """
 
     def __init__(self, module: nn.Module, layers: Sequence[ModuleLayer] | None = None) -> None:
@@ -117,7 +117,7 @@ def _drops(part: nn.Module) -> bool:
 
 @contextmanager
 def _unchanged(module: nn.Module) -> Iterator[None]:
-    """ValueError where the module changes its buffers, as spectral norm does: no two calls would be alike."""
+    """ValueError if the module changes its buffers, as spectral norm does: no two calls would be alike."""
     before = [(name, buffer, buffer._version) for name, buffer in module.named_buffers()]
     yield
     after = dict(module.named_buffers())

@@ -23,10 +23,10 @@ from pamela_cli.methods import Granularity
 
 @dataclass(frozen=True)
 class ModuleLayer:
-    """Parameters that form one layer: a number of P for each connection is theirs, and Q as ``sharing`` says.
+    """Parameters that form one layer: they share one number of P per connection, and Q as ``sharing`` says.
 
-    ``parameters`` are names of parameters, or of submodules, which stand for all of theirs. "kernel": all
-    tensors agree in their first dimension, and what belongs to one place in it shares a number of Q.
+    ``parameters`` are names of parameters, or of submodules, which stand for all their parameters. "kernel":
+    all tensors agree in their first dimension, and everything at one index of it shares a number of Q.
     "parameter": every number has its own.
     """
 
@@ -36,7 +36,7 @@ class ModuleLayer:
 
 
 def module_layers(module: nn.Module) -> list[ModuleLayer]:
-    """The layers of a module as they are without being told otherwise; change them, and pass them on."""
+    """The default layers of a module; to override them, change them and pass them to ``make_learner``."""
     trained = {id(parameter): name for name, parameter in trainable(module).items()}
     layers: list[ModuleLayer] = []
     convolution: nn.Module | None = None

@@ -1,1 +1,1 @@
-"""Conv4's blocks in float32 on CUDA, as Triton kernels; imported where they are tried and used."""
+"""Conv4's blocks in float32 on CUDA, as Triton kernels; imported only where they are tested and used."""

@@ -1,4 +1,4 @@
-"""Work beside the main line: what fills gradients of weights, which nothing waits for until the end."""
+"""Work on a second stream: filling gradients of weights, which nothing waits for until the end."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One block of Conv4, [convolution → batch norm → ReLU → pool], with its derivatives, as Triton kernels.
 
-Where images are small, a GPU spends its time between kernels: so whatever is done to weights, signs and sums
-beside the large tensors is done in as few kernels as it takes.
+With small images, a GPU spends its time between kernels: so whatever is done to weights, signs and sums
+besides the large tensors is done in as few kernels as possible.
 """
 
 from __future__ import annotations

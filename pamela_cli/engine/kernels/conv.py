@@ -3,9 +3,9 @@
 A task's channels lie together, the tasks side by side: (B, T·C, H, W) with the channels last in memory. cuDNN
 computes such grouped convolutions by transposing back and forth, and float32 without Tensor Cores. Here the
 Tensor Cores multiply; for float32 every factor is the sum of two TF32 numbers, and three of the four products
-are made, which rounds about as float32 does ("tf32x3").
+are computed, which rounds about as float32 does ("tf32x3").
 
-A derivative takes the sum of two convolutions, or of two gradients, more often than one: a kernel makes both.
+Most derivatives need the sum of two convolutions, or of two gradients: one kernel computes both.
 """
 
 from __future__ import annotations

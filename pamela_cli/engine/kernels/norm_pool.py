@@ -1,6 +1,6 @@
 """The layer of ``engine/norm_pool.py`` as Triton kernels, for float32 on CUDA.
 
-Tensors lie with their channels last.
+Tensors are stored channels-last.
 """
 
 from __future__ import annotations

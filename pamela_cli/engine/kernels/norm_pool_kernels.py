@@ -1,7 +1,7 @@
 """What ``norm_pool.py`` is made of.
 
-Tensors lie with their channels last: a program takes some pixels and up to 64 channels. Sums over pixels are
-made in two stages, in an order that follows from the shapes, so that they have the same bits each time.
+Tensors are stored channels-last: a program takes some pixels and up to 64 channels. Sums over pixels are
+computed in two stages, in an order that follows from the shapes, so that they have the same bits each time.
 """
 
 from __future__ import annotations
