@@ -108,7 +108,7 @@ def _check_out(out: Path, force: bool) -> Path:
     if there and not file:
         raise DataError(f"{out} is a device or pipe; choose a file for the store.")
     if there and not force:
-        raise DataError(f"{out} already exists; use --force to make it again, or choose another --out.")
+        raise DataError(f"{out} already exists; use --force to replace it, or choose another --out.")
     return target
 
 

@@ -102,7 +102,7 @@ class Console:
         self.quiet = self._muted = True
 
     def say(self, text: str) -> None:
-        """A message on the way."""
+        """A message along the way."""
         if not self.quiet:
             self._err.print(Text(printable(text)), soft_wrap=True)
 
@@ -112,7 +112,7 @@ class Console:
             self.say(text)
 
     def warn(self, text: str) -> None:
-        """Something the user should know and may want to mend."""
+        """Something the user should know and may want to fix."""
         if not self._muted:
             self._err.print(Text.assemble(("warning: ", "bold yellow"), _sentence(text)), soft_wrap=True)
 

@@ -32,7 +32,7 @@ def default_dataset(data_dir: Path, console: Console) -> str:
         return PREFERRED
     console.say(
         f"no --dataset given, and no {PREFERRED} in {data_dir}: using the embedded letters, {EMBEDDED}; "
-        f"`pamela prepare {PREFERRED}` prepares the real one."
+        f"for {PREFERRED}, run `pamela prepare {PREFERRED}`."
     )
     return EMBEDDED
 

@@ -77,7 +77,8 @@ def complete_steps(
         return n, None
     if n < 2:
         raise ValueError(
-            f"{called('steps')} must be at least 2 for {called('method')} {name}: one update has no past."
+            f"{called('steps')} must be at least 2 for {called('method')} {name}: with one update, there is "
+            "nothing to connect."
         )
     w = min(USUAL_INTERVAL, n - 1) if skip_interval is None else skip_interval
     if not 1 <= w < n:

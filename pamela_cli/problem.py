@@ -73,7 +73,7 @@ def network(config: Config, images: str = "the run's images") -> Conv4 | MLP:
     if config.dataset == SINE:
         return MLP((1, config.width, config.width, 1))
     if config.way is None or config.channels is None or config.image_size is None:
-        raise PamelaError("the settings name no image_size and channels: they are not those of a whole run.")
+        raise PamelaError("the settings lack image_size and channels: they are not those of a complete run.")
     if config.image_size not in IMAGE_SIZES:
         raise PamelaError(
             f"{images} are {config.image_size}×{config.image_size}, but the network takes sides of "

@@ -126,11 +126,11 @@ def restored(folder: RunFolder, config: Config, loop: OuterLoop, console: Consol
             progress = _restored(previous, config, loop)
         except CheckpointError as error:
             raise PamelaError(
-                f"the run cannot continue: {fault}; and the checkpoint before: {error}."
+                f"the run cannot continue: {fault}; and the previous checkpoint: {error}."
             ) from error
         if loop.runner.processes.leads:
             keep_as(previous, last)  # or the damaged one would be kept in its place
-        before = f"continuing from the checkpoint before, of step {progress.step:,}"
+        before = f"continuing from the previous checkpoint, of step {progress.step:,}"
         console.warn(f"{last} cannot be used ({fault}); {before}.")
     check_best(folder, progress, loop, console)
     return progress

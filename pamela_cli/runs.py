@@ -269,7 +269,7 @@ def _make(path: Path, config: Config, recorded: Recorded) -> bool:
 
 
 def _cannot_make(path: Path, error: Exception) -> PamelaError:
-    return PamelaError(f"the run folder {path} cannot be made: {cause(error)}.")
+    return PamelaError(f"the run folder {path} cannot be created: {cause(error)}.")
 
 
 def _there(runs_dir: Path, wanted: str) -> str:

@@ -227,7 +227,7 @@ def _run(
     problem, plan, folder = started.problem, started.plan, started.folder
     assert problem is not None and plan is not None
     use_precision(problem.config.precision)
-    said = f"{folder.path} is being computed by another process; wait until that has finished, or stop it."
+    said = f"{folder.path} is being trained by another process; wait until that has finished, or stop it."
     lock = only_one(folder.path, said) if processes.leads else nullcontext()
     with lock, StopRequest() as stop:
         command = _resume_command(context, folder, problem.store, device_name)

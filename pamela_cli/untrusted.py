@@ -142,7 +142,7 @@ def shown(value: Any, most: int = 60) -> str:
     try:
         text = str(value)
     except ValueError:
-        text = "a number without end"
+        text = "a number too long to show"
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

@@ -1,4 +1,4 @@
-"""Glyphs, built in: printed letters of six scripts, each drawn 20 times in various faces, slightly distorted."""
+"""Glyphs, built in: letters of six scripts, each drawn 20 times, in various faces, slightly distorted."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

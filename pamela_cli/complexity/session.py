@@ -107,7 +107,7 @@ def _check_writable(folder: Path) -> None:
     there = nearest_there(folder)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise PamelaError(
-            f"{folder} cannot be made: {there} is not a writable folder; choose another --runs-dir."
+            f"{folder} cannot be created: {there} is not a writable folder; choose another --runs-dir."
         )
 
 

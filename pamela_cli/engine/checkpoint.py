@@ -100,7 +100,7 @@ class Checkpoint:
                 if record.get("format") != FORMAT:
                     raise CheckpointError(f"{path} is not a checkpoint of this version ('{FORMAT}')")
                 if not isinstance(record["progress"], dict):
-                    raise CheckpointError(f"{path} does not say how far training had come")
+                    raise CheckpointError(f"{path} does not say how far training had got")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 if record["sha256"] != _checksum(tensors, record["progress"]):
                     raise CheckpointError(f"{path} is damaged: its checksum does not match its content")

@@ -12,7 +12,7 @@ from pamela_cli.engine.tasks import Classification, Objective, Tasks
 def checked(tasks: Tasks, learner: Learner, objective: Objective) -> Tasks:
     """The tasks; TypeError if they are not :class:`Tasks`, ValueError if they cannot be used."""
     if not isinstance(tasks, Tasks):
-        raise TypeError(f"tasks must be Tasks, as draw is to return them, not {type(tasks).__name__}")
+        raise TypeError(f"tasks must be Tasks, which draw must return, not {type(tasks).__name__}")
     parts = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
     if len({len(part) for part in parts}) > 1:
         numbers = ", ".join(str(len(part)) for part in parts)

@@ -37,7 +37,7 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
     if out is not None and out.is_file() and not is_page(out):
         raise holds_something_else("--out", out)
     if out is not None and not nearest_there(out.parent).is_dir():
-        raise PamelaError(f"--out {out} cannot be made: {out.parent} is not a folder; choose another file.")
+        raise PamelaError(f"--out {out} cannot be written: {out.parent} is not a folder; choose another.")
     folders = _folders(context, list(dict.fromkeys(names)))
     runs = _readable(context, [folder for folder in folders if not is_ablation(folder.path)])
     ablations = [_Ablation(f.path, read_ablation(f.path)) for f in folders if is_ablation(f.path)]

@@ -237,7 +237,7 @@ def test_resume_from_the_checkpoint_before(
     damage(run / "last.safetensors")
     result = pamela("meta-train", "--run", "tiny-a", "--resume").ok()
     assert "runs/tiny-a/last.safetensors" in result.err
-    assert "continuing from the checkpoint before, of step" in result.err
+    assert "continuing from the previous checkpoint, of step" in result.err
     assert tensors(run / "last.safetensors") == expected, "to the same bits"
 
 
@@ -250,7 +250,7 @@ def test_both_checkpoints_damaged(pamela, own_world: Path) -> None:
         (run / name).write_bytes(flipped)
     before = snapshot(own_world)
     wrong = pamela("meta-train", "--run", "tiny-a", "--resume")
-    wrong.error(1, "last.safetensors is damaged", "the checkpoint before", "previous.safetensors is damaged")
+    wrong.error(1, "last.safetensors is damaged", "previous checkpoint", "previous.safetensors is damaged")
     assert snapshot(own_world) == before
 
 

@@ -160,7 +160,7 @@ def test_wrong_flags(pamela, here: Path, arguments: list[str], parts: list[str])
 
 def test_a_folder_that_cannot_be_written_is_told_before_measuring(pamela, here: Path) -> None:
     (here / "runs").touch()
-    pamela("complexity", *TINY).error(1, "runs/complexity cannot be made", "--runs-dir")
+    pamela("complexity", *TINY).error(1, "runs/complexity cannot be created", "--runs-dir")
     assert snapshot(here).keys() == {"runs"}
 
 

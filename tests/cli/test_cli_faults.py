@@ -52,7 +52,7 @@ def test_two_processes_cannot_train_one_run(warm, pamela, here: Path) -> None:
     run = here / "runs" / "long"
     job.when(lambda: bool(list(run.glob("events*"))))
     pamela("meta-train", "--run", "long", "--resume").error(
-        1, "runs/long is being computed by another process"
+        1, "runs/long is being trained by another process"
     )
     job.send(15)
     assert job.wait().code == 143

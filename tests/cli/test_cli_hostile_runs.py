@@ -224,7 +224,7 @@ def test_progress_that_no_run_can_have_made(sine: Attacks) -> None:
         sine.refused(f"progress {progress}", RESUME, "the run cannot continue from runs/odd/last.safetensors")
     sine.endured("progress", REPORT, "Its last.safetensors is damaged")
     Checkpoint(sound.tensors, {}).write(sine.fresh("summary.json") / "last.safetensors")
-    sine.endured("progress", RESUME, "continuing from the checkpoint before")
+    sine.endured("progress", RESUME, "continuing from the previous checkpoint")
 
 
 def test_a_checkpoint_larger_than_that_of_its_settings(sine: Attacks) -> None:

@@ -262,7 +262,7 @@ def test_what_is_no_module_and_what_are_no_tasks() -> None:
         lambda: meta_gradient(learner, F.cross_entropy, parts),
         lambda: next(meta_train(learner, F.cross_entropy, lambda step: parts, 1)),
     ):
-        with pytest.raises(TypeError, match="tasks must be Tasks, as draw is to return them, not tuple"):
+        with pytest.raises(TypeError, match="tasks must be Tasks, which draw must return, not tuple"):
             call()
 
 
