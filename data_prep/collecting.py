@@ -40,7 +40,9 @@ def _downloaded(
     from data_prep.download import DownloadOptions, discard, fetch  # noqa: PLC0415  loads in 0.3 s
 
     name = dataset.info.name
-    remote = REMOTE[name]
+    remote = REMOTE.get(name)
+    if remote is None:
+        raise WrongUsage(f"{name} has no download; pass its images: `pamela prepare {name} SOURCE`.")
     options = DownloadOptions.from_environment(mirror, offline)
     path = fetch(name, remote, options, progress)
     opened = False

@@ -66,21 +66,25 @@ def store_path(dataset: str, data_dir: Path) -> Path:
         if not as_path.is_file():
             raise UsageError(f"--dataset {dataset}: there is no such file.")
         return as_path
-    path = data_dir / f"{dataset}.h5"
-    if path.exists():
-        return path
-    prepared = {plain_name(path.stem): path for path in sorted(data_dir.glob("*.h5"))}
-    if plain_name(dataset) in prepared:
-        return prepared[plain_name(dataset)]
+    if found := prepared_store(dataset, data_dir):
+        return found
     try:
         name = canonical_name(dataset)
     except DataError as error:
-        raise UsageError(_unknown(dataset, list(prepared.values()), error)) from error
+        raise UsageError(_unknown(dataset, sorted(data_dir.glob("*.h5")), error)) from error
     path = data_dir / f"{name}.h5"
     if not path.exists() and name != EMBEDDED:
         downloads = f"`pamela prepare {name}`, which downloads it, or with " if name != "folder" else ""
         raise PamelaError(f"{path} does not exist; make it with {downloads}`pamela prepare {name} SOURCE`.")
     return path
+
+
+def prepared_store(name: str, data_dir: Path) -> Path | None:
+    """The store of that name in a folder, in any spelling of it; None if there is none."""
+    path = data_dir / f"{name}.h5"
+    if path.exists():
+        return path
+    return {plain_name(path.stem): path for path in sorted(data_dir.glob("*.h5"))}.get(plain_name(name))
 
 
 def _unknown(dataset: str, prepared: list[Path], error: DataError) -> str:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 USUAL_INTERVAL = 2
 """The interval w of connections where none is asked for: the paper's, P² (section 4.3)."""
+
+Preconditioner = Literal["constant", "shared", "per-step"]
+"""Q is the constant inner learning rate, one learned Q for all updates, or one learned Q_j for each."""
 
 Granularity = Literal["kernel", "parameter"]
 """What one learned number of Q covers: a convolution kernel with all that belongs to it, or a parameter."""
@@ -20,14 +23,13 @@ Granularity = Literal["kernel", "parameter"]
 class Method:
     """What a method learns besides θ.
 
-    ``preconditioner``: Q is the constant inner learning rate, one learned Q for all updates
-    (shared), or one learned Q_j for each (per-step). ``q_range``: where learned Q start, uniformly;
-    None starts them all at the inner learning rate. ``skips``: P^w is learned; in tables that tell w the
-    method is then called by its ``symbol``, and ``without_skips`` is the method that it is without.
+    ``q_range``: where learned Q start, uniformly; None starts them all at the inner learning rate.
+    ``skips``: P^w is learned; in tables that tell w the method is then called by its ``symbol``, and
+    ``without_skips`` is the method that it is without.
     """
 
     title: str
-    preconditioner: Literal["constant", "shared", "per-step"]
+    preconditioner: Preconditioner
     granularity: Granularity = "kernel"
     skips: bool = False
     symbol: str = ""
@@ -35,6 +37,18 @@ class Method:
     first_order: bool = False
     default_steps: int = 5
     q_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.granularity not in get_args(Granularity):
+            raise ValueError(f"granularity must be one of {get_args(Granularity)}, not {self.granularity!r}")
+        if self.preconditioner not in get_args(Preconditioner):
+            raise ValueError(
+                f"preconditioner must be one of {get_args(Preconditioner)}, not {self.preconditioner!r}"
+            )
+        if len({self.skips, bool(self.symbol), bool(self.without_skips)}) > 1:
+            raise ValueError(
+                f"{self.title}: skips=True, symbol and without_skips need each other; give all or none"
+            )
 
     @property
     def one_update(self) -> bool:

@@ -14,7 +14,7 @@ from pamela_cli.methods import COMPARED
 EXAMPLES = """
 **Examples**
 
-`pamela complexity` – the setting of the paper's Table 1; two minutes on 2 cores
+`pamela complexity` – the setting of the paper's Table 1; 2 to 3 minutes on 2 cores
 
 `pamela complexity --image-size 28 --channels 1 --way 20 --methods maml,pamela`
 
@@ -31,7 +31,9 @@ def complexity(
     ),
     image_size: Annotated[str | None, int_option("Side of the images (default: 84).")] = None,
     channels: Annotated[str | None, int_option("Channels of the images (default: 3).")] = None,
-    repetitions: Annotated[str | None, int_option("Timed repetitions, after a warm-up (default: 5).")] = None,
+    repetitions: Annotated[
+        str | None, int_option("Timed repetitions, after a warm-up (default: 5, at least 2).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw the figure.")] = True,
 ) -> None:

@@ -11,7 +11,7 @@ from pamela_cli import completion
 from pamela_cli.cli import command, int_option
 from pamela_cli.config import SINE, whole_number
 from pamela_cli.context import Context
-from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.errors import UsageError
 
 EXAMPLES = """
 **Examples**
@@ -102,7 +102,7 @@ def prepare(
     """Pack an image dataset into an HDF5 episode store."""
     from data_prep import canonical_name, stored_name
     from data_prep.packing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
-    from pamela_cli.datasets import prepare_with_progress
+    from pamela_cli.datasets import prepare_with_progress, prepared_store
     from pamela_cli.report.stores import store_record, store_table
 
     console = context.console
@@ -113,15 +113,16 @@ def prepare(
         return
     if name is None:
         raise UsageError("NAME is missing: which dataset? `pamela prepare --list` shows them.")
-    if verify and own_name is None and (context.data_dir / f"{name}.h5").exists():
-        dataset = stem = name
+    prepared = prepared_store(own_name or name, context.data_dir) if verify else None
+    if prepared is not None:
+        dataset, stem = name, prepared.stem
     else:
         dataset = canonical_name(name)
         stem = own_name or dataset if verify else stored_name(dataset, source, own_name)
     store = out or context.data_dir / f"{stem}.h5"
     if SINE in (stem.casefold(), store.stem.casefold()) and not verify:
         other = "--name" if stem.casefold() == SINE else "--out"
-        raise PamelaError(
+        raise UsageError(
             f"--dataset {SINE} means the sine waves; choose another {other} for {source or name}."
         )
     if verify:

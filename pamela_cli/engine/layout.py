@@ -42,6 +42,26 @@ class Layer:
         """Numbers of Q per update under the layer's own sharing."""
         return next(iter(self.shapes.values()))[0] if self.sharing == "kernel" else self.size
 
+    # How Q covers the layer, by granularity: its numbers, their expansion, and the adjoint of that.
+
+    def q_size(self, granularity: Granularity) -> int:
+        """Learned numbers of one Q_j: by the layer's own sharing, or one per parameter (Meta-SGD)."""
+        return self.kernels if granularity == "kernel" else self.size
+
+    def expand_q(self, q: Tensor, granularity: Granularity) -> list[Tensor]:
+        """Expand learned Q of shape (n, q_size) over the parameters: pieces of (n, size), in order."""
+        if self.q_size(granularity) == self.size:
+            return [q]
+        per_kernel = q[:, :, None]
+        return [per_kernel.expand(-1, -1, prod(s[1:])).flatten(1) for s in self.shapes.values()]
+
+    def fold_q(self, q: Tensor, granularity: Granularity) -> Tensor:
+        """The adjoint of :meth:`expand_q`: sum (n, size) over what shares a number, (n, q_size)."""
+        if self.q_size(granularity) == self.size:
+            return q
+        tensors = q.split([prod(shape) for shape in self.shapes.values()], dim=1)
+        return sum_in_order([tensor.unflatten(1, (self.kernels, -1)).sum(2) for tensor in tensors])
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -68,12 +88,12 @@ class Layout:
         return [shape for layer in self.layers for shape in layer.shapes.values()]
 
     def q_size(self, granularity: Granularity) -> int:
-        """Learned numbers of one Q_j: the layers' own sharing, or one per parameter (Meta-SGD)."""
+        """Learned numbers of one Q_j."""
         return sum(self.q_sizes(granularity))
 
     def q_sizes(self, granularity: Granularity) -> list[int]:
         """The same, layer by layer."""
-        return [layer.kernels if granularity == "kernel" else layer.size for layer in self.layers]
+        return [layer.q_size(granularity) for layer in self.layers]
 
     def unpack(self, theta: Tensor) -> list[Tensor]:
         """Cut θ of shape (T, N) into its tensors, each (T, *shape): views, in the layout's order."""
@@ -91,33 +111,17 @@ class Layout:
 
     def expand_q(self, q: Tensor, granularity: Granularity) -> Tensor:
         """Expand learned Q of shape (n, q_size) over the parameters: (n, N)."""
-        if granularity == "parameter" or all(layer.sharing == "parameter" for layer in self.layers):
+        if self.q_size(granularity) == self.size:
             return q
-        pieces: list[Tensor] = []
-        for layer, part in zip(self.layers, q.split(self.q_sizes("kernel"), dim=1), strict=True):
-            if layer.sharing == "parameter":
-                pieces.append(part)
-                continue
-            per_kernel = part[:, :, None]
-            pieces += [per_kernel.expand(-1, -1, prod(s[1:])).flatten(1) for s in layer.shapes.values()]
-        return torch.cat(pieces, dim=1)
+        parts = zip(self.layers, q.split(self.q_sizes(granularity), dim=1), strict=True)
+        return torch.cat([piece for layer, part in parts for piece in layer.expand_q(part, granularity)], 1)
 
     def fold_q(self, q: Tensor, granularity: Granularity) -> Tensor:
         """The adjoint of :meth:`expand_q`: sum (n, N) over what shares a number, (n, q_size)."""
-        if granularity == "parameter" or all(layer.sharing == "parameter" for layer in self.layers):
+        if self.q_size(granularity) == self.size:
             return q
-        pieces: list[Tensor] = []
-        for layer, part in zip(
-            self.layers, q.split([layer.size for layer in self.layers], dim=1), strict=True
-        ):
-            if layer.sharing == "parameter":
-                pieces.append(part)
-                continue
-            tensors = part.split([prod(shape) for shape in layer.shapes.values()], dim=1)
-            pieces.append(
-                sum_in_order([tensor.unflatten(1, (layer.kernels, -1)).sum(2) for tensor in tensors])
-            )
-        return torch.cat(pieces, dim=1)
+        parts = zip(self.layers, q.split([layer.size for layer in self.layers], dim=1), strict=True)
+        return torch.cat([layer.fold_q(part, granularity) for layer, part in parts], dim=1)
 
     def fold_p(self, p: Tensor) -> Tensor:
         """The adjoint of :meth:`expand_p`: sum (connections, N) over each layer, (connections, layers)."""

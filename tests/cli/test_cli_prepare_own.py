@@ -71,6 +71,14 @@ def test_own_images_from_the_folder_to_a_result(pamela, photos: Path) -> None:
     assert summary["dataset"] == "photos" and summary["test"]["tasks"] == 2
 
 
+def test_a_store_is_verified_by_any_spelling_of_its_name(pamela, photos: Path) -> None:
+    photos.rename("Fotos von Tieren")
+    pamela("prepare", "folder", "Fotos von Tieren", "--class-split", "5,5,5", "--image-size", "16").ok()
+    for name in (["Fotos von Tieren"], ["fotos-von-tieren"], ["folder", "--name", "Fotos von Tieren"]):
+        verified = pamela("prepare", *name, "--verify", "--json", "-q").ok()
+        assert json.loads(verified.out)["store"] == "data/Fotos-von-Tieren.h5"
+
+
 @pytest.mark.parametrize(
     ("folder", "flags"), [("sine", []), ("Sine", []), ("sine.zip", []), ("photos", ["--name", "sine"])]
 )
@@ -79,7 +87,7 @@ def test_a_dataset_is_not_called_as_the_sine_waves(pamela, photos: Path, folder:
         shutil.make_archive("sine", "zip", photos)
     else:
         photos.rename(folder)
-    pamela("prepare", "folder", folder, *flags, "--out", "other.h5").error(1, "--dataset sine", "--name")
+    pamela("prepare", "folder", folder, *flags, "--out", "other.h5").error(2, "--dataset sine", "--name")
     assert not Path("other.h5").exists() and not Path("data").exists()
 
 

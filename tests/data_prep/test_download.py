@@ -10,6 +10,7 @@ from loopback import DATA, MD5, Script, files_of
 
 from data_prep import DataError, prepare, verify_store
 from data_prep.download import DownloadOptions, discard, fetch
+from data_prep.errors import WrongUsage
 from data_prep.sources import omniglot
 from data_prep.sources.remote import REMOTE, RemoteFiles
 
@@ -158,3 +159,11 @@ def test_what_is_no_fault_of_a_download_leaves_it(
     with pytest.raises(DataError, match="file is a file, not a folder"):
         prepare("omniglot", None, tmp_path / "file" / "o.h5")
     assert (tmp_path / "cache" / "omniglot" / "data.bin").exists()
+
+
+@pytest.mark.parametrize("options", [{}, {"offline": True}])
+def test_a_dataset_without_a_download_needs_its_source(tmp_path: Path, monkeypatch, options) -> None:
+    monkeypatch.delitem(REMOTE, "omniglot")
+    with pytest.raises(WrongUsage, match=r"omniglot has no download; pass its images: .* omniglot SOURCE`"):
+        prepare("omniglot", None, tmp_path / "omniglot.h5", **options)
+    assert list(tmp_path.iterdir()) == []

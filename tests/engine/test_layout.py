@@ -1,5 +1,8 @@
 """The layout of parameters in one vector, and which of them share a number."""
 
+from dataclasses import replace
+from typing import get_args
+
 import torch
 from engine_support import generator
 from hypothesis import given, settings
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 
 from pamela_cli.engine.layout import Layer, Layout
 from pamela_cli.engine.update_rule import UpdateRule
-from pamela_cli.methods import METHODS
+from pamela_cli.methods import METHODS, Granularity
 
 _sizes = st.integers(1, 4)
 
@@ -32,13 +35,17 @@ def random(shape, seed: int) -> torch.Tensor:
 
 
 @given(
-    layers(), st.sampled_from(["meta-sgd", "q-shared", "q", "pamela"]), st.integers(2, 5), st.integers(0, 999)
+    layers(),
+    st.sampled_from([method for method in METHODS.values() if method.preconditioner != "constant"]),
+    st.sampled_from(get_args(Granularity)),
+    st.integers(2, 5),
+    st.integers(0, 999),
 )
 @settings(max_examples=60)
-def test_fold_is_the_adjoint_of_expand(layers, method, steps, seed):
+def test_fold_is_the_adjoint_of_expand(layers, method, granularity, steps, seed):
     layout = Layout(layers)
-    w = 1 + seed % (steps - 1) if method == "pamela" else None
-    rule = UpdateRule(METHODS[method], layout, steps, w)
+    w = 1 + seed % (steps - 1) if method.skips else None
+    rule = UpdateRule(replace(method, granularity=granularity), layout, steps, w)
     q, p = random(rule.q_shape, seed), random(rule.p_shape, seed + 1)
     wide_q, wide_p = rule.expand(q, p)
     assert wide_q.shape == (rule.q_shape[0], layout.size)

@@ -11,7 +11,7 @@ from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.tasks import Classification, Regression
 from pamela_cli.engine.update_rule import UpdateRule
-from pamela_cli.methods import METHODS
+from pamela_cli.methods import METHODS, Method
 
 
 def point_learner(method: str, steps: int, w: int | None, q=(), p=(), lr: float = 0.1) -> Learner:
@@ -228,3 +228,18 @@ def test_a_learner_starts_from_its_seed_alone():
     assert torch.equal(first.theta, same.theta)
     assert torch.equal(first.q, same.q)
     assert not torch.equal(first.theta, other.theta)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"preconditioner": "per-step", "granularity": "last"}, "granularity must be one of .*not 'last'"),
+        ({"preconditioner": "fixed"}, "preconditioner must be one of .*not 'fixed'"),
+        ({"preconditioner": "shared", "skips": True}, "new: skips=True, symbol and without_skips"),
+        ({"preconditioner": "shared", "skips": True, "symbol": "+N"}, "give all or none"),
+        ({"preconditioner": "shared", "symbol": "+N", "without_skips": "q"}, "give all or none"),
+    ],
+)
+def test_a_method_that_is_no_method_is_refused_where_it_is_written(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Method("new", **settings)

@@ -96,7 +96,7 @@ class AutogradGradient:
             if "is not implemented" not in str(error):
                 raise
             raise RuntimeError(
-                "the module has an operation that PyTorch cannot differentiate twice "
+                "the module or the loss has an operation that PyTorch cannot differentiate twice "
                 f"({first_line(error)}); use another (for attention, "
                 "torch.nn.attention.sdpa_kernel(SDPBackend.MATH) in its forward), or a first-order method"
             ) from error

@@ -25,8 +25,9 @@ class ModuleBackbone:
     """A module whose θ are the parameters that require a gradient; the others, and buffers, stay fixed.
 
     It must compute the same outputs (B, …) whenever it is given the same inputs (B, …), without changing its
-    own state: ValueError for running statistics that training would update, for active dropout, and once it
-    has changed a buffer. θ starts as the module's parameters; the module itself is never changed.
+    own state: ValueError for running statistics that training would update, for active dropout, once it has
+    changed a buffer, and if its first call is repeated with other outputs. θ starts as the module's
+    parameters; the module itself is never changed.
     """
 
     def __init__(self, module: nn.Module, layers: Sequence[ModuleLayer] | None = None) -> None:
@@ -72,10 +73,28 @@ class ModuleBackbone:
         return [(torch.cat([m for m, _ in call]), torch.cat([v for _, v in call])) for call in calls]
 
     def _outputs(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:
-        module = self._at(theta)
+        module, named = self._at(theta), self.layout.named(theta)
         with _unchanged(module), _using(module, stats), _without_cudnn_layers(module, theta.device):
-            outputs: Tensor = functional_call(module, self.layout.named(theta), (x,))
+            outputs = functional_call(module, named, (x,))
+            if not isinstance(outputs, Tensor):
+                kind = type(outputs).__name__
+                raise TypeError(
+                    f"the module must return one tensor, but it returned a {kind}; wrap it in one that does"
+                )
+            if stats is None and not self._has_repeated(theta):
+                with torch.no_grad():
+                    _check_repeated(outputs, functional_call(module, named, (x,)))
         return outputs
+
+    def _has_repeated(self, theta: Tensor) -> bool:
+        """Whether a call where θ is need not be repeated to see if its outputs are: only the first one is."""
+        if theta.is_meta or (theta.is_cuda and torch.cuda.is_current_stream_capturing()):
+            return True
+        repeated = self._copies.__dict__.setdefault("repeated", set())
+        place = theta.device, theta.dtype
+        known = place in repeated
+        repeated.add(place)
+        return known
 
     def _at(self, theta: Tensor) -> nn.Module:
         """This thread's copy of the module where θ is, in its type."""
@@ -113,6 +132,15 @@ def _drops(part: nn.Module) -> bool:
     """Whether it is dropout, or has some of its own, as attention and recurrent layers do."""
     share = part.p if isinstance(part, _DropoutNd) else getattr(part, "dropout", 0.0)
     return isinstance(share, int | float) and share > 0
+
+
+def _check_repeated(outputs: Tensor, again: Tensor) -> None:
+    """ValueError if two calls differ by more than rounding: what draws at random need not be a module."""
+    if outputs.numel() and bool((outputs - again).abs().max() > 1e-3 * outputs.abs().max()):
+        raise ValueError(
+            "the module returned different outputs for the same input, as functional dropout does, but the "
+            "inner loop needs the same outputs twice; call .eval(), or leave out what does this"
+        )
 
 
 @contextmanager

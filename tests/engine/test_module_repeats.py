@@ -1,0 +1,64 @@
+"""What only a call of a module shows: outputs that are no tensor, or not the same twice."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pamela_cli.engine.backbones.module import ModuleBackbone
+from pamela_cli.library import adapt, make_learner
+
+X, Y = torch.linspace(-1, 1, 12).view(6, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+class Dropping(nn.Linear):
+    """Dropout that is no module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(super().forward(x), 0.5, self.training)
+
+
+class Counting(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(2, 3)
+        self.calls: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(len(x))
+        return super().forward(x)
+
+
+def test_outputs_that_differ_from_call_to_call_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"different outputs for the same input.*call \.eval\(\)"):
+        adapt(make_learner(Dropping(2, 3), "maml", steps=2), F.cross_entropy, X, Y)
+
+
+def test_what_eval_stops_is_not_refused() -> None:
+    adapted = adapt(make_learner(Dropping(2, 3).eval(), "maml", steps=2), F.cross_entropy, X, Y)
+    assert adapted.outputs(X).shape == (6, 3)
+
+
+def test_outputs_that_are_not_finite_are_no_difference() -> None:
+    module = nn.Linear(2, 3)
+    nn.init.constant_(module.bias, float("nan"))
+    backbone = ModuleBackbone(module)
+    theta = backbone.initial(torch.Generator())[None]
+    assert backbone(theta, X[None]).isnan().all()
+
+
+def test_only_the_first_call_is_repeated() -> None:
+    backbone = ModuleBackbone(module := Counting())
+    theta = backbone.initial(torch.Generator())[None]
+    backbone(theta, X[None])
+    used = backbone._at(theta)
+    assert isinstance(used, Counting) and used.calls == [6, 6]
+    backbone(theta, X[None])
+    assert used.calls == [6, 6, 6] and module.calls == []
+
+
+def test_a_module_must_return_one_tensor() -> None:
+    learner = make_learner(nn.LSTM(2, 3, batch_first=True), "maml", steps=2)
+    with pytest.raises(TypeError, match="must return one tensor, but it returned a tuple"):
+        adapt(learner, F.cross_entropy, X.view(2, 3, 2), Y[:2])
