@@ -45,7 +45,9 @@ def test_of_sine_waves_the_lowest_error_is_kept(
     assert said.count("validation") >= 3
 
 
-@pytest.mark.parametrize(("scores", "best"), [([0.2, 0.6, 0.5], 1), ([0.6, 0.5, 0.4], 0)])
+@pytest.mark.parametrize(
+    ("scores", "best"), [([0.2, 0.6, 0.5], 1), ([0.6, 0.5, 0.4], 0), ([0.5, 0.5, 0.2], 0)]
+)
 def test_of_images_the_highest_accuracy_is_kept(
     pamela, here: Path, monkeypatch: pytest.MonkeyPatch, scores: list[float], best: int
 ) -> None:
@@ -144,3 +146,10 @@ def test_the_last_checkpoint_is_written_every_thirty_seconds(
     monkeypatch.setattr(training, "save", lambda *what: steps.append(what[1].step) or write(*what))
     pamela(*QUICK_SINE, "--iterations", "21", "--val-every", "100", "--run", "x").ok()
     assert steps == [5, 10, 15, 20, 21]  # after 35 seconds each, and at the end
+
+
+def test_what_was_gained_since_the_validation_before_is_said(pamela, monkeypatch) -> None:
+    scripted(monkeypatch, [0.5, 0.25, 0.375])
+    said = pamela(*LONGER, "--run", "x").ok().err
+    assert "step 4: validation MSE 0.2500 ± 0.0000 on 4 tasks; +0.2500 ± 0.0000 since step 2" in said
+    assert "step 6: validation MSE 0.3750 ± 0.0000 on 4 tasks; −0.1250 ± 0.0000 since step 4" in said

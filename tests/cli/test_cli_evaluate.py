@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ import torch
 from cli_support import Result, snapshot, write_tiny_store
 from PIL import Image
 
+from pamela_cli import evaluating
 from pamela_cli.problem import Problem
 from pamela_cli.runs import RunFolder
+from pamela_cli.scores import read_scores
 
 SHARED = {
     "run": str,
@@ -65,8 +68,15 @@ def test_document_for_sine_waves(evaluate: Evaluate) -> None:
     assert document["median"] != document["mse"]
 
 
-def test_usual_number_of_tasks(evaluate: Evaluate) -> None:
-    assert evaluate("sine-a", tasks=None).ok().document["tasks"] == 1000
+@pytest.mark.parametrize(("name", "usual"), [("tiny-b", 600), ("sine-b", 1000)])
+def test_usual_number_of_tasks(evaluate: Evaluate, monkeypatch, name: str, usual: int) -> None:
+    judge = evaluating.judge
+
+    def few(learner, objective, tasks, *rest, **how):
+        return judge(learner, objective, replace(tasks, count=4), *rest, **how)
+
+    monkeypatch.setattr(evaluating, "judge", few)
+    assert evaluate(name, tasks=None).ok().document["tasks"] == usual
 
 
 @pytest.mark.parametrize("name", ["tiny-a", "sine-a"])
@@ -258,3 +268,11 @@ def test_no_figures(pamela, own_world: Path) -> None:
     before = snapshot(own_world)
     pamela("evaluate", "sine-a", "--tasks", 4, "--no-figures", "-q").ok()
     assert snapshot(own_world) == before
+
+
+def test_lists_by_update_are_the_means_of_the_stored_scores(evaluate: Evaluate, world: Path) -> None:
+    run = RunFolder(world / "runs" / "tiny-a")
+    stored = read_scores(run.scores, run.read_config()[0])["test"].scores
+    document = evaluate("tiny-a", tasks=4).ok().document
+    assert document["loss_per_step"] == pytest.approx(stored.loss.mean(0).tolist())
+    assert document["accuracy_per_step"] == pytest.approx(stored.score.mean(0).tolist())

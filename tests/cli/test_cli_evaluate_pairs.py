@@ -117,3 +117,13 @@ def test_stores_of_one_name_are_not_one_dataset(pamela, own_world: Path) -> None
     quick = ["--iterations", 2, "--val-every", 1, "--run", "other", "-q"]
     pamela("meta-train", *TINY, "--data-dir", "else", *quick).ok()
     pamela("evaluate", "tiny-a", "other", "--tasks", 4, "--no-figures", "-q").error(1, "checksum")
+
+
+@pytest.mark.parametrize(("name", "usual", "other"), [("way", 5, 3), ("query", 15, 5)])
+def test_runs_on_other_tasks_cannot_be_compared(
+    pamela, own_world: Path, name: str, usual: int, other: int
+) -> None:
+    config = Path(shutil.copytree("runs/tiny-b", "runs/more")) / "config.toml"
+    config.write_text(re.sub(rf"(?m)^{name} = .*$", f"{name} = {other}", config.read_text()))
+    said = f"{name} is {usual} in one and {other} in the other"
+    pamela("evaluate", "tiny-a", "more", "--tasks", 4, "--no-figures", "-q").error(2, said)

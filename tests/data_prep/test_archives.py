@@ -226,3 +226,9 @@ def test_a_tar_with_members_without_end_is_refused(tmp_path: Path, monkeypatch: 
     path = make_gzipped_tar(tmp_path / "many.tar.gz", dict.fromkeys("abcd", b""))
     with pytest.raises(DataError, match=r"many\.tar\.gz .*more than 3 members"):
         open_tree(path)
+
+
+def test_a_file_of_a_folder_that_is_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
+    path = make_folder(tmp_path / "bomb", {"bomb.png": bytes(MAX_MEMBER_BYTES + 1)})
+    with open_tree(path) as tree, pytest.raises(DataError, match=r"bomb\.png has 67,108,865 bytes"):
+        tree.read("bomb.png")

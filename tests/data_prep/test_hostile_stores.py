@@ -13,7 +13,7 @@ from peak_memory import MIB, growth_below
 
 from data_prep import DataError, Store, verify_store
 from data_prep.listing import prepared_stores
-from data_prep.store import SplitContent, write_store
+from data_prep.store import SplitContent, parts, write_store
 
 Change = Callable[[Any, Path], None]
 TEXT = h5py.string_dtype()
@@ -216,3 +216,11 @@ def test_classes_have_different_names_in_order(tmp_path: Path, names: list[str])
     splits["val"] = SplitContent(names, iter(enumerate(images)), 40)
     with pytest.raises(DataError, match="val has the class 'a' after"):
         write_store(tmp_path / "s.h5", origin(), splits, image_size=8, channels=1)
+
+
+def test_names_take_no_more_than_so_much_together(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_MAX_NAMES_BYTES", 6 * len("class00"))
+    Store.open(store).close()
+    monkeypatch.setattr(parts, "_MAX_NAMES_BYTES", 6 * len("class00") - 1)
+    with pytest.raises(DataError, match="train/class_names are not short strings"):
+        Store.open(store)

@@ -67,3 +67,10 @@ def test_damaged_images_never_surprise(at: int, value: int, cut: bool) -> None:
         assert decode(bytes(data), "x", COLOUR).shape == (32, 32, 3)
     except DataError as error:
         assert "\n" not in str(error)
+
+
+def test_an_image_of_the_right_width_alone_is_named() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 40)).save(buffer, "PNG")
+    with pytest.raises(DataError, match="32 × 40 pixels, not 32 × 32"):
+        decode(buffer.getvalue(), "folder: cat/7.png", COLOUR)

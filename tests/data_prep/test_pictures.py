@@ -12,6 +12,7 @@ from data_prep_support import huge_png, png, write_folder, write_small_store, wr
 from PIL import Image
 
 from data_prep import DataError, Store, prepare
+from data_prep.archives import MAX_MEMBER_BYTES
 from data_prep.images import decode
 from data_prep.pictures import Query, find_queries, read_queries, read_support
 from data_prep.preparation import Preparation
@@ -251,3 +252,12 @@ def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
     for text in ("gone.png", "*.png"):
         with pytest.raises(DataError, match="what matches it is neither"):
             find_queries([str(tmp_path / text)], ["a"])
+
+
+def test_a_query_that_is_larger_than_any_image_is_not_read(here: Path) -> None:
+    with (here / "odd.png").open("wb") as file:
+        file.truncate(MAX_MEMBER_BYTES + 1)
+    broken: list[DataError] = []
+    read = list(read_queries([Query("odd.png"), Query("lone.png")], HOW, broken.append))
+    assert [query.path for query, _ in read] == ["lone.png"]
+    assert [str(error).split(",")[0] for error in broken] == ["odd.png has 67"]

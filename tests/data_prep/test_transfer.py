@@ -230,3 +230,14 @@ def test_what_came_before_a_kill_is_kept(
     assert fetch("some", files_of(server, None), options, None).read_bytes() == DATA
     ((_, asked),) = server.log
     assert asked is not None
+
+
+def test_a_weak_tag_does_not_promise_the_same_bytes(server: Script, options: DownloadOptions) -> None:
+    server.tag, server.files["/data.bin"] = 'W/"one"', np.random.default_rng(1).bytes(len(DATA))
+    server.faults[:] = ["cut", 404]
+    with pytest.raises(DataError, match="404"):
+        fetch("some", files_of(server, None), options, None)
+    server.files["/data.bin"] = DATA
+    server.log.clear()
+    assert fetch("some", files_of(server, None), options, None).read_bytes() == DATA
+    assert [asked for _, asked in server.log] == [None]

@@ -169,3 +169,32 @@ def test_frozen_tasks_are_not_varied():
     source, _ = drawn(Augmentation(2, True, 0.4))
     rows = torch.tensor([[[0, 1, 2, 3, 4], [10, 11, 12, 13, 14]]])
     assert torch.equal(source.gather(rows).support_x[0, 0], source.pool.images[0].double() / 255 * 255)
+
+
+def test_the_contrast_of_an_image_is_about_its_own_brightness():
+    images = random_images(1, 2, 3, 6, 6).double() / 255
+    images[:, 1] /= 4
+    varied = Augmentation(color_jitter=0.5)
+    both = varied.coloured(images, numbers_of(contrast=0.9).expand(1, 2, -1))
+    for k in range(2):
+        alone = varied.coloured(images[:, k : k + 1], numbers_of(contrast=0.9))
+        torch.testing.assert_close(both[:, k : k + 1], alone, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "alone", [Augmentation(crop=1), Augmentation(flip=True), Augmentation(color_jitter=0.4)]
+)
+def test_each_kind_of_variation_does_something_by_itself(alone):
+    _, plain = drawn(NO_AUGMENTATION)
+    _, varied = drawn(alone)
+    assert not torch.equal(plain.support_x, varied.support_x)
+    assert not torch.equal(plain.query_x, varied.query_x)
+
+
+def test_support_and_query_are_varied_each_by_itself():
+    """One image in every place: only how it is varied differs."""
+    images = random_images(1, 3, 6, 6).expand(20, -1, -1, -1)
+    source = ImageEpisodes(bytes_pool(images), "train", 2, 2, 2, augmentation=Augmentation(1, flip=True))
+    tasks = source.draw(5, 0, torch.arange(40))
+    alike = (tasks.support_x == tasks.query_x).flatten(2).all(2).double().mean()
+    assert alike < 0.2  # of 18 forms, two are the same once in 18

@@ -288,3 +288,10 @@ def test_chunks_are_the_tasks_in_order():
     assert [len(chunk) for chunk in chunks] == [3, 3, 1]
     for k, whole in enumerate(parts(tasks)):
         assert torch.equal(torch.cat([parts(chunk)[k] for chunk in chunks]), whole)
+
+
+def test_images_of_the_classes_of_a_task_are_drawn_each_by_themselves():
+    # That two classes of ten images give the same one first happens once in ten.
+    source = ImageEpisodes(coded_pool([10] * 4), "train", 4, 2, 3)
+    first = members(source.draw(0, 0, torch.arange(2000)).support_x).view(2000, 4, 2)[:, :, 0]
+    assert abs((first[:, 1:] == first[:, :-1]).double().mean().item() - 1 / 10) < 0.02  # five deviations

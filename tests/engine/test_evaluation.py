@@ -19,7 +19,14 @@ from engine_support import (
 from torch.nn import functional as F
 
 from pamela_cli.engine.backbones import Conv4
-from pamela_cli.engine.evaluation import TaskScores, concatenate, evaluate, mean_ci95, paired_advantage
+from pamela_cli.engine.evaluation import (
+    TaskScores,
+    concatenate,
+    evaluate,
+    mean_ci95,
+    paired_advantage,
+    proportion_interval,
+)
 from pamela_cli.engine.tasks import Classification, Regression, Tasks
 
 
@@ -194,3 +201,13 @@ def test_pairing_removes_what_the_tasks_share():
     gain, ci95 = paired_advantage(hard + 0.01, hard, higher_is_better=True)
     assert gain == pytest.approx(0.01)
     assert ci95 < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_the_interval_of_a_share_is_wilsons(hits, count, low, high):
+    """The examples of Newcombe (1998), table I."""
+    assert proportion_interval(hits, count) == pytest.approx((low, high), abs=5e-5)
+    assert proportion_interval(count - hits, count) == pytest.approx((1 - high, 1 - low), abs=5e-5)

@@ -280,3 +280,15 @@ def test_a_measure_may_be_any_number(hits: Any) -> None:
     assert found.score == pytest.approx(6 * expected.score) and found.loss == pytest.approx(expected.loss)
     (step,) = meta_train(learner, OwnLoss(F.cross_entropy, hits), lambda step: tasks, 1)
     assert 0 <= float(step.score) <= 6
+
+
+def test_tasks_of_a_source_are_drawn_by_seed_step_and_place() -> None:
+    asked = []
+
+    class Source:
+        def draw(self, seed, step, indices):
+            asked.append((seed, step, list(indices)))
+            return labelled(len(indices))
+
+    list(meta_train(learner_of(), LOSS, Source(), 2, meta_batch=3, seed=7))
+    assert asked == [(7, 0, [0, 1, 2]), (7, 1, [0, 1, 2])]

@@ -106,3 +106,15 @@ def test_a_channel_that_is_the_same_everywhere(tmp_path: Path) -> None:
     with Store.open(write_pictures(tmp_path / "flat.h5", flatten)) as store:
         tasks = episodes(store, "train", way=5, shot=1, query=5).draw(0, 0, torch.arange(2))
     assert tasks.support_x.isfinite().all() and (tasks.support_x[..., 2, :, :] == 0).all()
+
+
+def test_fixed_tasks_are_the_frozen_ones_of_their_split(tmp_path: Path) -> None:
+    facts = {"dataset": "cifar-fs", "image_size": 16, "channels": 3, "way": 5, "query": 15}
+    with Store.open(write_pictures(tmp_path / "cifar-fs.h5")) as store:
+        problem = Problem(resolve([Settings(facts)]), store, torch.device("cpu"))
+        for split in ("val", "test"):
+            rows = torch.from_numpy(store.split(split).episodes(5, 1)[:3]).long()
+            expected = episodes(store, split, way=5, shot=1, query=15).gather(rows)
+            tasks = next(problem.fixed_tasks(split, 3).batches(3))
+            assert torch.equal(tasks.support_x, expected.support_x)
+            assert torch.equal(tasks.query_x, expected.query_x)

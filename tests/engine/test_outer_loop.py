@@ -19,8 +19,11 @@ from outer_support import (
     take,
 )
 from torch import Tensor
+from torch.nn import functional as F
 
+from pamela_cli import OwnLoss
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
+from pamela_cli.engine.outer_loop import OuterLoop
 from pamela_cli.engine.tasks import Regression, Tasks
 
 # --- Adam -------------------------------------------------------------------------------------------
@@ -206,3 +209,12 @@ def test_metrics_are_the_means_of_the_meta_batch():
     assert loss == pytest.approx(sum(found.loss.tolist()) / 4, rel=1e-12)
     assert score == pytest.approx(loss)
     assert (norm, skipped) == (metrics.gradient_norm.item(), 0)
+
+
+def test_the_score_of_a_step_is_not_its_loss():
+    far = OwnLoss(F.mse_loss, measure=lambda outputs, targets: (outputs - targets).abs().max())
+    tasks, learner = sines().draw(0, 0, torch.arange(4)), small_learner()
+    found = mean_meta_gradient(learner, far, tasks, cpu_runner(2))
+    (metrics,) = take(OuterLoop(learner, far, cpu_runner(2), SETTINGS, 0), sines(), 1)
+    assert metrics.score.item() == pytest.approx(found.score.mean().item(), rel=1e-12)
+    assert metrics.score.item() != pytest.approx(metrics.loss.item(), rel=1e-3)

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from checkpoint_support import TENSOR_FILES
 from safetensors.numpy import save_file
 
 from pamela_cli.config import Settings, resolve
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.errors import PamelaError
-from pamela_cli.scores import StoredScores, read_scores, write_scores
+from pamela_cli.problem import SineEpisodes, TaskSet
+from pamela_cli.results import EvaluationProtocol
+from pamela_cli.scores import StoredScores, read_scores, task_set_name, write_scores
 
 
 def some_scores(tasks: int = 5, updates: int = 3) -> StoredScores:
@@ -79,3 +82,17 @@ def test_tensor_files_of_strangers_are_refused(tmp_path: Path, kind: str) -> Non
     path.write_bytes(TENSOR_FILES[kind])
     with pytest.raises(PamelaError, match=r"scores\.safetensors"):
         read_scores(path, CONFIG)
+
+
+def test_task_sets_of_one_name_are_the_same_tasks() -> None:
+    images = {"dataset": "one", "store_sha256": "f" * 64, "image_size": 28, "channels": 1}
+    source = SineEpisodes("test", 1, 1, torch.device("cpu"), torch.float32)
+
+    def name(count=4, seed=None, split="test", **changed):
+        config = resolve([Settings(images | changed)])
+        return task_set_name(config, EvaluationProtocol.of(config, split), TaskSet(source, count, seed))
+
+    assert name(dataset="other") == name(method="maml") == name()
+    others = [name(store_sha256="0" * 64), name(way=3), name(shot=5), name(query=5)]
+    others += [name(5), name(seed=0), name(split="val")]
+    assert len({name(), *others}) == 8
