@@ -37,12 +37,13 @@ def _downloaded(
     That may turn out as late as an image is decoded. Nothing is removed that cannot be fetched again
     (`offline`), nor for what is no fault of the files.
     """
-    from data_prep.download import DownloadOptions, discard, fetch  # noqa: PLC0415  loads in 0.3 s
-
     name = dataset.info.name
     remote = REMOTE.get(name)
     if remote is None:
         raise WrongUsage(f"{name} has no download; pass its images: `pamela prepare {name} SOURCE`.")
+
+    from data_prep.download import DownloadOptions, discard, fetch  # noqa: PLC0415  loads in 0.3 s
+
     options = DownloadOptions.from_environment(mirror, offline)
     path = fetch(name, remote, options, progress)
     opened = False

@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import torch
 from cli_support import (
     QUICK_SINE,
     QUICK_TINY,
@@ -24,7 +23,6 @@ from cli_support import (
 from PIL import Image
 
 from pamela_cli.config import SETTINGS
-from pamela_cli.engine.outer_loop import OuterLoop, StepMetrics
 
 SUMMARY = {
     "run": str,
@@ -221,25 +219,6 @@ def test_seed_decides_the_bits_of_images(pamela, own_world: Path) -> None:
     one, again, two = (own_world / "runs" / n / "best.safetensors" for n in ("one", "again", "two"))
     assert one.read_bytes() == again.read_bytes()
     assert one.read_bytes() != two.read_bytes()
-
-
-def test_a_skipped_step_leaves_the_others_their_numbers(pamela, here: Path, monkeypatch) -> None:
-    advance = OuterLoop._advance
-
-    def failing_at_three(self: OuterLoop, source: object) -> StepMetrics:
-        found = advance(self, source)
-        lost = torch.tensor(torch.nan)
-        return StepMetrics(lost, lost, lost, torch.tensor(1.0)) if self.step == 3 else found
-
-    pamela(*QUICK_SINE, "--run", "whole").ok()
-    monkeypatch.setattr(OuterLoop, "_advance", failing_at_three)
-    pamela(*QUICK_SINE, "--run", "one-less").ok()
-    whole, less = (
-        [line for line in metrics(here / "runs" / run) if "skipped" in line] for run in ("whole", "one-less")
-    )
-    assert [line["skipped"] for line in less] == [1] + [0] * (len(less) - 1)
-    for name in ("loss", "mse", "gradient_norm"):
-        assert less[0][name] == pytest.approx(whole[0][name], rel=0.5) and less[0][name] != whole[0][name]
 
 
 # Divergence ------------------------------------------------------------------------------------------

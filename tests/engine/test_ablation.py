@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ablation_support import BASE, cell, finished
 
 from pamela_cli.ablation.ablating import Ablation
 from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, find_cell, free_names, make_cells
@@ -19,24 +20,7 @@ from pamela_cli.config import Config, Settings, resolve
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.methods import METHODS, Method
 from pamela_cli.report.ablations import _in_latex, as_csv, as_latex, as_markdown
-from pamela_cli.runs import RunFolder, create_run
-from pamela_cli.scores import StoredScores, write_scores
-
-BASE = resolve([Settings({"dataset": "sine", "method": "maml", "steps": 5, "test_tasks": 2})])
-
-
-def finished(runs_dir: Path, config: Config, scores: list[float]) -> RunFolder:
-    """A run folder as a finished run leaves it, with these test scores."""
-    folder = create_run(runs_dir, None, config, {})
-    each = np.tile(np.array(scores)[:, None], (config.steps or 0) + 1)
-    write_scores(folder.scores, {"test": StoredScores("the same", TaskScores(each, each))})
-    folder.write_summary({"test": {"mse": float(each.mean())}})
-    return folder
-
-
-def cell(method: str, w: int | None = None, *, steps: int = 5, seed: int = 0) -> Config:
-    return replace(BASE, method=method, steps=steps, skip_interval=w, seed=seed)
-
+from pamela_cli.runs import create_run
 
 # Cells and runs -----------------------------------------------------------------------------------------
 

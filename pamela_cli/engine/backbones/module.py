@@ -26,7 +26,7 @@ class ModuleBackbone:
 
     It must compute the same outputs (B, …) whenever it is given the same inputs (B, …), without changing its
     own state: ValueError for running statistics that training would update, for active dropout, once it has
-    changed a buffer, and if its first call is repeated with other outputs. θ starts as the module's
+    changed a buffer, and if its first call, made twice, gives different outputs. θ starts as the module's
     parameters; the module itself is never changed.
     """
 
@@ -81,20 +81,19 @@ class ModuleBackbone:
                 raise TypeError(
                     f"the module must return one tensor, but it returned a {kind}; wrap it in one that does"
                 )
-            if stats is None and not self._has_repeated(theta):
+            if stats is None and self._first_call(theta):
                 with torch.no_grad():
                     _check_repeated(outputs, functional_call(module, named, (x,)))
         return outputs
 
-    def _has_repeated(self, theta: Tensor) -> bool:
-        """Whether a call where θ is need not be repeated to see if its outputs are: only the first one is."""
-        if theta.is_meta or (theta.is_cuda and torch.cuda.is_current_stream_capturing()):
-            return True
-        repeated = self._copies.__dict__.setdefault("repeated", set())
+    def _first_call(self, theta: Tensor) -> bool:
+        """Whether this thread is asked for the first time where θ is, with numbers that can be looked at."""
+        seen = self._copies.__dict__.setdefault("seen", set())
         place = theta.device, theta.dtype
-        known = place in repeated
-        repeated.add(place)
-        return known
+        if place in seen or theta.is_meta or (theta.is_cuda and torch.cuda.is_current_stream_capturing()):
+            return False
+        seen.add(place)
+        return True
 
     def _at(self, theta: Tensor) -> nn.Module:
         """This thread's copy of the module where θ is, in its type."""
