@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ PATIENCE = timedelta(minutes=30)
 
 # Seconds between two looks at who has come.
 _LOOK_AGAIN = 0.05
+
+_STDOUT = 1
 
 
 class ProcessLostError(Exception):
@@ -53,7 +56,8 @@ class Processes:
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             store = dist.PrefixStore(f"pamela/{attempt}", found)  # type: ignore[attr-defined]
             _await_all(store, rank, size, look)
-            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+            with _silent():
+                dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
         return cls(rank, size)
 
     @property
@@ -136,6 +140,26 @@ def _await_all(store: Any, rank: int, size: int, look: Callable[[], None]) -> No
         if time.monotonic() > deadline:
             raise ProcessLostError("not all processes of this command have started")
         time.sleep(_LOOK_AGAIN)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Lead the standard output nowhere: the gloo of PyTorch 2.9 says there whom it met, amid our results."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    try:
+        kept = os.dup(_STDOUT)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, _STDOUT)
+        yield
+    finally:
+        os.dup2(kept, _STDOUT)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def test_a_name_that_is_no_unicode(pamela, own_world: Path) -> None:
     found = pamela("meta-train", "--run", f"runs/{run.name}", "--resume", "--json").ok().document
     assert found["run"] == run.name
     pamela("report", f"runs/{run.name}", "--json").ok()
-    pamela("evaluate", f"runs/{run.name}").error(1, "not valid UTF-8")
+    pamela("evaluate", f"runs/{run.name}").error(1, "is not a readable checkpoint")
 
 
 ODD_RUNS = [

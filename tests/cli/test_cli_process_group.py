@@ -197,3 +197,29 @@ def test_sums_of_nccl_that_never_end_are_given_up(
         if fails:
             raise ProcessLostError("it has ended")
     assert partings == [parting]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_library_says_while_processes_meet_is_not_among_the_results(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], fails: bool
+) -> None:
+    """PyTorch 2.9's gloo writes whom it has met, below Python, to the standard output."""
+    for name in ("RANK", "LOCAL_RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    def meet(*_: object, **__: object) -> None:
+        os.write(1, b"[Gloo] Rank 0 is connected to 1 peer ranks.\n")
+        if fails:
+            raise RuntimeError("the other has ended")
+
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda *_, **__: iter([(None, 0, 2)]))
+    monkeypatch.setattr(torch.distributed, "PrefixStore", lambda *_: None)
+    monkeypatch.setattr("pamela_cli.engine.processes._await_all", lambda *_: None)
+    monkeypatch.setattr(torch.distributed, "init_process_group", meet)
+    print("before", end=" ")
+    with suppress(ProcessLostError):
+        Processes.join(torch.device("cpu"))
+    os.write(1, b"after\n")
+    assert capfd.readouterr().out == "before after\n"
