@@ -148,9 +148,10 @@ def _evaluate(
 ) -> Judged:
     use_precision(problem.config.precision)
     task = problem.task_shape(protocol.way, protocol.shot, protocol.query)
-    plan = plan_to_judge(problem, options.split, task)
-    learner = load_learner(folder, problem)
     count = options.tasks or _usual_tasks(problem)
+    check_enough("--tasks", count, processes)
+    plan = plan_to_judge(problem, options.split, task, len(processes.share(count)))
+    learner = load_learner(folder, problem)
     tasks = problem.fixed_tasks(
         options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query, seed=options.seed
     )
@@ -163,7 +164,6 @@ def _evaluate(
             f"{label}: its {count:,} tasks are drawn with a fixed seed; they are not the store's frozen "
             "ones, which are 600, with 15 queries, for 5 and 20 ways and 1 and 5 shots"
         )
-    check_enough("--tasks", count, processes)
     runner = Runner(plan, processes)
     with StopRequest() as stop, context.console.progress(f"evaluating {label}", count) as bar:
 

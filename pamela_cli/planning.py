@@ -90,14 +90,15 @@ def same_plan(
     return _fitted(problem, problem.task_shape(), _tasks(problem, processes), images, same, fitted)
 
 
-def plan_to_judge(problem: Problem, split: str, task: Tasks) -> Plan:
-    """The fastest plan that fits for such tasks, to be judged without a gradient.
+def plan_to_judge(problem: Problem, split: str, task: Tasks, count: int) -> Plan:
+    """The fastest plan that fits for ``count`` such tasks, to be judged without a gradient.
 
-    :class:`PamelaError` if none fits into memory.
+    A CPU takes a task on each core, however many a meta-batch has. :class:`PamelaError` if none fits into
+    memory.
     """
     images = _placed(problem, 1, split)
     convolutional = not problem.is_sine
-    fastest = Plan.choose(problem.device, problem.config.meta_batch, convolutional, dtype=problem.dtype)
+    fastest = Plan.choose(problem.device, count, convolutional, dtype=problem.dtype)
     free = free_bytes(problem.device)
 
     def fitted(_: int, query_bytes: int) -> Plan:

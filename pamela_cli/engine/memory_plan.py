@@ -201,10 +201,12 @@ def _training_bytes(kept: int, update_bytes: int, query_bytes: int) -> int:
 
 def fit_to_judge(plan: Plan, query_bytes: int, free: int) -> Plan:
     """The plan with as many tasks at a time without a meta-gradient as memory allows, at least one."""
-    judged = plan.judged_at_a_time
-    while judged > 1 and plan.workers * judged * query_bytes > USED_SHARE * free:
+    judged, workers = plan.judged_at_a_time, plan.workers
+    while judged > 1 and workers * judged * query_bytes > USED_SHARE * free:
         judged = -(-judged // 2)
-    return replace(plan, judged_at_a_time=judged)
+    while workers > 1 and workers * query_bytes > USED_SHARE * free:
+        workers -= 1
+    return replace(plan, judged_at_a_time=judged, workers=workers)
 
 
 def images_fit(size: int, free: int) -> bool:

@@ -18,6 +18,7 @@ from pamela_cli.console import Console
 from pamela_cli.engine import memory_plan
 from pamela_cli.engine.backbones import Conv4
 from pamela_cli.engine.processes import Processes
+from pamela_cli.engine.runner import Plan
 from pamela_cli.errors import PamelaError
 from pamela_cli.planning import Share, new_plan, plan_to_judge, same_plan
 from pamela_cli.problem import Problem
@@ -167,7 +168,7 @@ def test_images_need_room(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> 
 def test_judging_needs_room_for_its_own_tasks_and_images(problem: Problem, monkeypatch) -> None:
     def room(query: int) -> float:
         task = problem.task_shape(query=query)
-        return needed(monkeypatch, lambda: plan_to_judge(problem, "test", task))
+        return needed(monkeypatch, lambda: plan_to_judge(problem, "test", task, 600))
 
     few, many = room(5), room(9)
     assert many - few > 3 * 4 * 16 * 16 * 4  # inputs are float32, and the graph of their loss grows, too
@@ -211,5 +212,20 @@ def test_fewer_are_judged_at_a_time_where_memory_is_short(problem: Problem, monk
     counts = []
     for size in (400 * MIB, 2 * MIB, MIB):
         free(monkeypatch, size)
-        counts.append(plan_to_judge(there, "test", there.task_shape()).judged_at_a_time)
+        counts.append(plan_to_judge(there, "test", there.task_shape(), 600).judged_at_a_time)
     assert counts[0] == 16 > counts[1] > counts[2] >= 1
+
+
+def test_a_task_on_each_core_is_judged_where_memory_allows(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pamela_cli.engine.runner.available_cores", lambda: 16)
+    training, task = new_plan(problem, Processes()), problem.task_shape()
+    assert (training.workers, training.threads) == (problem.config.meta_batch, 4)
+
+    def plan(count: int) -> Plan:
+        return plan_to_judge(problem, "test", task, count)
+
+    assert [(each.workers, each.threads) for each in map(plan, (600, 8, 1))] == [(16, 1), (8, 2), (1, 16)]
+    free(monkeypatch, needed(monkeypatch, lambda: plan(600)) + 1)
+    assert plan(600).workers < 16
