@@ -18,7 +18,7 @@ from benchmarks.startup import PAMELA, PYTHON
 from data_prep import Store
 from data_prep.resizing import picture
 from data_prep.store.format import Images
-from pamela_cli.engine.evaluation import mean_ci95
+from pamela_cli.engine.intervals import mean_ci95
 
 TARGET = 3.0
 """Seconds from the end of start-up until the images are labelled."""

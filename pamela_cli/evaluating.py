@@ -14,8 +14,9 @@ from pamela_cli.config import SINE, Config, check_choice
 from pamela_cli.context import Context
 from pamela_cli.datasets import open_same_kind, open_trained_dataset
 from pamela_cli.engine.device import use_precision
-from pamela_cli.engine.evaluation import NormSource, TaskScores, paired_advantage
+from pamela_cli.engine.evaluation import NormSource, TaskScores
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.intervals import paired_advantage
 from pamela_cli.engine.processes import Processes
 from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.tasks import Tasks

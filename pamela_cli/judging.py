@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import torch
 
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
-from pamela_cli.engine.evaluation import Floats, NormSource, TaskScores, concatenate, evaluate
+from pamela_cli.engine.evaluation import NormSource, TaskScores, concatenate, evaluate
 from pamela_cli.engine.inner_loop import Learner, inner_loop
+from pamela_cli.engine.intervals import Floats
 from pamela_cli.engine.runner import DoesNotFitError, Runner
 from pamela_cli.engine.tasks import Objective, Tasks
 from pamela_cli.errors import PamelaError

@@ -12,6 +12,9 @@ from typing import Any
 
 from pamela_cli.untrusted import number
 
+SINE_QUERY_POINTS = 1000
+"""Evenly spaced points of a test wave, at which the squared error is taken."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:

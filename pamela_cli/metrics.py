@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pamela_cli.engine.evaluation import Floats
+from pamela_cli.engine.intervals import Floats
 from pamela_cli.measures import Measure
 from pamela_cli.untrusted import OddFileError, is_count, number, parse_json, read_lines
 

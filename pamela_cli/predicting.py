@@ -23,7 +23,8 @@ from pamela_cli.config import SINE, Config, check_choice
 from pamela_cli.context import Context
 from pamela_cli.datasets import open_trained_dataset
 from pamela_cli.engine.device import use_precision
-from pamela_cli.engine.evaluation import Floats, NormSource, proportion_interval
+from pamela_cli.engine.evaluation import NormSource
+from pamela_cli.engine.intervals import Floats, proportion_interval
 from pamela_cli.engine.prediction import adapted
 from pamela_cli.engine.runner import Plan, is_out_of_memory, settle_process
 from pamela_cli.engine.tasks import Classification

@@ -36,10 +36,10 @@ from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.inputs import Inputs
+from pamela_cli.measures import SINE_QUERY_POINTS
 from pamela_cli.methods import METHODS
 
 IMAGE_SIZES = range(16, 225)
-SINE_QUERY_POINTS = 1000
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pamela_cli.config import Config
-from pamela_cli.engine.evaluation import NormSource, TaskScores, mean_ci95
-from pamela_cli.measures import measure_in
+from pamela_cli.engine.intervals import mean_ci95
+from pamela_cli.measures import SINE_QUERY_POINTS, measure_in
 from pamela_cli.methods import METHODS
-from pamela_cli.problem import SINE_QUERY_POINTS, TaskSet
 from pamela_cli.untrusted import number
+
+# Runs are listed without PyTorch.
+if TYPE_CHECKING:
+    from pamela_cli.engine.evaluation import NormSource, TaskScores
+    from pamela_cli.problem import TaskSet
 
 Document = dict[str, Any]
 """What is printed with ``--json`` or kept as JSON."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from data_prep import Store
+from pamela_cli.checkpoints import say_finished
 from pamela_cli.config import Config, Settings, flag, read_config_file, resolve, typed
 from pamela_cli.console import Console
 from pamela_cli.context import Context
@@ -28,7 +29,6 @@ from pamela_cli.metrics import drawable
 from pamela_cli.planning import ALL, Share, new_plan, same_plan
 from pamela_cli.problem import Problem
 from pamela_cli.process_group import Followed, check_enough, describe, process_group
-from pamela_cli.progress import say_finished
 from pamela_cli.results import task_text, updates_text
 from pamela_cli.runs import RunFolder, create_run, default_name, find_run, free_path, run_path
 from pamela_cli.signals import StopRequest

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pamela_cli.checkpoints import check_best, restored, save
 from pamela_cli.console import Bar, Console
 from pamela_cli.engine.checkpoint import Checkpoint
 from pamela_cli.engine.episodes import EpisodeSource
-from pamela_cli.engine.evaluation import TaskScores, mean_ci95, paired_advantage
+from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.intervals import mean_ci95, paired_advantage
 from pamela_cli.engine.outer_loop import OuterLoop
 from pamela_cli.engine.runner import Runner
 from pamela_cli.environment import record_environment
@@ -25,7 +27,7 @@ from pamela_cli.judging import judge, load_learner, saying_what_to_lower
 from pamela_cli.metrics import last_validation
 from pamela_cli.problem import Problem, TaskSet
 from pamela_cli.process_group import Followed
-from pamela_cli.progress import DIVERGENCE_WINDOWS, WINDOW, Progress, check_best, restored, save
+from pamela_cli.progress import DIVERGENCE_WINDOWS, WINDOW, Progress
 from pamela_cli.results import EvaluationProtocol, result_record, run_summary
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import StoredScores, task_set_name, write_scores
@@ -52,13 +54,11 @@ class Training:
         self.console, self.stop, self.resume_command = console, stop, resume_command
         self.processes = runner.processes
         self.config = config = problem.config
-        self.learner = problem.learner()
-        self.objective = problem.objective()
+        self.learner, self.objective = problem.learner(), problem.objective()
         self.loop = OuterLoop(self.learner, self.objective, runner, problem.outer_settings(), config.seed)
         self.progress = Progress()
         self._pending: list[Tensor] = []
-        self._watch = Stopwatch()
-        self._window_seconds = 0.0
+        self._watch, self._window_seconds = Stopwatch(), 0.0
         self._untimed = 0  # of the pending steps, those before a resumption
         self._saved_at = time.monotonic()
         self._told_of_graphs = False

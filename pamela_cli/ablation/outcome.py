@@ -11,7 +11,8 @@ import numpy as np
 from pamela_cli.ablation.cells import Cell
 from pamela_cli.ablation.grid import Variant, in_order
 from pamela_cli.config import SINE, Config
-from pamela_cli.engine.evaluation import Floats, TaskScores, mean_ci95, paired_advantage
+from pamela_cli.engine.evaluation import TaskScores
+from pamela_cli.engine.intervals import Floats, mean_ci95, paired_advantage
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import Measure
 from pamela_cli.methods import METHODS

@@ -13,7 +13,7 @@ from pamela_cli.ablation.ablating import Ablation
 from pamela_cli.ablation.cells import Cell
 from pamela_cli.ablation.outcome import Row
 from pamela_cli.console import finite
-from pamela_cli.engine.evaluation import Floats, mean_ci95
+from pamela_cli.engine.intervals import Floats, mean_ci95
 from pamela_cli.engine.tasks import Tasks
 from pamela_cli.files import write_atomically
 from pamela_cli.judging import SHOWN_WAVES, fit_curves, load_learner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from pamela_cli.engine.evaluation import paired_advantage
+from pamela_cli.engine.intervals import paired_advantage
 from pamela_cli.errors import some_of
 from pamela_cli.measures import score_text
 from pamela_cli.methods import METHODS

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pamela_cli.checkpoints import progress_in
 from pamela_cli.config import Config
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.errors import PamelaError
@@ -97,7 +98,7 @@ def _progress(folder: RunFolder, config: Config, faults: list[str]) -> Progress:
         return Progress()
     try:
         rule = update_rule(config, network(config))
-        return Progress.read(Checkpoint.read(folder.last, rule), config)
+        return progress_in(Checkpoint.read(folder.last, rule), config)
     except (CheckpointError, PamelaError):
         faults.append("Its last.safetensors is damaged: the run cannot continue from there.")
         return Progress()

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from data_prep.store.atomic import atomic_path
 from data_prep.thumbnails import evenly
 from pamela_cli.config import Config
-from pamela_cli.engine.evaluation import Floats, TaskScores
+from pamela_cli.engine.evaluation import TaskScores
+from pamela_cli.engine.intervals import Floats
 from pamela_cli.results import task_text, updates_text
 from pamela_cli.untrusted import printable
 

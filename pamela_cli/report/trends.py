@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pamela_cli.config import Config
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
-from pamela_cli.engine.evaluation import Floats
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.intervals import Floats
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.problem import network, update_rule
 from pamela_cli.report.figures import COLOURS, STYLE, line_style, save

@@ -22,7 +22,8 @@ from pamela_cli.config import Config, resolve
 from pamela_cli.console import finite
 from pamela_cli.datasets import recipe
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
-from pamela_cli.engine.evaluation import Floats, TaskScores
+from pamela_cli.engine.evaluation import TaskScores
+from pamela_cli.engine.intervals import Floats
 from pamela_cli.errors import PamelaError
 from pamela_cli.files import write_atomically, writing
 from pamela_cli.problem import network, update_rule

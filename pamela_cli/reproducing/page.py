@@ -13,7 +13,7 @@ from pamela_cli import __version__
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.outcome import Row, gain
 from pamela_cli.config import Config
-from pamela_cli.engine.evaluation import mean_ci95
+from pamela_cli.engine.intervals import mean_ci95
 from pamela_cli.errors import holds_something_else
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import METHODS

@@ -16,13 +16,13 @@ from data_prep.errors import DataError
 from pamela_cli.ablation.cells import Cell, all_runs, find_cell
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
+from pamela_cli.checkpoints import divergence_of
 from pamela_cli.config import Config
 from pamela_cli.console import Console
 from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_in
 from pamela_cli.problem import Problem
-from pamela_cli.progress import divergence_of
 from pamela_cli.reproducing.kept import keep, keep_divergence, kept_divergence, kept_result
 from pamela_cli.reproducing.page import check_page, write_page
 from pamela_cli.reproducing.plan import PlannedCell, in_order, read_plan

@@ -11,7 +11,7 @@ import pytest
 from cli_support import SINE, TINY, Result, write_tiny_store
 
 from pamela_cli import evaluating
-from pamela_cli.engine.evaluation import Floats
+from pamela_cli.engine.intervals import Floats
 from pamela_cli.runs import RunFolder
 from pamela_cli.scores import read_scores
 

@@ -15,7 +15,7 @@ from cli_plan import PLAN
 from cli_support import assert_same_run, snapshot
 from safetensors.numpy import save_file
 
-from pamela_cli.engine.evaluation import mean_ci95
+from pamela_cli.engine.intervals import mean_ci95
 from pamela_cli.reproducing import kept, plan
 from pamela_cli.reproducing.plan import read_plan
 from pamela_cli.runs import RunFolder

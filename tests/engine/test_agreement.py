@@ -10,8 +10,9 @@ from engine_support import PlainConv4, cpu_runner, generator, make_learner, plai
 from torch import Tensor
 
 from pamela_cli.engine.backbones import Conv4
-from pamela_cli.engine.evaluation import concatenate, evaluate, paired_advantage
+from pamela_cli.engine.evaluation import concatenate, evaluate
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.intervals import paired_advantage
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.tasks import Classification, Tasks
 

@@ -19,14 +19,8 @@ from engine_support import (
 from torch.nn import functional as F
 
 from pamela_cli.engine.backbones import Conv4
-from pamela_cli.engine.evaluation import (
-    TaskScores,
-    concatenate,
-    evaluate,
-    mean_ci95,
-    paired_advantage,
-    proportion_interval,
-)
+from pamela_cli.engine.evaluation import TaskScores, concatenate, evaluate
+from pamela_cli.engine.intervals import mean_ci95, paired_advantage, proportion_interval
 from pamela_cli.engine.tasks import Classification, Regression, Tasks
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from pamela_cli.config import Settings, resolve
 from pamela_cli.console import finite
-from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.runner import Plan
 from pamela_cli.measures import MSE
 from pamela_cli.metrics import drawable, last_validation, read_metrics
@@ -202,10 +201,10 @@ def odd_progress() -> Iterator[Any]:
 
 def test_progress_that_no_run_can_have_made_is_none() -> None:
     for sound in (PROGRESS, PROGRESS | {"best": None}, asdict(Progress())):
-        assert asdict(Progress.read(Checkpoint({}, sound), CONFIG)) == sound
+        assert asdict(Progress.of(sound, CONFIG)) == sound
     for odd in odd_progress():
-        with pytest.raises(CheckpointError, match=r"progress (of|cannot be that of)"):
-            pytest.fail(f"{Progress.read(Checkpoint({}, odd), CONFIG)} was taken")
+        with pytest.raises(OddFileError, match=r"progress (of|cannot be that of)"):
+            pytest.fail(f"{Progress.of(odd, CONFIG)} was taken")
 
 
 PLAN = {"device": "cpu", "tasks_at_a_time": 4, "judged_at_a_time": 250, "workers": 2, "threads": 1}
