@@ -3,7 +3,8 @@
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
+from math import ceil
+from pathlib import Path, PurePosixPath
 
 import platformdirs
 
@@ -13,9 +14,37 @@ if sys.platform != "win32":  # which has no such limits
 _OTHER_FILES = 256  # libraries, stores, connections, pickles
 
 
+_GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
 def available_cores() -> int:
-    """Return the number of CPU cores that this process may use, which the system can limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many CPU cores the system, a container or a job scheduler lets this process use.
+
+    A part of a core counts as one.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *(_granted_cores(group, cores) for group in control_groups())])
+
+
+def _granted_cores(group: Path, otherwise: int) -> int:
+    """The quota of one group, in whole cores."""
+    try:
+        quota, period = map(int, (group / "cpu.max").read_text().split())
+        return max(1, ceil(quota / period))
+    except (OSError, ValueError, ZeroDivisionError):  # no such group, or "max": no limit
+        return otherwise
+
+
+def control_groups() -> list[Path]:
+    """Return the folders of this process's control group and of those above it (Linux, version 2).
+
+    What limits a process may be the limit of any of them: Slurm has one for the job, and one for each step.
+    """
+    try:
+        own = PurePosixPath(_OWN_GROUP.read_text().split("0::/", 1)[1].partition("\n")[0])
+    except (OSError, LookupError):
+        return []
+    return [_GROUPS / group for group in (own, *own.parents)]
 
 
 def cache_dir() -> Path:

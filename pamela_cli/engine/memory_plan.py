@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from data_prep.machine import control_groups
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.runner import DoesNotFitError, Plan
 from pamela_cli.engine.tasks import Objective, Tasks
@@ -17,8 +18,6 @@ from pamela_cli.engine.tasks import Objective, Tasks
 USED_SHARE = 0.8
 """Share of the free memory that a plan may take; the rest is for what is not counted."""
 
-
-_OWN_GROUP = Path("/proc/self/cgroup")
 
 KEPT_NUMBERS = 3
 """A graph holds on to at most so many numbers for each input, each output of a layer, and each parameter.
@@ -105,20 +104,8 @@ def free_bytes(device: torch.device) -> int | None:
         free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return None
-    return min(free, _granted_bytes(free))
-
-
-def _granted_bytes(otherwise: int, groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """What a container or a job scheduler lets this process take yet (control groups, version 2).
-
-    The limit may be that of any group above the process's own: Slurm limits the job and the step.
-    """
-    try:
-        own = _OWN_GROUP.read_text().split("0::/", 1)[1].splitlines()[0]
-    except (OSError, LookupError):
-        return otherwise
-    inner = PurePosixPath(own)
-    return min(_granted_to(groups / group, otherwise) for group in (inner, *inner.parents))
+    # Also what a container or a job scheduler grants.
+    return min([free, *(_granted_to(group, free) for group in control_groups())])
 
 
 def _granted_to(group: Path, otherwise: int) -> int:

@@ -84,11 +84,16 @@ def test_tasks_are_always_the_same(evaluate: Evaluate, name: str) -> None:
     assert evaluate(name).ok().out == evaluate(name).ok().out
 
 
+@pytest.mark.parametrize("split", ["test", "val"])
 @pytest.mark.parametrize("name", ["tiny-a", "tiny-b", "sine-a", "sine-b"])
-def test_training_ends_with_the_same_result(evaluate: Evaluate, world: Path, name: str) -> None:
-    trained = json.loads((world / f"{name}.json").read_text())
-    assert evaluate(name, tasks=4).ok().document == trained["test"]
-    assert evaluate(name, "--split", "val", tasks=4).ok().document == trained["val"]
+def test_training_ends_with_the_same_result(evaluate: Evaluate, world: Path, name: str, split: str) -> None:
+    trained = json.loads((world / f"{name}.json").read_text())[split]
+    found = evaluate(name, "--split", split, tasks=4).ok().document
+    assert found.keys() == trained.keys()
+    for key, value in trained.items():
+        # More cores than a meta-batch has tasks are used in another way, which may round differently.
+        exact = isinstance(value, str | int | None)
+        assert found[key] == (value if exact else pytest.approx(value, rel=1e-5)), key
 
 
 @pytest.mark.parametrize("name", ["tiny-a", "sine-a"])
