@@ -16,7 +16,7 @@ from pamela_cli.untrusted import number
 
 
 def listing(runs_dir: Path) -> dict[str, Any]:
-    """The runs and ablations in a folder, by name, as a document (see docs/commands.md).
+    """The runs and ablations in a folder, by name, as a document (see docs/reports.md).
 
     Only small files are read, no checkpoint: a run may be training meanwhile. One that cannot be read is
     ``damaged``, with a ``fault``.
