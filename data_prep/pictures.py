@@ -41,8 +41,10 @@ class Query:
     truth: str | None = None
 
 
-def read_support(folder: Path, how: Preparation) -> Support:
-    """Read a folder, or an archive, of class folders.
+def read_support(
+    folder: Path, how: Preparation, on_classes: Callable[[list[str]], None] = lambda _: None
+) -> Support:
+    """Read a folder, or an archive, of class folders; ``on_classes`` hears the classes first, and may raise.
 
     DataError if there are none or one, or a picture cannot be used.
     """
@@ -58,6 +60,7 @@ def read_support(folder: Path, how: Preparation) -> Support:
                 f"{folder} has images of only one class, {shortened(classes[0])!r}; there must be two or "
                 "more, each in a folder of its own."
             )
+        on_classes(classes)
         images, labels = [], []
         for label, block in decode_files(tree, [found.files[name] for name in classes], how.decoding, None):
             images.append(block)

@@ -138,15 +138,18 @@ def _adapt(
     inputs = Inputs.read(recorded, config) or _inputs_of_store(context, config)
     problem = Problem(config, None, device, inputs)
     learner = load_learner(folder, problem)
-    support = read_support(support_dir, inputs.preparation)
+
+    def check(classes: list[str]) -> None:
+        if len(classes) > (config.way or 0):
+            raise UsageError(
+                f"{support_dir} has {len(classes)} classes, but {folder.path} was "
+                f"trained with {config.way} and its network has no more outputs; leave some out, "
+                "or train with a larger --way."
+            )
+
+    support = read_support(support_dir, inputs.preparation, check)
     for note in support.notes:
         context.console.warn(f"{support_dir}: {note}")
-    if len(support.classes) > (config.way or 0):
-        raise UsageError(
-            f"{support_dir} has {len(support.classes)} classes, but {folder.path} was "
-            f"trained with {config.way} and its network has no more outputs; leave some out, "
-            "or train with a larger --way."
-        )
     _settle(config, device)
     x = inputs.tensor(support.images, problem.dtype, device)
     labels = torch.from_numpy(support.labels).to(device)

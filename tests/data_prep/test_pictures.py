@@ -161,6 +161,15 @@ def test_support_sets_that_are_none(tmp_path: Path, files: dict[str, bytes], mes
         read_support(write_folder(tmp_path / "few", files), HOW)
 
 
+def test_classes_are_told_before_a_picture_is_read(tmp_path: Path) -> None:
+    def too_many(classes: list[str]) -> None:
+        raise ValueError(f"too many: {classes}")
+
+    files = {"a/1.png": png(), "b/1.png": b"no image"}
+    with pytest.raises(ValueError, match=r"too many: \['a', 'b'\]"):
+        read_support(write_folder(tmp_path / "few", files), HOW, too_many)
+
+
 def test_support_that_is_a_file_or_not_there(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
     with pytest.raises(DataError, match="is not a folder"):
