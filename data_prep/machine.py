@@ -13,7 +13,6 @@ if sys.platform != "win32":  # which has no such limits
 
 _OTHER_FILES = 256  # libraries, stores, connections, pickles
 
-
 _GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
