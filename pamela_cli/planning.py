@@ -93,16 +93,16 @@ def same_plan(
 def plan_to_judge(problem: Problem, split: str, task: Tasks, count: int) -> Plan:
     """The fastest plan that fits for ``count`` such tasks, to be judged without a gradient.
 
-    A CPU takes a task on each core, however many a meta-batch has. :class:`PamelaError` if none fits into
-    memory.
+    Of image tasks, a CPU takes one on each core, however few a meta-batch has. :class:`PamelaError` if none
+    fits into memory.
     """
     images = _placed(problem, 1, split)
     convolutional = not problem.is_sine
     fastest = Plan.choose(problem.device, count, convolutional, dtype=problem.dtype)
-    free = free_bytes(problem.device)
+    free = _free(problem, 1, images)
 
-    def fitted(_: int, query_bytes: int) -> Plan:
-        return fastest if free is None else fit_to_judge(fastest, query_bytes, max(free - images, 0))
+    def fitted(update_bytes: int, query_bytes: int) -> Plan:
+        return fastest if free is None else fit_to_judge(fastest, update_bytes, query_bytes, free)
 
     return _fitted(problem, task, 1, images, fastest, fitted, copies=1)
 

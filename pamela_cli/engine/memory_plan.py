@@ -168,7 +168,8 @@ def fit(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int
     while kept and plan.workers * needed(tasks, kept) > budget:
         kept -= 1
     plan = replace(plan, tasks_at_a_time=tasks, kept_updates=None if kept == updates else kept)
-    return fit_to_judge(fewer_workers(plan, updates, update_bytes, query_bytes, free), query_bytes, free)
+    plan = fewer_workers(plan, updates, update_bytes, query_bytes, free)
+    return fit_to_judge(plan, update_bytes, query_bytes, free)
 
 
 def fewer_workers(plan: Plan, updates: int, update_bytes: int, query_bytes: int, free: int | None) -> Plan:
@@ -186,12 +187,13 @@ def _training_bytes(kept: int, update_bytes: int, query_bytes: int) -> int:
     return max(kept, 1) * update_bytes + 2 * query_bytes
 
 
-def fit_to_judge(plan: Plan, query_bytes: int, free: int) -> Plan:
+def fit_to_judge(plan: Plan, update_bytes: int, query_bytes: int, free: int) -> Plan:
     """The plan with as many tasks at a time without a meta-gradient as memory allows, at least one."""
     judged, workers = plan.judged_at_a_time, plan.workers
-    while judged > 1 and workers * judged * query_bytes > USED_SHARE * free:
+    needed = max(update_bytes, query_bytes)  # each is given back before the next is made
+    while judged > 1 and workers * judged * needed > USED_SHARE * free:
         judged = -(-judged // 2)
-    while workers > 1 and workers * query_bytes > USED_SHARE * free:
+    while workers > 1 and workers * needed > USED_SHARE * free:
         workers -= 1
     return replace(plan, judged_at_a_time=judged, workers=workers)
 

@@ -227,5 +227,28 @@ def test_a_task_on_each_core_is_judged_where_memory_allows(
         return plan_to_judge(problem, "test", task, count)
 
     assert [(each.workers, each.threads) for each in map(plan, (600, 8, 1))] == [(16, 1), (8, 2), (1, 16)]
-    free(monkeypatch, needed(monkeypatch, lambda: plan(600)) + 1)
+    least = needed(monkeypatch, lambda: plan(600))
+    free(monkeypatch, least + 1)
     assert plan(600).workers < 16
+    free(monkeypatch, 20 * least)
+    alone = plan(600).workers
+    assert 1 < alone < 16
+    # As one of two processes, with half of the memory each.
+    monkeypatch.setattr(planning, "neighbours", lambda: 2)
+    assert plan(600).workers < alone
+
+
+def test_judging_needs_room_for_large_support_sets(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pamela_cli.engine.runner.available_cores", lambda: 16)
+    given: list[tuple[int, ...]] = []
+    fit = planning.fit_to_judge
+    monkeypatch.setattr(planning, "fit_to_judge", lambda plan, *a: given.append(a) or fit(plan, *a))
+    task = problem.task_shape(shot=10, query=1)
+    plan_to_judge(problem, "test", task, 600)
+    update_bytes, query_bytes, _ = given[-1]
+    assert update_bytes > 5 * query_bytes
+    enough = int(16 * update_bytes / memory_plan.USED_SHARE) + 3 * SPLIT
+    free(monkeypatch, enough)
+    assert plan_to_judge(problem, "test", task, 600).workers == 16
+    free(monkeypatch, enough // 2)
+    assert plan_to_judge(problem, "test", task, 600).workers < 16
