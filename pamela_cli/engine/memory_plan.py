@@ -18,7 +18,6 @@ from pamela_cli.engine.tasks import Objective, Tasks
 USED_SHARE = 0.8
 """Share of the free memory that a plan may take; the rest is for what is not counted."""
 
-
 KEPT_NUMBERS = 3
 """A graph holds on to at most so many numbers for each input, each output of a layer, and each parameter.
 

@@ -98,20 +98,34 @@ def test_installed_command_and_module_are_the_same(here: Path) -> None:
     assert listed == fresh(here, "--help").out.partition("Commands")[2]
 
 
+def run_apart(cwd: Path, *arguments: str) -> tuple[str, list[str]]:
+    """What a command prints in a process of its own, and the modules that it has imported by its end."""
+    code = (
+        "import json, sys\n"
+        "from pamela_cli.cli import run\n"
+        f"code = run({list(arguments)!r})\n"
+        "print(json.dumps([code, sorted(sys.modules)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=environment(), capture_output=True, text=True, check=True
+    )
+    *shown, last = done.stdout.splitlines()
+    exit_code, modules = json.loads(last)
+    assert exit_code == 0
+    assert "typer" in modules  # the list is that of a process that ran the command line
+    return "\n".join(shown), modules
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["meta-train", "--help"], ["prepare", "--help"]]
 )
 def test_help_imports_nothing_heavy(here: Path, arguments: list[str]) -> None:
-    code = (
-        "import json, sys\n"
-        "from pamela_cli.cli import run\n"
-        f"code = run({arguments!r})\n"
-        "print(json.dumps([code, sorted(sys.modules)]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=here, env=environment(), capture_output=True, text=True, check=True
-    )
-    exit_code, modules = json.loads(done.stdout.splitlines()[-1])
-    assert exit_code == 0
-    assert "typer" in modules  # the list is that of a process that ran the command line
+    _, modules = run_apart(here, *arguments)
     assert [name for name in HEAVY if name in modules] == []
+
+
+def test_runs_are_listed_without_pytorch(world: Path) -> None:
+    """Importing it takes longer than all the rest."""
+    listed, modules = run_apart(world, "report", "--list")
+    assert "sine-a" in listed
+    assert "torch" not in modules

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_support import environment
 
 RUNS = ["sine-a", "sine-b", "tiny-a", "tiny-b"]
 
@@ -115,14 +112,3 @@ def test_wrong_usage(pamela, own_world: Path) -> None:
     pamela("report").error(2, "RUN is missing", "`pamela report --list`")
     pamela("report", "--list", "sine-a").error(2, "--list", "leave out sine-a")
     pamela("report", "--list", "--out", "page.html").error(2, "--list", "leave out page.html")
-
-
-def test_runs_are_listed_without_pytorch(world: Path) -> None:
-    """Importing it takes longer than all the rest."""
-    code = "import sys; from pamela_cli.cli import run; run(['report', '--list']); print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=world, env=environment(), capture_output=True, text=True, check=True
-    )
-    listed, modules = done.stdout.rsplit("\n", 2)[:2]
-    assert "sine-a" in listed
-    assert "typer" in modules.split() and "torch" not in modules.split()
