@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pamela_cli.engine import own_code
 from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, BlockGradient
+from pamela_cli.engine.c_functions import c_functions
+from pamela_cli.engine.conv_compiled import CompiledConv, compiled_conv
 from pamela_cli.engine.device import tf32_setting
 from pamela_cli.engine.norm_pool import NormPool, TorchNormPool
-from pamela_cli.engine.norm_pool_compiled import CompiledNormPool, norm_pool_functions
+from pamela_cli.engine.norm_pool_compiled import CompiledNormPool
+from pamela_cli.engine.ops import conv3x3_backward
 
 _CPU = torch.device("cpu")
 _LEAST_CAPABILITY = (8, 0)
@@ -21,6 +25,10 @@ _LEAST_CAPABILITY = (8, 0)
 
 _LAYERS = [(2, 17, 5, 7), (4, 65, 12, 12)]
 """Shapes to try, one of which threads share; at their numbers no pool and no ReLU is a matter of rounding."""
+
+
+_CONVOLUTIONS = [(2, 64, 128, 7, 10), (1, 96, 32, 12, 12), (2, 1, 64, 9, 7), (1, 3, 128, 8, 30)]
+"""Tasks, channels, filters, height and width: odd sides, and channels for vectors of every width."""
 
 
 def use_compiled(wanted: bool, device: torch.device = _CPU) -> None:
@@ -41,11 +49,35 @@ def can_be_compiled(device: torch.device = _CPU) -> bool:
 
 
 def _c_functions_agree() -> bool:
-    functions = norm_pool_functions(torch.float32)
-    if functions is None:
+    functions, convolutions = c_functions("norm_pool", torch.float32), compiled_conv(torch.float32)
+    if functions is None or convolutions is None:
         return False
     ours = partial(CompiledNormPool, functions)
-    return all(_agree(_layer(ours, shape), _layer(TorchNormPool, shape)) for shape in _LAYERS)
+    layers = all(_agree(_layer(ours, shape), _layer(TorchNormPool, shape)) for shape in _LAYERS)
+    return layers and all(_convolves(convolutions, *shape) for shape in _CONVOLUTIONS)
+
+
+def _convolves(ours: CompiledConv, tasks: int, channels: int, filters: int, height: int, width: int) -> bool:
+    """Whether sums of two convolutions, and of their gradients, are PyTorch's in float64."""
+    g = torch.Generator().manual_seed(0)
+
+    def two(*shape: int) -> list[Tensor]:
+        return [torch.randn(shape, generator=g) for _ in range(2)]
+
+    images, v = two(3, tasks * channels, height, width), two(3, tasks * filters, height, width)
+    weights = two(tasks * filters, channels, 3, 3)
+    found = [
+        ours.convolution([*zip(images, weights, strict=True)], tasks),
+        ours.to_images([*zip(v, weights, strict=True)], tasks),
+        ours.to_filters([*zip(images, v, strict=True)], tasks),
+    ]
+    triples = [[t.double() for t in triple] for triple in zip(v, images, weights, strict=True)]
+    each = [
+        (F.conv2d(x, w, padding=1, groups=tasks), *conv3x3_backward(v, x, w, tasks, (True, True)))
+        for v, x, w in triples
+    ]
+    expected = [a + b for a, b in zip(*each, strict=True) if a is not None and b is not None]
+    return _agree(*zip(*((a, b) for a, b in zip(found, expected, strict=True) if a is not None), strict=True))
 
 
 def _kernels_agree(device: torch.device) -> bool:
@@ -109,7 +141,7 @@ def block_results(
     return [t for t in found if t is not None]
 
 
-def _agree(found: list[Tensor], expected: list[Tensor]) -> bool:
+def _agree(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     """Within the rounding of float32, beside the largest number."""
     return all(
         torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-4 * max(1.0, float(b.abs().max())))

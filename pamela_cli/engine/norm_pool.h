@@ -1,10 +1,9 @@
-/* What all loops of norm_pool.c are written in: numbers, lines of an image, and sums over them. */
+/* What all loops of norm_pool.c are written in: lines of an image, and sums over them. */
 
 #include <string.h>
 
-typedef REAL real;
-typedef const real *restrict in;
-typedef real *restrict out;
+#include "real.h"
+
 typedef double *restrict sums;
 
 #ifdef __clang__
@@ -13,10 +12,7 @@ typedef double *restrict sums;
 #define CHANNELS _Pragma("GCC ivdep") for (long c = 0; c < C; c++)
 #endif
 
-/* Every line; without OpenMP, one after the other. */
-#define LINES(count)                                                                                           \
-    _Pragma("omp parallel for schedule(static) num_threads(threads) if (threads > 1)") for (                   \
-        long line = 0; line < (count); line++)
+#define LINES(count) SHARED(line, count)
 
 /* Of a line: where its two rows start in z and its windows in what is pooled, how many windows they hold, and the
    pixels that are in none: the last column of odd widths, the last row of odd heights. */

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pamela_cli.engine.norm_pool_compiled import CompiledNormPool, norm_pool_functions
+from pamela_cli.engine.c_functions import c_functions
+from pamela_cli.engine.norm_pool_compiled import CompiledNormPool
 from pamela_cli.engine.own_code import in_use
 
 
@@ -64,7 +65,7 @@ class NormPool(Protocol):
 def norm_pool(z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> NormPool:
     """The layer at ``z``: by compiled functions where they are in use, else by PyTorch's operations."""
     wanted = in_use["cpu"] and z.device.type == "cpu"
-    functions = norm_pool_functions(z.dtype) if wanted else None
+    functions = c_functions("norm_pool", z.dtype) if wanted else None
     if functions is None:
         return TorchNormPool(z, scale, shift, eps)
     return CompiledNormPool(functions, z, scale, shift, eps)

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from ctypes import CDLL, c_double, c_long, c_void_p
-from functools import cache
-from pathlib import Path
+from ctypes import CDLL
 
 import torch
 from torch import Tensor
 
-from pamela_cli.engine.compiled import compile_and_load
-
-LEAST_SHARED = 32768
-"""Numbers from which on threads share the work, as PyTorch's operators have it."""
-
-_REAL = {torch.float32: "float", torch.float64: "double"}
-
-
-@cache
-def norm_pool_functions(dtype: torch.dtype) -> CDLL | None:
-    """The functions of ``norm_pool.c`` for tensors of ``dtype``; None if they cannot be had."""
-    real = _REAL.get(dtype)
-    source = Path(__file__).with_name("norm_pool.c")
-    return None if real is None else compile_and_load(source, f"REAL={real}")
+from pamela_cli.engine.c_functions import call, channels_last, threads_for
 
 
 class CompiledNormPool:
@@ -34,27 +18,26 @@ class CompiledNormPool:
     """
 
     def __init__(self, functions: CDLL, z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> None:
-        self._functions, self._z, self._scale = functions, _last(z), scale.contiguous()
+        self._functions, self._z, self._scale = functions, channels_last(z), scale.contiguous()
         batch, channels, height, width = z.shape
-        threads = torch.get_num_threads() if z.numel() > LEAST_SHARED else 1
-        self._shape = tuple(c_long(size) for size in (batch, height, width, channels, threads))
+        self._shape = batch, height, width, channels, threads_for(z)
         self._lines = batch * ((height + 1) // 2)
         self._mean, self._r = z.new_empty(2, channels)
         pooled = (batch, channels, height // 2, width // 2)
         self._pooled, self.out = (
             torch.empty(pooled, dtype=z.dtype, memory_format=torch.channels_last) for _ in range(2)
         )
-        self._call(
-            functions.norm_pool, self._z, self._scale, shift.contiguous(), c_double(eps), *self._shape,
+        call(
+            functions.norm_pool, self._z, self._scale, shift.contiguous(), eps, *self._shape,
             self._mean, self._r, self._pooled, self.out, *self._sums(),
         )  # fmt: skip
 
     def gradient(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """From the cotangent of ``out``: those of z, scale and shift."""
-        self._v = _last(v)
+        self._v = channels_last(v)
         self._to_scale, self._to_shift = to = v.new_empty(2, len(self._scale))
         to_z = torch.empty_like(self._z)
-        self._call(
+        call(
             self._functions.norm_pool_gradient, self._v, self._z, self._pooled, self.out, self._mean, self._r,
             self._scale, *self._shape, to_z, *to, self._work(3), *self._sums(),
         )  # fmt: skip
@@ -62,10 +45,10 @@ class CompiledNormPool:
 
     def tangent(self, z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """How ``out`` moves as its inputs move along ``z``, ``scale`` and ``shift``."""
-        self._z_tangent, self._scale_tangent = _last(z), scale.contiguous()
+        self._z_tangent, self._scale_tangent = channels_last(z), scale.contiguous()
         self._moments, self._x_tangent = self._work(2), torch.empty_like(self._pooled)
         out = torch.empty_like(self._pooled)
-        self._call(
+        call(
             self._functions.norm_pool_tangent, self._z_tangent, self._z, self._pooled, self.out, self._mean,
             self._r, self._scale, self._scale_tangent, shift.contiguous(), *self._shape, self._moments,
             self._x_tangent, out, *self._sums(),
@@ -76,8 +59,8 @@ class CompiledNormPool:
         """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
         to_scale, to_shift = v.new_empty(2, len(self._scale))
         to_z = torch.empty_like(self._z)
-        self._call(
-            self._functions.norm_pool_gradient_tangent, _last(v), self._v, self._z_tangent, self._z,
+        call(
+            self._functions.norm_pool_gradient_tangent, channels_last(v), self._v, self._z_tangent, self._z,
             self._pooled, self.out, self._x_tangent, self._mean, self._r, self._scale, self._scale_tangent,
             self._to_scale, self._to_shift, self._moments, *self._shape, to_z, to_scale, to_shift,
             self._work(5), *self._sums(),
@@ -90,10 +73,3 @@ class CompiledNormPool:
     def _sums(self) -> tuple[Tensor, Tensor]:
         """Where sums are made: of every two rows of an image, and over all."""
         return self._work(2 * self._lines), torch.empty(2, len(self._scale), dtype=torch.float64)
-
-    def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        function(*(c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments))
-
-
-def _last(t: Tensor) -> Tensor:
-    return t.contiguous(memory_format=torch.channels_last)

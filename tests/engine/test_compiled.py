@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from pamela_cli.engine import compiled
+from pamela_cli.engine.c_functions import c_functions
 from pamela_cli.engine.compiling import can_be_compiled, use_compiled
+from pamela_cli.engine.conv_compiled import compiled_conv
 from pamela_cli.engine.norm_pool import norm_pool
-from pamela_cli.engine.norm_pool_compiled import norm_pool_functions
 from pamela_cli.engine.runner import Plan, settle_process
 
 # A process of its own, without torch, which would take ten times as long as what it is about.
@@ -24,6 +25,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from pamela_cli.engine import compiled
+from pamela_cli.engine.c_functions import c_functions
 library = compiled.compile_and_load(Path(sys.argv[1]), "ANSWER=42")
 print(library and library.answer(), compiled.cache_folder())
 """
@@ -42,7 +44,8 @@ def look() -> list[str]:
 CACHES = (
     compiled.compiler_version,
     compiled.cache_folder,
-    norm_pool_functions,
+    c_functions,
+    compiled_conv,
     can_be_compiled,
 )
 
@@ -91,7 +94,7 @@ def test_it_is_compiled_once(tmp_path: Path) -> None:
     expected = ["True", "CompiledNormPool", str(tmp_path / "compiled")]
     assert run(tmp_path) == expected
     made = libraries(tmp_path)
-    assert len(made) == 1
+    assert len(made) == 3  # one for each source
     assert run(tmp_path) == expected
     assert libraries(tmp_path) == made
 
@@ -171,10 +174,10 @@ def test_threads_are_those_of_pytorch(tmp_path: Path) -> None:
     if "clang" in str(compiled.compiler_version()) or not hasattr(ctypes.CDLL(None), "GOMP_parallel"):
         pytest.skip("PyTorch's OpenMP is not the compiler's")
     run(tmp_path)
-    (name,) = libraries(tmp_path)
-    content = (tmp_path / "compiled" / name).read_bytes()
-    assert b"GOMP_parallel" in content
-    assert b"libgomp" not in content, "it would bring another"
+    for name in libraries(tmp_path):
+        content = (tmp_path / "compiled" / name).read_bytes()
+        assert b"GOMP_parallel" in content
+        assert b"libgomp" not in content, "it would bring another"
 
 
 @needs_compiler

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pamela_cli.engine.c_functions import LEAST_SHARED
 from pamela_cli.engine.compiling import can_be_compiled, use_compiled
 from pamela_cli.engine.norm_pool import NormPool, TorchNormPool, channel_stats, norm_pool, norm_relu_pool
-from pamela_cli.engine.norm_pool_compiled import LEAST_SHARED, CompiledNormPool
+from pamela_cli.engine.norm_pool_compiled import CompiledNormPool
 
 SHAPES = [(3, 2, 4, 4), (2, 3, 5, 7), (4, 1, 2, 3), (1, 17, 6, 3)]
 EPS = 1e-5

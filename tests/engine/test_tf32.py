@@ -54,15 +54,15 @@ def test_rounding() -> None:
 def test_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     exact, float32 = gradient(torch.float64), gradient(torch.float32)
     convolve, differentiate = conv4_gradient.conv3x3, conv4_gradient.conv3x3_gradients
-    monkeypatch.setattr(
-        conv4_gradient, "conv3x3", lambda x, weight, groups: convolve(rounded(x), rounded(weight), groups)
-    )
+
+    def coarse(terms: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+        return [tuple(map(rounded, term)) for term in terms]
+
+    monkeypatch.setattr(conv4_gradient, "conv3x3", lambda pairs, *rest: convolve(coarse(pairs), *rest))
     monkeypatch.setattr(
         conv4_gradient,
         "conv3x3_gradients",
-        lambda v, x, weight, groups, to_input: differentiate(
-            rounded(v), rounded(x), rounded(weight), groups, to_input
-        ),
+        lambda triples, *rest, **which: differentiate(coarse(triples), *rest, **which),
     )
     tf32 = gradient(torch.float32)
     assert distance(float32, exact) < 0.02

@@ -98,7 +98,7 @@ class Conv4:
                 continue
             sign = negative_scales(scale)
             weight, scale, shift = signed(weight, sign), signed(scale, sign).flatten(), shift.flatten()
-            z = conv3x3(images, as_grouped_filters(weight), groups=len(theta))
+            z = conv3x3([(images, as_grouped_filters(weight))], len(theta))
             if record:
                 recorded.append(channel_stats(z))
             if stats is None:

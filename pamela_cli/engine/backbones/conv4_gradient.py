@@ -132,41 +132,36 @@ class Block:
         self._first = first
         self._sign = negative_scales(scale)
         self._images, self._weight = images, as_grouped_filters(signed(weight, self._sign))
-        z = conv3x3(images, self._weight, len(weight))
+        z = conv3x3([(images, self._weight)], len(weight))
         self._norm = norm_pool(z, signed(scale, self._sign).flatten(), shift.flatten(), BATCH_NORM_EPS)
         self.out = self._norm.out
 
     def gradient(self, v: Tensor, into: list[Tensor]) -> Tensor | None:
         """From the cotangent of the output."""
         self._to_z, to_scale, to_shift = self._norm.gradient(v)
-        to_images, to_weight = self._gradients(self._to_z, self._images, self._weight, len(into[0]))
+        triple = self._to_z, self._images, self._weight
+        to_images, to_weight = conv3x3_gradients([triple], len(into[0]), to_input=not self._first)
         self._fill(into, to_weight, to_scale, to_shift)
         return to_images
 
     def tangent(self, images: Tensor | None, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """How the output moves with the images (None: they do not) and the parameters."""
         self._images_tangent, self._weight_tangent = images, as_grouped_filters(signed(weight, self._sign))
-        z = conv3x3(self._images, self._weight_tangent, len(weight))
+        pairs = [(self._images, self._weight_tangent)]
         if images is not None:
-            z += conv3x3(images, self._weight, len(weight))
+            pairs.append((images, self._weight))
+        z = conv3x3(pairs, len(weight))
         return self._norm.tangent(z, signed(scale, self._sign).flatten(), shift.flatten())
 
     def gradient_tangent(self, v: Tensor, into: list[Tensor]) -> Tensor | None:
         """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
         to_z, to_scale, to_shift = self._norm.gradient_tangent(v)
-        to_images, to_weight = self._gradients(to_z, self._images, self._weight, len(into[0]))
+        triples = [(to_z, self._images, self._weight)]
         if self._images_tangent is not None:
-            more = self._gradients(self._to_z, self._images_tangent, self._weight_tangent, len(into[0]))
-            to_weight += more[1]
-            if to_images is not None and more[0] is not None:
-                to_images += more[0]
+            triples.append((self._to_z, self._images_tangent, self._weight_tangent))
+        to_images, to_weight = conv3x3_gradients(triples, len(into[0]), to_input=not self._first)
         self._fill(into, to_weight, to_scale, to_shift)
         return to_images
-
-    def _gradients(
-        self, v: Tensor, images: Tensor, weight: Tensor, tasks: int
-    ) -> tuple[Tensor | None, Tensor]:
-        return conv3x3_gradients(v, images, weight, tasks, to_input=not self._first)
 
     def wait(self) -> None:
         """Nothing: all is done when it is returned."""

@@ -183,7 +183,7 @@ class TritonBlock:
     def _convolved(self, pairs: list[tuple[Tensor, _Parameters]]) -> Tensor:
         if not self._by_cudnn:
             return convolution([(x, at.ahead) for x, at in pairs], self._tasks)
-        return sum_in_order([conv3x3(x, at.as_filters, self._tasks) for x, at in pairs])
+        return conv3x3([(x, at.as_filters) for x, at in pairs], self._tasks)
 
     def _gradients(
         self,

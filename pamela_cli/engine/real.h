@@ -1,0 +1,12 @@
+/* What all compiled functions are written in: numbers, and loops that threads share. */
+
+typedef REAL real;
+typedef const real *restrict in;
+typedef real *restrict out;
+
+#define TEXT(words) _Pragma(#words)
+
+/* `threads` threads share the numbers from 0 to `count`; without OpenMP they come one after the other. */
+#define SHARED(i, count)                                                                                        \
+    TEXT(omp parallel for schedule(static) num_threads(threads) if (threads > 1))                               \
+    for (long i = 0; i < (count); i++)
