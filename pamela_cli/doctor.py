@@ -47,8 +47,8 @@ def _compiled(problems: list[str]) -> bool:
     there = can_be_compiled()
     if not there and os.environ.get("PAMELA_COMPILE") != "0":
         problems.append(
-            "No C compiler (cc) works here: on the CPU, training on images is about 15 % "
-            "slower; install gcc or clang."
+            "No C compiler (cc) works here: on the CPU, training on images takes about 1.6 times as "
+            "long; install gcc."
         )
     return there
 

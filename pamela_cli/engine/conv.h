@@ -47,12 +47,13 @@ typedef struct {
     long terms, depth, a_term, a_row, a_step, b_term, b_row;
 } Factors;
 
-/* c (R, V * LANES), its rows c_row apart, becomes the sum of a[s] b[s] over the terms s, or grows by it if `more`. */
+/* c (R, V * LANES), its rows c_row apart, becomes the sum of a[s] b[s] over the terms s, or grows by it if `more`:
+   what is added is summed up by itself, so that long sums keep their digits. */
 #define PRODUCT(name, R, V)                                                                                     \
     static __attribute__((noinline)) void name(const Factors *of, real *c, long c_row, int more)                \
     {                                                                                                           \
         vector sum[R][V];                                                                                       \
-        UNROLLED(r, R) UNROLLED(h, V) sum[r][h] = more ? load(c + r * c_row + h * LANES) : (vector){0};         \
+        UNROLLED(r, R) UNROLLED(h, V) sum[r][h] = (vector){0};                                                  \
         long a_row = of->a_row, a_step = of->a_step, b_row = of->b_row;                                         \
         for (long s = 0; s < of->terms; s++) {                                                                  \
             const real *a = of->a + s * of->a_term, *b = of->b + s * of->b_term;                                \
@@ -62,7 +63,14 @@ typedef struct {
                 UNROLLED(r, R) UNROLLED(h, V) sum[r][h] += a[r * a_row] * row[h];                               \
             }                                                                                                   \
         }                                                                                                       \
-        UNROLLED(r, R) UNROLLED(h, V) store(c + r * c_row + h * LANES, sum[r][h]);                              \
+        UNROLLED(r, R)                                                                                          \
+        UNROLLED(h, V)                                                                                          \
+        {                                                                                                       \
+            real *to = c + r * c_row + h * LANES;                                                               \
+            if (more)                                                                                           \
+                sum[r][h] += load(to);                                                                          \
+            store(to, sum[r][h]);                                                                               \
+        }                                                                                                       \
     }
 
 /* The same for `columns` of b and c, a multiple of NARROW * LANES. */
@@ -78,3 +86,16 @@ typedef struct {
     }
 
 PRODUCTS(product, ROWS)
+
+/* Whether PyTorch's convolutions are faster: without instructions that multiply and add at once, and on several threads
+   without OpenMP. */
+static inline int too_slow(long threads)
+{
+#if defined(__x86_64__) && !defined(__FMA__)
+    return 1;
+#elif !defined(_OPENMP)
+    return threads > 1;
+#else
+    return threads < 1;
+#endif
+}

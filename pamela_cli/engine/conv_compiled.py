@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from ctypes import CDLL, c_long
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pamela_cli.engine.c_functions import c_functions, call, channels_last, threads_for
+from pamela_cli.engine.c_functions import c_functions, call, channels_last, empty_last, threads_for
+from pamela_cli.engine.layout import sum_in_place
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
 
@@ -24,8 +26,28 @@ With more (images of 3×3, not of 7×7), PyTorch's convolution is faster.
 """
 
 
+class _Shape(NamedTuple):
+    """Of convolutions: images, their sides, tasks, and the channels of a task's input and output."""
+
+    batch: int
+    height: int
+    width: int
+    tasks: int
+    c_in: int
+    c_out: int
+
+    @property
+    def of_a_task(self) -> tuple[int, ...]:
+        return self.batch, self.height, self.width, self.c_in, self.c_out
+
+    @property
+    def winograd_pays(self) -> bool:
+        pixels = 4 * ((self.height + 1) // 2) * ((self.width + 1) // 2)
+        return pixels <= _MOST_WASTE * self.height * self.width
+
+
 class CompiledConv:
-    """Sums of convolutions, and of their two gradients, for tensors of one type on the CPU; a ``Conv3x3``.
+    """Sums of one or two convolutions, and of their two gradients, for tensors of one type on the CPU.
 
     None: PyTorch is to compute this one, since the functions do not suit its shapes, or are slower.
     """
@@ -33,70 +55,65 @@ class CompiledConv:
     def __init__(self, few: CDLL, winograd: CDLL) -> None:
         self._few, self._winograd = few, winograd
 
-    def convolution(self, pairs: Pairs, groups: int) -> Tensor | None:
+    def convolution(self, pairs: Pairs, tasks: int) -> Tensor | None:
         """Σ of the convolutions of images with filters."""
-        shape = _shape(*pairs[0], groups)
-        if space := _space(self._few.few_space, *shape[:3], *shape[4:]):
-            return _sum([self._few_channels(x, weight, shape, space) for x, weight in pairs])
-        return self._by_winograd(pairs, shape, back=False)
+        x, weight = pairs[0]
+        shape = _Shape(len(x), x.shape[2], x.shape[3], tasks, weight.shape[1], len(weight) // tasks)
+        found = self._by_few_channels(self._few.few, pairs, shape, (len(x), len(weight), *x.shape[2:]))
+        return self._by_winograd(pairs, shape, back=False) if found is None else found
 
-    def to_images(self, pairs: Pairs, groups: int) -> Tensor | None:
+    def to_images(self, pairs: Pairs, tasks: int) -> Tensor | None:
         """Σ of the cotangents of the images, for pairs of one of the output, and filters."""
         v, weight = pairs[0]
-        batch, _, height, width = v.shape
-        shape = batch, height, width, groups, weight.shape[1], len(weight) // groups
+        shape = _Shape(len(v), v.shape[2], v.shape[3], tasks, weight.shape[1], len(weight) // tasks)
         return self._by_winograd(pairs, shape, back=True)
 
-    def to_filters(self, pairs: Pairs, groups: int) -> Tensor | None:
+    def to_filters(self, pairs: Pairs, tasks: int) -> Tensor | None:
         """Σ of the cotangents of the filters, for pairs of images, and a cotangent of the output."""
         x, v = pairs[0]
-        batch, channels, height, width = x.shape
-        shape = batch, height, width, groups, channels // groups, v.shape[1] // groups
-        if space := _space(self._few.few_space, *shape[:3], *shape[4:]):
-            return _sum([self._few_filters(x, v, shape, space) for x, v in pairs])
-        threads = threads_for(v)
-        space = _space(self._winograd.winograd_space, len(pairs), *shape[4:], threads)
+        shape = _Shape(len(x), x.shape[2], x.shape[3], tasks, x.shape[1] // tasks, v.shape[1] // tasks)
+        filters = v.shape[1], shape.c_in, 3, 3
+        found = self._by_few_channels(self._few.few_filters, pairs, shape, filters)
+        if found is not None or not (space := self._winograd_space(pairs, shape)):
+            return found
+        out = empty_last(v, filters)
+        given = *_both([x for x, _ in pairs]), *_both([v for _, v in pairs])
+        work = v.new_empty(space)
+        call(self._winograd.winograd_filters, len(pairs), *given, *shape, _threads(shape), out, work)
+        return out
+
+    def _by_winograd(self, pairs: Pairs, shape: _Shape, back: bool) -> Tensor | None:
+        space = self._winograd_space(pairs, shape)
+        if not space or not shape.winograd_pays:
+            return None
+        x = pairs[0][0]
+        out = empty_last(x, (len(x), shape.tasks * (shape.c_in if back else shape.c_out), *x.shape[2:]))
+        given = *_both([x for x, _ in pairs]), *_both([weight for _, weight in pairs])
+        work = x.new_empty(space)
+        call(self._winograd.winograd, len(pairs), *given, *shape, int(back), _threads(shape), out, work)
+        return out
+
+    def _winograd_space(self, pairs: Pairs, shape: _Shape) -> int:
+        """How many numbers of work space its functions need; 0 if they are not to be used."""
+        terms = len(pairs)
+        return (
+            self._winograd.winograd_space(*_long(terms, *shape.of_a_task, _threads(shape)))
+            if terms <= 2
+            else 0
+        )
+
+    def _by_few_channels(
+        self, function: Callable[..., object], pairs: Pairs, shape: _Shape, out: tuple[int, ...]
+    ) -> Tensor | None:
+        space = self._few.few_space(*_long(*shape.of_a_task, _threads(shape)))
         if not space:
             return None
-        images, cotangents = _both([x for x, _ in pairs]), _both([v for _, v in pairs])
-        filters = _empty(v, (v.shape[1], shape[4], 3, 3))
-        call(
-            self._winograd.winograd_filters, len(pairs), *images, *cotangents, *shape, threads, filters,
-            v.new_empty(space),
-        )  # fmt: skip
-        return filters
-
-    def _by_winograd(self, pairs: Pairs, shape: tuple[int, ...], back: bool) -> Tensor | None:
-        batch, height, width, groups, into, out_of = shape
-        threads = threads_for(pairs[0][0])
-        space = _space(self._winograd.winograd_space, len(pairs), into, out_of, threads)
-        tiles = ((height + 1) // 2) * ((width + 1) // 2)
-        if not space or 4 * tiles > _MOST_WASTE * height * width:
-            return None
-        images, filters = _both([x for x, _ in pairs]), _both([weight for _, weight in pairs])
-        out = _empty(images[0], (batch, groups * (into if back else out_of), height, width))
-        call(
-            self._winograd.winograd, len(pairs), *images, *filters, *shape, int(back), threads, out,
-            out.new_empty(space),
-        )  # fmt: skip
-        return out
-
-    def _few_channels(self, x: Tensor, weight: Tensor, shape: tuple[int, ...], space: int) -> Tensor:
-        batch, height, width, groups, _, out_of = shape
-        out = _empty(x, (batch, groups * out_of, height, width))
-        call(
-            self._few.few, channels_last(x), channels_last(weight), *shape, threads_for(out), out,
-            out.new_empty(space),
-        )  # fmt: skip
-        return out
-
-    def _few_filters(self, x: Tensor, v: Tensor, shape: tuple[int, ...], space: int) -> Tensor:
-        filters = _empty(x, (v.shape[1], shape[4], 3, 3))
-        call(
-            self._few.few_filters, channels_last(x), channels_last(v), *shape, threads_for(v), filters,
-            v.new_empty(space),
-        )  # fmt: skip
-        return filters
+        made = []
+        for pair in pairs:
+            made.append(empty_last(pair[0], out))
+            work = made[-1].new_empty(space)
+            call(function, *map(channels_last, pair), *shape, _threads(shape), made[-1], work)
+        return sum_in_place(made)
 
 
 @cache
@@ -110,28 +127,17 @@ def compiled_conv(dtype: torch.dtype) -> CompiledConv | None:
     return CompiledConv(few, winograd)
 
 
-def _space(function: Callable[..., int], *sizes: int) -> int:
-    """How many numbers of work space a function needs; 0 if these sizes do not suit it."""
-    return function(*map(c_long, sizes))
+def _long(*numbers: int) -> list[c_long]:
+    return [c_long(number) for number in numbers]
 
 
-def _shape(x: Tensor, weight: Tensor, groups: int) -> tuple[int, ...]:
-    """Images, height, width, groups, and the channels of a group: those of the input and of the output."""
-    return len(x), x.shape[2], x.shape[3], groups, weight.shape[1], len(weight) // groups
+def _threads(shape: _Shape) -> int:
+    """How many threads are to share the work, by the larger of the input and the output."""
+    pixels = shape.batch * shape.height * shape.width
+    return threads_for(pixels * shape.tasks * max(shape.c_in, shape.c_out))
 
 
 def _both(tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Of one or two terms; where there is no second, its place is not looked at."""
     first, *second = map(channels_last, tensors)
     return first, second[0] if second else first
-
-
-def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last)
-
-
-def _sum(tensors: list[Tensor]) -> Tensor:
-    total, *others = tensors
-    for other in others:
-        total += other
-    return total

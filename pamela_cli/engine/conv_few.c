@@ -10,9 +10,9 @@
 PRODUCTS(product_triple, TRIPLE)
 
 /* How many numbers of work space they need; 0 if they cannot be used for images or channels like these. */
-long few_space(long B, long H, long W, long C, long C_out)
+long few_space(long B, long H, long W, long C, long C_out, long threads)
 {
-    if ((C != 1 && C != 3) || C_out % (NARROW * LANES) || W < ROWS)
+    if ((C != 1 && C != 3) || C_out % (NARROW * LANES) || W < ROWS || too_slow(threads))
         return 0;
     return B * (H + 2) * (W + 2) * C + (B + 1) * 9 * C * C_out;
 }

@@ -22,6 +22,10 @@
 #define PATCH (6 * ROWS)
 #define HALF ((real)0.5)
 
+/* The gradient of the filters sums at least SHARE patches, if there are so many, in each of at most SHARES sums. */
+#define SHARE 16
+#define SHARES 8
+
 /* Images whose pixels are `pixel` numbers apart, each cut into rows x columns tiles. */
 typedef struct {
     long height, width, pixel, rows, columns, tiles;
@@ -169,12 +173,31 @@ static void transform_back(const real *u, long step, real *w, long C)
 
 /* --- convolutions ------------------------------------------------------------------------------------------ */
 
-/* How many numbers of work space they need; 0 if they cannot be used for so many channels. */
-long winograd_space(long terms, long C_in, long C_out, long threads)
+static long patches_of(Images images)
 {
-    if (C_in % (NARROW * LANES) || C_out % (NARROW * LANES))
+    return (images.tiles + PATCH - 1) / PATCH;
+}
+
+static long shares_of(Images images)
+{
+    long shares = patches_of(images) / SHARE;
+    return shares < 1 ? 1 : shares > SHARES ? SHARES : shares;
+}
+
+/* Numbers in the transformed filters of a share, whose last rows may be computed in excess. */
+static long filters_size(long C_in, long C_out)
+{
+    return 16 * (C_out + ROWS) * C_in;
+}
+
+/* How many numbers of work space they need; 0 if they cannot be used for so many channels, or should not. */
+long winograd_space(long terms, long B, long H, long W, long C_in, long C_out, long threads)
+{
+    if (C_in % (NARROW * LANES) || C_out % (NARROW * LANES) || B < 1 || too_slow(threads))
         return 0;
-    return 16 * (terms * C_out + ROWS) * C_in + (C_in + C_out) * (1 + threads * 16 * PATCH * terms) + ROWS;
+    long shares = shares_of(images_of(B, H, W, 0)), parts = threads > shares ? threads : shares;
+    long filters = terms * shares * filters_size(C_in, C_out);
+    return filters + (C_in + C_out) * (1 + parts * 16 * PATCH * terms) + ROWS;
 }
 
 /* y = Σ conv(x, w), or if `back`, the cotangent of the input where x is that of the output. */
@@ -182,11 +205,12 @@ void winograd(long terms, in x, in x2, in w, in w2, long B, long H, long W, long
               long threads, out y, out space)
 {
     const real *images[2] = {x, x2}, *filters[2] = {w, w2};
-    long K = back ? C_out : C_in, N = back ? C_in : C_out, patches = (B * ((H + 1) / 2) * ((W + 1) / 2) - 1) / PATCH + 1;
+    long K = back ? C_out : C_in, N = back ? C_in : C_out;
+    Images from = images_of(B, H, W, T * K), into = images_of(B, H, W, T * N);
+    long patches = patches_of(from);
     real *u = space, *zeros = u + 16 * terms * K * N, *parts = zeros + C_in + C_out;
     memset(zeros, 0, K * sizeof(real));
     for (long t = 0; t < T; t++) {
-        Images from = images_of(B, H, W, T * K), into = images_of(B, H, W, T * N);
         for (long s = 0; s < terms; s++)
             SHARED(block, N / LANES)
                 for (long k = 0; k < K; k++) {
@@ -203,7 +227,7 @@ void winograd(long terms, in x, in x2, in w, in w2, long B, long H, long W, long
             for (long patch = part * patches / threads; patch < (part + 1) * patches / threads; patch++) {
                 long first = patch * PATCH, left = from.tiles - first, tiles = left < PATCH ? left : PATCH;
                 for (long s = 0; s < terms; s++)
-                    for (long i = 0; i < PATCH && i < tiles + ROWS; i++)
+                    for (long i = 0; i < (tiles + ROWS - 1) / ROWS * ROWS; i++)
                         transform_input(from, images[s] + t * K, first + i, K, zeros, d + (s * PATCH + i) * K,
                                         terms * PATCH * K);
                 for (long e = 0; e < 16; e++)
@@ -224,28 +248,41 @@ void winograd_filters(long terms, in x, in x2, in v, in v2, long B, long H, long
                       long threads, out to_w, out space)
 {
     const real *images[2] = {x, x2}, *cotangents[2] = {v, v2};
-    long of_d = terms * PATCH * C_in, of_v = terms * PATCH * C_out, of_u = (C_out + ROWS) * C_in;
-    real *u = space, *zeros = u + 16 * of_u, *d = zeros + C_in + C_out, *a = d + 16 * of_d;
+    Images inputs = images_of(B, H, W, T * C_in), outputs = images_of(B, H, W, T * C_out);
+    long patches = patches_of(inputs), shares = shares_of(inputs), step = (C_out + ROWS) * C_in;
+    long inputs_size = terms * PATCH * C_in, outputs_size = terms * PATCH * C_out;
+    real *sums = space, *zeros = sums + shares * filters_size(C_in, C_out), *parts = zeros + C_in + C_out;
     memset(zeros, 0, (C_in + C_out) * sizeof(real));
     for (long t = 0; t < T; t++) {
-        Images inputs = images_of(B, H, W, T * C_in), outputs = images_of(B, H, W, T * C_out);
-        for (long first = 0; first < inputs.tiles; first += PATCH) {
-            long left = inputs.tiles - first, tiles = left < PATCH ? left : PATCH;
-            for (long s = 0; s < terms; s++)
-                SHARED(i, tiles) {
-                    transform_input(inputs, images[s] + t * C_in, first + i, C_in, zeros, d + (s * PATCH + i) * C_in,
-                                    of_d);
-                    transform_cotangent(outputs, cotangents[s] + t * C_out, first + i, C_out, zeros,
-                                        a + (s * PATCH + i) * C_out, of_v);
-                }
-            SHARED(e, 16)
-                for (long r = 0; r < C_out; r += ROWS) {
-                    const real *a_e = a + e * of_v + r, *d_e = d + e * of_d;
-                    Factors of = {a_e, d_e, terms, tiles, PATCH * C_out, 1, C_out, PATCH * C_in, C_in};
-                    product(of, C_in, u + e * of_u + r * C_in, C_in, first > 0);
-                }
+        SHARED(share, shares) {
+            real *u = sums + share * filters_size(C_in, C_out), *d = parts + share * 16 * (inputs_size + outputs_size);
+            real *a = d + 16 * inputs_size;
+            long begin = share * patches / shares;
+            for (long patch = begin; patch < (share + 1) * patches / shares; patch++) {
+                long first = patch * PATCH, left = inputs.tiles - first, tiles = left < PATCH ? left : PATCH;
+                for (long s = 0; s < terms; s++)
+                    SHARED(i, tiles) {
+                        transform_input(inputs, images[s] + t * C_in, first + i, C_in, zeros,
+                                        d + (s * PATCH + i) * C_in, inputs_size);
+                        transform_cotangent(outputs, cotangents[s] + t * C_out, first + i, C_out, zeros,
+                                            a + (s * PATCH + i) * C_out, outputs_size);
+                    }
+                SHARED(e, 16)
+                    for (long r = 0; r < C_out; r += ROWS) {
+                        const real *left_e = a + e * outputs_size + r, *right_e = d + e * inputs_size;
+                        Factors of = {left_e, right_e, terms, tiles, PATCH * C_out, 1, C_out, PATCH * C_in, C_in};
+                        product(of, C_in, u + e * step + r * C_in, C_in, patch > begin);
+                    }
+            }
         }
-        SHARED(r, C_out)
-            transform_back(u + r * C_in, of_u, to_w + (t * C_out + r) * 9 * C_in, C_in);
+        SHARED(r, C_out) {
+            for (long share = 1; share < shares; share++)
+                for (long e = 0; e < 16; e++) {
+                    real *u = sums + e * step + r * C_in, *more = u + share * filters_size(C_in, C_out);
+                    for (long c = 0; c < C_in; c += LANES)
+                        store(u + c, load(u + c) + load(more + c));
+                }
+            transform_back(sums + r * C_in, step, to_w + (t * C_out + r) * 9 * C_in, C_in);
+        }
     }
 }

@@ -146,3 +146,11 @@ def sum_in_order(tensors: list[Tensor]) -> Tensor:
     for tensor in tensors[1:]:
         total = total + tensor
     return total
+
+
+def sum_in_place(tensors: list[Tensor]) -> Tensor:
+    """The first, with the others added to it in their order."""
+    total, *others = tensors
+    for tensor in others:
+        total += tensor
+    return total

@@ -20,12 +20,13 @@ class CompiledNormPool:
     def __init__(self, functions: CDLL, z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> None:
         self._functions, self._z, self._scale = functions, channels_last(z), scale.contiguous()
         batch, channels, height, width = z.shape
-        self._shape = batch, height, width, channels, threads_for(z)
+        self._shape = batch, height, width, channels, threads_for(z.numel())
         self._lines = batch * ((height + 1) // 2)
         self._mean, self._r = z.new_empty(2, channels)
         pooled = (batch, channels, height // 2, width // 2)
         self._pooled, self.out = (
-            torch.empty(pooled, dtype=z.dtype, memory_format=torch.channels_last) for _ in range(2)
+            torch.empty(pooled, dtype=z.dtype, device=z.device, memory_format=torch.channels_last)
+            for _ in range(2)
         )
         call(
             functions.norm_pool, self._z, self._scale, shift.contiguous(), eps, *self._shape,
@@ -72,4 +73,4 @@ class CompiledNormPool:
 
     def _sums(self) -> tuple[Tensor, Tensor]:
         """Where sums are made: of every two rows of an image, and over all."""
-        return self._work(2 * self._lines), torch.empty(2, len(self._scale), dtype=torch.float64)
+        return self._work(2 * self._lines), self._scale.new_empty(2, len(self._scale), dtype=torch.float64)

@@ -8,12 +8,14 @@ pass; PyTorch's own double backward transposes and copies.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pamela_cli.engine.conv_compiled import CompiledConv, compiled_conv
+from pamela_cli.engine.layout import sum_in_place
 from pamela_cli.engine.own_code import in_use
 
 
@@ -22,10 +24,10 @@ def conv3x3(pairs: Sequence[tuple[Tensor, Tensor]], groups: int = 1) -> Tensor:
 
     Each is of x (B, groups·C_in, H, W) with a weight (groups·C_out, C_in, 3, 3) → (B, groups·C_out, H, W).
     """
-    ours = _compiled(*pairs[0])
+    ours = _compiled(*chain.from_iterable(pairs))
     found = None if ours is None else ours.convolution(pairs, groups)
     if found is None:
-        found = _sum([F.conv2d(x, weight, padding=1, groups=groups) for x, weight in pairs])
+        found = sum_in_place([F.conv2d(x, weight, padding=1, groups=groups) for x, weight in pairs])
     return found
 
 
@@ -36,7 +38,7 @@ def conv3x3_gradients(
 
     ``v`` is the cotangent of the convolution of x with the weight.
     """
-    ours = _compiled(*triples[0])
+    ours = _compiled(*chain.from_iterable(triples))
     to_x = to_weight = None
     if ours is not None:
         to_x = ours.to_images([(v, weight) for v, _, weight in triples], groups) if to_input else None
@@ -44,9 +46,9 @@ def conv3x3_gradients(
     wanted = to_input and to_x is None, to_weight is None
     left = [conv3x3_backward(*triple, groups, wanted) for triple in triples] if any(wanted) else []
     if wanted[0]:
-        to_x = _sum([found for found, _ in left if found is not None])
+        to_x = sum_in_place([found for found, _ in left if found is not None])
     if wanted[1]:
-        to_weight = _sum([found for _, found in left if found is not None])
+        to_weight = sum_in_place([found for _, found in left if found is not None])
     assert to_weight is not None
     return to_x, to_weight
 
@@ -68,14 +70,6 @@ def _compiled(*tensors: Tensor) -> CompiledConv | None:
     if not in_use["cpu"] or recorded or tensors[0].device.type != "cpu":
         return None
     return compiled_conv(tensors[0].dtype)
-
-
-def _sum(tensors: list[Tensor]) -> Tensor:
-    """The first, with the others added to it."""
-    total, *others = tensors
-    for other in others:
-        total += other
-    return total
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

@@ -8,5 +8,5 @@ typedef real *restrict out;
 
 /* `threads` threads share the numbers from 0 to `count`; without OpenMP they come one after the other. */
 #define SHARED(i, count)                                                                                        \
-    TEXT(omp parallel for schedule(static) num_threads(threads) if (threads > 1))                               \
+    TEXT(omp parallel for schedule(static) num_threads(threads) if (threads > 1 && (count) > 1))                \
     for (long i = 0; i < (count); i++)

@@ -24,8 +24,11 @@ from pamela_cli.methods import METHODS
 # the norm, and the product with a fixed direction. A test finds the same numbers by plain PyTorch.
 STORED = {
     "Conv4": (1.31605908424773, 7.68352487220199, -2.89068932059549),
+    "Conv4-32": (1.7801183124828, 13.0418074214067, -2.83920367381867),
     "MLP": (0.588909834323713, 1.02862365227249, 0.521981192654822),
 }
+CONVOLUTIONAL = {"Conv4": (2, 6), "Conv4-32": (1, 32)}
+"""Channels of the images, and filters: with the second, compiled convolutions are used on the CPU."""
 SAME, ROUNDED = 1e-8, 1e-2
 """Largest relative difference in float64, and in float32."""
 
@@ -49,8 +52,8 @@ def self_tests(device: torch.device) -> list[SelfTest]:
     """Compute each problem on ``device`` in every way that it offers."""
     use_precision("float32")
     ways = {network: ["", "recorded"] if device.type == "cuda" else [""] for network in STORED}
-    if can_be_compiled(device):
-        ways["Conv4"] += [f"{way}, compiled".removeprefix(", ") for way in ways["Conv4"]]
+    for network in CONVOLUTIONAL if can_be_compiled(device) else ():
+        ways[network] += [f"{way}, compiled".removeprefix(", ") for way in ways[network]]
     each = ((network, way) for network in STORED for way in ways[network])
     return [_tested(*case, device, dtype) for case in each for dtype in (torch.float64, torch.float32)]
 
@@ -95,7 +98,8 @@ def _waves(count: int, step: float) -> Tensor:
 
 def _problem(network: str, device: torch.device, dtype: torch.dtype) -> tuple[Learner, Objective, Tasks]:
     """Two tasks for PAMELA with three updates, at a point where nothing is special."""
-    backbone: Backbone = Conv4(3, 2, 17, 6) if network == "Conv4" else MLP((1, 7, 7, 1))
+    channels, filters = CONVOLUTIONAL.get(network, (0, 0))
+    backbone: Backbone = Conv4(3, channels, 17, filters) if filters else MLP((1, 7, 7, 1))
     rule = UpdateRule(METHODS["pamela"], backbone.layout, 3, 1)
     theta = 0.4 * _waves(backbone.layout.size, 0.9)
     for name, tensor in backbone.layout.named(theta).items():
@@ -104,8 +108,8 @@ def _problem(network: str, device: torch.device, dtype: torch.dtype) -> tuple[Le
     q = 0.05 + 0.02 * _waves(rule.q_shape[0] * rule.q_shape[1], 0.5).view(rule.q_shape)
     p = 0.3 * _waves(rule.p_shape[0] * rule.p_shape[1], 0.3).view(rule.p_shape)
     learner = Learner(backbone, rule, 0.05, theta, q, p).to(device, dtype)
-    if network == "Conv4":
-        images = _waves(2 * 15 * 2 * 17 * 17, 0.11).view(2, 15, 2, 17, 17).to(device, dtype)
+    if filters:
+        images = _waves(2 * 15 * channels * 17 * 17, 0.11).view(2, 15, channels, 17, 17).to(device, dtype)
         labels = torch.arange(3, device=device).repeat(5).expand(2, -1)
         return learner, Classification(3), Tasks(images[:, :6], labels[:, :6], images[:, 6:], labels[:, 6:])
     x = (5 * _waves(2 * 12, 0.8)).view(2, 12, 1).to(device, dtype)

@@ -37,7 +37,7 @@ def as_commands_compute() -> Iterator[None]:
 
 @pytest.fixture(params=[False, True], ids=["PyTorch", "compiled"])
 def compiled(request: pytest.FixtureRequest) -> bool:
-    """Batch norm, ReLU and pool by PyTorch's operations, then by the compiled functions."""
+    """Layers by PyTorch's operations, then by the compiled functions."""
     if request.param and not can_be_compiled():
         pytest.skip("no C compiler")
     use_compiled(request.param)

@@ -25,7 +25,6 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from pamela_cli.engine import compiled
-from pamela_cli.engine.c_functions import c_functions
 library = compiled.compile_and_load(Path(sys.argv[1]), "ANSWER=42")
 print(library and library.answer(), compiled.cache_folder())
 """

@@ -17,6 +17,8 @@ from pamela_cli.engine.ops import conv3x3, conv3x3_gradients
 from pamela_cli.engine.tasks import Classification
 
 WAY = 3
+COMPILED_WIDTH = 32
+"""Filters that compiled convolutions are used for, whatever the processor's vectors."""
 
 
 def points(backbone: Conv4, tasks: int, seed: int = 1) -> Tensor:
@@ -34,9 +36,21 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("negative", [False, True])
-@pytest.mark.parametrize(("tasks", "channels", "size"), [(1, 3, 21), (2, 1, 16), (3, 2, 28), (1, 1, 33)])
-def test_gradient_and_hessian_are_those_of_autograd(tasks, channels, size, negative, compiled: bool) -> None:
-    backbone, objective = Conv4(WAY, channels, size, 5), Classification(WAY)
+@pytest.mark.parametrize(
+    ("tasks", "channels", "size", "width"),
+    [
+        (1, 3, 21, 5),
+        (2, 1, 16, 5),
+        (3, 2, 28, 5),
+        (1, 1, 33, 5),
+        (2, 3, 18, COMPILED_WIDTH),
+        (1, 1, 24, COMPILED_WIDTH),
+    ],
+)
+def test_gradient_and_hessian_are_those_of_autograd(
+    tasks, channels, size, width, negative, compiled: bool
+) -> None:
+    backbone, objective = Conv4(WAY, channels, size, width), Classification(WAY)
     theta = points(backbone, tasks)
     if not negative:
         for block in range(backbone.BLOCKS):
@@ -44,7 +58,7 @@ def test_gradient_and_hessian_are_those_of_autograd(tasks, channels, size, negat
     task = image_tasks(tasks, WAY, 2, 1, channels, size)
     vectors = torch.randn(theta.shape, generator=generator(3), dtype=torch.float64)
     found = backbone.loss_gradient(objective, theta, task.support_x, task.support_y, True)
-    plain = PlainConv4(WAY, channels, size, 5)
+    plain = PlainConv4(WAY, channels, size, width)
     for i in range(tasks):
         leaf = theta[i].clone().requires_grad_()
         outputs = plain(leaf, task.support_x[i])
@@ -99,8 +113,9 @@ def test_the_hessian_is_symmetric(compiled: bool) -> None:
     assert (along(a) * b).sum().item() == pytest.approx((a * along(b)).sum().item(), rel=1e-10)
 
 
-def test_the_hessian_is_the_difference_of_gradients(compiled: bool) -> None:
-    backbone, objective = Conv4(WAY, 1, 16, 4), Classification(WAY)
+@pytest.mark.parametrize("width", [4, COMPILED_WIDTH])
+def test_the_hessian_is_the_difference_of_gradients(width: int, compiled: bool) -> None:
+    backbone, objective = Conv4(WAY, 1, 16, width), Classification(WAY)
     theta, task = points(backbone, 1), image_tasks(1, WAY, 2, 1)
     vector = torch.randn(1, backbone.layout.size, generator=generator(5), dtype=torch.float64)
 
@@ -113,9 +128,10 @@ def test_the_hessian_is_the_difference_of_gradients(compiled: bool) -> None:
     assert relative(at.hessian_product(vector), difference) < 1e-6
 
 
-def test_the_gradient_alone_has_the_same_bits(compiled: bool) -> None:
-    backbone, objective = Conv4(WAY, 2, 16, 4), Classification(WAY)
-    theta, task = points(backbone, 2), image_tasks(2, WAY, 2, 1, 2)
+@pytest.mark.parametrize(("channels", "width"), [(2, 4), (3, COMPILED_WIDTH)])
+def test_the_gradient_alone_has_the_same_bits(channels: int, width: int, compiled: bool) -> None:
+    backbone, objective = Conv4(WAY, channels, 16, width), Classification(WAY)
+    theta, task = points(backbone, 2), image_tasks(2, WAY, 2, 1, channels)
     alone, both = (
         backbone.loss_gradient(objective, theta, task.support_x, task.support_y, differentiable)
         for differentiable in (False, True)
@@ -125,7 +141,7 @@ def test_the_gradient_alone_has_the_same_bits(compiled: bool) -> None:
 
 
 def test_both_forms_of_the_layer_agree_in_float32_as_far_as_rounding_goes(compiled: bool) -> None:
-    backbone, objective = Conv4(WAY, 3, 32, 16), Classification(WAY)
+    backbone, objective = Conv4(WAY, 3, 32, COMPILED_WIDTH), Classification(WAY)
     theta, task = points(backbone, 1), image_tasks(1, WAY, 5, 1, 3, 32)
     vector = torch.randn(1, backbone.layout.size, generator=generator(6), dtype=torch.float64)
     results = []

@@ -10,7 +10,7 @@ from pamela_cli.engine import norm_pool, selftest
 from pamela_cli.engine.selftest import STORED, self_tests
 
 CPU = torch.device("cpu")
-PLAIN = {"Conv4": PlainConv4(3, 2, 17, 6), "MLP": PlainMLP(7)}
+PLAIN = {"Conv4": PlainConv4(3, 2, 17, 6), "Conv4-32": PlainConv4(3, 1, 17, 32), "MLP": PlainMLP(7)}
 
 
 @pytest.mark.parametrize("network", STORED)
