@@ -27,7 +27,7 @@ _LAYERS = [(2, 17, 5, 7), (4, 65, 12, 12)]
 """Shapes to try, one of which threads share; at their numbers no pool and no ReLU is a matter of rounding."""
 
 
-_CONVOLUTIONS = [(2, 64, 128, 5, 10), (1, 96, 32, 12, 14), (2, 1, 64, 9, 7), (1, 3, 128, 8, 30)]
+_CONVOLUTIONS = [(2, 32, 64, 5, 10), (1, 64, 32, 6, 8), (2, 1, 32, 5, 7), (1, 3, 64, 4, 8)]
 """Tasks, channels, filters, height and width: odd sides, and channels for vectors of every width."""
 
 
@@ -64,7 +64,7 @@ def _convolves(ours: CompiledConv, tasks: int, channels: int, filters: int, heig
     def two(*shape: int) -> list[Tensor]:
         return [torch.randn(shape, generator=g, dtype=torch.float32, device=_CPU) for _ in range(2)]
 
-    images, v = two(3, tasks * channels, height, width), two(3, tasks * filters, height, width)
+    images, v = two(2, tasks * channels, height, width), two(2, tasks * filters, height, width)
     weights = two(tasks * filters, channels, 3, 3)
     found = [
         ours.convolution([*zip(images, weights, strict=True)], tasks),

@@ -95,12 +95,10 @@ class CompiledConv:
 
     def _winograd_space(self, pairs: Pairs, shape: _Shape) -> int:
         """How many numbers of work space its functions need; 0 if they are not to be used."""
-        terms = len(pairs)
-        return (
-            self._winograd.winograd_space(*_long(terms, *shape.of_a_task, _threads(shape)))
-            if terms <= 2
-            else 0
-        )
+        if len(pairs) > 2:
+            return 0
+        space: int = self._winograd.winograd_space(*_long(len(pairs), *shape.of_a_task, _threads(shape)))
+        return space
 
     def _by_few_channels(
         self, function: Callable[..., object], pairs: Pairs, shape: _Shape, out: tuple[int, ...]
