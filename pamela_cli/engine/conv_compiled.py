@@ -36,9 +36,20 @@ class _Shape(NamedTuple):
     c_in: int
     c_out: int
 
+    @classmethod
+    def of(cls, images: Tensor, tasks: int, c_in: int, c_out: int) -> _Shape:
+        batch, _, height, width = images.shape
+        return cls(batch, height, width, tasks, c_in, c_out)
+
     @property
     def of_a_task(self) -> tuple[int, ...]:
         return self.batch, self.height, self.width, self.c_in, self.c_out
+
+    @property
+    def threads(self) -> int:
+        """How many are to share the work, by the larger of the input and the output."""
+        pixels = self.batch * self.height * self.width
+        return threads_for(pixels * self.tasks * max(self.c_in, self.c_out))
 
     @property
     def winograd_pays(self) -> bool:
@@ -58,20 +69,20 @@ class CompiledConv:
     def convolution(self, pairs: Pairs, tasks: int) -> Tensor | None:
         """Σ of the convolutions of images with filters."""
         x, weight = pairs[0]
-        shape = _Shape(len(x), x.shape[2], x.shape[3], tasks, weight.shape[1], len(weight) // tasks)
+        shape = _Shape.of(x, tasks, weight.shape[1], len(weight) // tasks)
         found = self._by_few_channels(self._few.few, pairs, shape, (len(x), len(weight), *x.shape[2:]))
         return self._by_winograd(pairs, shape, back=False) if found is None else found
 
     def to_images(self, pairs: Pairs, tasks: int) -> Tensor | None:
         """Σ of the cotangents of the images, for pairs of one of the output, and filters."""
         v, weight = pairs[0]
-        shape = _Shape(len(v), v.shape[2], v.shape[3], tasks, weight.shape[1], len(weight) // tasks)
+        shape = _Shape.of(v, tasks, weight.shape[1], len(weight) // tasks)
         return self._by_winograd(pairs, shape, back=True)
 
     def to_filters(self, pairs: Pairs, tasks: int) -> Tensor | None:
         """Σ of the cotangents of the filters, for pairs of images, and a cotangent of the output."""
         x, v = pairs[0]
-        shape = _Shape(len(x), x.shape[2], x.shape[3], tasks, x.shape[1] // tasks, v.shape[1] // tasks)
+        shape = _Shape.of(x, tasks, x.shape[1] // tasks, v.shape[1] // tasks)
         filters = v.shape[1], shape.c_in, 3, 3
         found = self._by_few_channels(self._few.few_filters, pairs, shape, filters)
         if found is not None or not (space := self._winograd_space(pairs, shape)):
@@ -79,7 +90,7 @@ class CompiledConv:
         out = empty_last(v, filters)
         given = *_both([x for x, _ in pairs]), *_both([v for _, v in pairs])
         work = v.new_empty(space)
-        call(self._winograd.winograd_filters, len(pairs), *given, *shape, _threads(shape), out, work)
+        call(self._winograd.winograd_filters, len(pairs), *given, *shape, shape.threads, out, work)
         return out
 
     def _by_winograd(self, pairs: Pairs, shape: _Shape, back: bool) -> Tensor | None:
@@ -90,27 +101,27 @@ class CompiledConv:
         out = empty_last(x, (len(x), shape.tasks * (shape.c_in if back else shape.c_out), *x.shape[2:]))
         given = *_both([x for x, _ in pairs]), *_both([weight for _, weight in pairs])
         work = x.new_empty(space)
-        call(self._winograd.winograd, len(pairs), *given, *shape, int(back), _threads(shape), out, work)
+        call(self._winograd.winograd, len(pairs), *given, *shape, int(back), shape.threads, out, work)
         return out
 
     def _winograd_space(self, pairs: Pairs, shape: _Shape) -> int:
         """How many numbers of work space its functions need; 0 if they are not to be used."""
         if len(pairs) > 2:
             return 0
-        space: int = self._winograd.winograd_space(*_long(len(pairs), *shape.of_a_task, _threads(shape)))
+        space: int = self._winograd.winograd_space(*_long(len(pairs), *shape.of_a_task, shape.threads))
         return space
 
     def _by_few_channels(
         self, function: Callable[..., object], pairs: Pairs, shape: _Shape, out: tuple[int, ...]
     ) -> Tensor | None:
-        space = self._few.few_space(*_long(*shape.of_a_task, _threads(shape)))
+        space = self._few.few_space(*_long(*shape.of_a_task, shape.threads))
         if not space:
             return None
         made = []
         for pair in pairs:
             made.append(empty_last(pair[0], out))
             work = made[-1].new_empty(space)
-            call(function, *map(channels_last, pair), *shape, _threads(shape), made[-1], work)
+            call(function, *map(channels_last, pair), *shape, shape.threads, made[-1], work)
         return sum_in_place(made)
 
 
@@ -127,12 +138,6 @@ def compiled_conv(dtype: torch.dtype) -> CompiledConv | None:
 
 def _long(*numbers: int) -> list[c_long]:
     return [c_long(number) for number in numbers]
-
-
-def _threads(shape: _Shape) -> int:
-    """How many threads are to share the work, by the larger of the input and the output."""
-    pixels = shape.batch * shape.height * shape.width
-    return threads_for(pixels * shape.tasks * max(shape.c_in, shape.c_out))
 
 
 def _both(tensors: list[Tensor]) -> tuple[Tensor, Tensor]:

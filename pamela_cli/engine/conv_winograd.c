@@ -196,8 +196,7 @@ long winograd_space(long terms, long B, long H, long W, long C_in, long C_out, l
     if (C_in % (NARROW * LANES) || C_out % (NARROW * LANES) || B < 1 || too_slow(threads))
         return 0;
     long shares = shares_of(images_of(B, H, W, 0)), parts = threads > shares ? threads : shares;
-    long filters = terms * shares * filters_size(C_in, C_out);
-    return filters + (C_in + C_out) * (1 + parts * 16 * PATCH * terms) + ROWS;
+    return (terms > shares ? terms : shares) * filters_size(C_in, C_out) + (C_in + C_out) * (1 + parts * 16 * PATCH * terms) + ROWS;
 }
 
 /* y = Σ conv(x, w), or if `back`, the cotangent of the input where x is that of the output. */

@@ -81,17 +81,23 @@ def check(found: list[Tensor | None], expected: list[Tensor], dtype: torch.dtype
             assert error < (3e-6 if dtype is torch.float32 else 1e-14)
 
 
+ANY = {
+    "terms": st.integers(1, 2),
+    "tasks": st.integers(1, 3),
+    "dtype": st.sampled_from([torch.float32, torch.float64]),
+    "seed": st.integers(0, 1000),
+}
+"""What convolutions of many channels, and of few, are tried with."""
+
+
 @settings(max_examples=60)
 @given(
-    terms=st.integers(1, 2),
-    tasks=st.integers(1, 3),
+    **ANY,
     batch=st.integers(1, 6),
     channels=st.sampled_from([32, 64, 96, 160]),  # 32 suits vectors of every width
     filters=st.sampled_from([32, 64, 96]),
     height=st.integers(1, 13),
     width=st.integers(1, 13),
-    dtype=st.sampled_from([torch.float32, torch.float64]),
-    seed=st.integers(0, 1000),
 )
 def test_many_channels(terms, tasks, batch, channels, filters, height, width, dtype, seed: int) -> None:
     at = triples(terms, tasks, batch, channels, filters, height, width, seed)
@@ -104,15 +110,12 @@ def test_many_channels(terms, tasks, batch, channels, filters, height, width, dt
 
 @settings(max_examples=40)
 @given(
-    terms=st.integers(1, 2),
-    tasks=st.integers(1, 3),
+    **ANY,
     batch=st.integers(1, 5),
     channels=st.sampled_from([1, 3]),
     filters=st.sampled_from([32, 96]),
     height=st.integers(1, 9),
     width=st.integers(6, 20),
-    dtype=st.sampled_from([torch.float32, torch.float64]),
-    seed=st.integers(0, 1000),
 )
 def test_few_channels(terms, tasks, batch, channels, filters, height, width, dtype, seed: int) -> None:
     at = triples(terms, tasks, batch, channels, filters, height, width, seed)
