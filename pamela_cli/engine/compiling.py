@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pamela_cli.engine import own_code
-from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, BlockGradient
+from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, BlockGradient, linear
 from pamela_cli.engine.c_functions import c_functions
 from pamela_cli.engine.conv_compiled import CompiledConv, compiled_conv
 from pamela_cli.engine.device import tf32_setting
@@ -87,21 +87,35 @@ def _kernels_agree(device: torch.device) -> bool:
     conv = tf32_setting()
     before, conv.fp32_precision = conv.fp32_precision, "ieee"
     try:
-        from pamela_cli.engine.kernels.block import TritonBlock
+        from pamela_cli.engine.kernels.block import triton_block
+        from pamela_cli.engine.kernels.linear import linear as by_kernel
 
-        ours = partial(TritonBlock, eps=BATCH_NORM_EPS)
+        ours = partial(triton_block, eps=BATCH_NORM_EPS)
         with torch.cuda.device(device):  # where Triton starts kernels
-            return all(
+            return _agree(
+                _classified(by_kernel, device, torch.float32), _classified(linear, device, torch.float64)
+            ) and all(
                 _agree(
-                    block_results(ours, (2, 3, channels, 17, 5, 7), device, torch.float32),
-                    block_results(Block, (2, 3, channels, 17, 5, 7), device, torch.float64),
+                    block_results(ours, (2, 3, channels, 17, 5, 7), device, torch.float32, first),
+                    block_results(Block, (2, 3, channels, 17, 5, 7), device, torch.float64, first),
                 )
-                for channels in (3, 24)
+                for channels, first in ((3, True), (24, False))
             )
     except Exception:  # no Triton, no compiler for what starts its kernels, or a device it does not know
         return False
     finally:
         conv.fp32_precision = before
+
+
+def _classified(
+    by: Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor], device: torch.device, dtype: torch.dtype
+) -> list[Tensor]:
+    """A classifier of two tasks, and the sum of two, with more classes and features than a program takes."""
+    g = torch.Generator().manual_seed(0)
+    shapes = (2, 11), (2, 3, 700), (2, 11, 700), (2, 3, 700), (2, 11, 700)
+    bias, *factors = (torch.randn(shape, generator=g).to(device, dtype) for shape in shapes)
+    pairs = [(factors[0], factors[1]), (factors[2], factors[3])]
+    return [by(bias, pairs[:1]), by(bias, pairs)]
 
 
 def _layer(layer: Callable[..., NormPool], shape: tuple[int, int, int, int]) -> list[Tensor]:
@@ -117,11 +131,15 @@ def _layer(layer: Callable[..., NormPool], shape: tuple[int, int, int, int]) -> 
 
 
 def block_results(
-    block: Callable[..., BlockGradient], shape: tuple[int, ...], device: torch.device, dtype: torch.dtype
+    block: Callable[..., BlockGradient],
+    shape: tuple[int, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+    first: bool = False,
 ) -> list[Tensor]:
     """A block's output and its derivatives, at scales of both signs.
 
-    ``shape``: tasks, images, channels, filters, height, width.
+    ``shape``: tasks, images, channels, filters, height, width. With ``first``, its images do not move.
     """
     tasks, batch, channels, filters, height, width = shape
     g = torch.Generator().manual_seed(0)
@@ -134,9 +152,9 @@ def block_results(
     v, v_moved = (drawn(batch, tasks * filters, height // 2, width // 2) for _ in range(2))
     shapes = (tasks, filters, channels, 3, 3), (tasks, filters), (tasks, filters)
     at, along = ([drawn(*each) for each in shapes] for _ in range(2))
-    made = block(images, *at, first=False)
+    made = block(images, *at, first=first)
     filled = [[torch.full_like(t, torch.nan) for t in (at[0], at[1], at[1], at[2])] for _ in range(2)]
-    found = [made.out, made.gradient(v, filled[0]), made.tangent(moved, *along)]
+    found = [made.out, made.gradient(v, filled[0]), made.tangent(None if first else moved, *along)]
     found += [made.gradient_tangent(v_moved, filled[1]), *filled[0], *filled[1]]
     made.wait()
     return [t for t in found if t is not None]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.intervals import Floats
+from pamela_cli.engine.once import once
 from pamela_cli.engine.replaying import replayed
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Objective, Tasks
@@ -85,10 +86,10 @@ def adapt_and_judge(
     ``expanded`` are Q and P over θ; the others are as in :func:`evaluate`.
     """
     losses, scores = [], []
-    for j, theta in enumerate(inner_loop(learner, objective, tasks, expanded, steps)):
-        if j < steps and not every_step:
-            continue
-        with torch.no_grad():
+    with torch.no_grad(), once.kept():
+        for j, theta in enumerate(inner_loop(learner, objective, tasks, expanded, steps)):
+            if j < steps and not every_step:
+                continue
             stats = learner.backbone.norm_stats(theta, tasks.support_x) if norm_stats == "support" else None
             outputs = learner.backbone(theta, tasks.query_x, stats or None)
             losses.append(objective.loss(outputs, tasks.query_y))

@@ -17,6 +17,7 @@ from pamela_cli.engine.backbones.base import LossGradient
 from pamela_cli.engine.graphs import Graphs
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.layout import sum_in_order
+from pamela_cli.engine.once import once
 from pamela_cli.engine.replaying import replayed
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Objective, Tasks
@@ -67,7 +68,7 @@ def summed_meta_gradient(
     """
     steps = learner.rule.steps
     kept = steps if kept_updates is None else kept_updates
-    with torch.no_grad():
+    with torch.no_grad(), once.kept():
         forward = _forward(learner, objective, tasks, expanded, kept)
         cotangent, outputs = _query_gradient(forward.trajectory[-1], learner, objective, tasks)
         loss, score = objective.loss(outputs, tasks.query_y), objective.score(outputs, tasks.query_y)

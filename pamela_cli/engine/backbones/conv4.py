@@ -15,12 +15,14 @@ from pamela_cli.engine.backbones.conv4_gradient import (
     as_grouped_filters,
     block_type,
     features,
+    linear_type,
     negative_scales,
     side_by_side,
     signed,
 )
 from pamela_cli.engine.layout import Layer, Layout, Shapes
 from pamela_cli.engine.norm_pool import channel_stats, norm_relu_pool
+from pamela_cli.engine.once import once
 from pamela_cli.engine.ops import conv3x3
 from pamela_cli.engine.tasks import Objective
 
@@ -89,7 +91,7 @@ class Conv4:
     ) -> tuple[Tensor, NormStats]:
         *tensors, head, bias = self.layout.unpack(theta)
         recorded: NormStats = []
-        images = side_by_side(x)
+        images = once.of(side_by_side, x)
         block_at = block_type(images, len(theta) * self.width)
         for block in range(self.BLOCKS):
             weight, _, scale, shift = tensors[4 * block : 4 * block + 4]
@@ -106,4 +108,4 @@ class Conv4:
             else:
                 pooled = F.max_pool2d(z, 2)
                 images = F.relu(F.batch_norm(pooled, *stats[block], scale, shift, eps=BATCH_NORM_EPS))
-        return torch.baddbmm(bias[:, None], features(images, len(theta)), head.mT), recorded
+        return linear_type(images)(bias, [(features(images, len(theta)), head)]), recorded

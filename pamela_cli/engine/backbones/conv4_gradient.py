@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pamela_cli.engine.layout import Layout
 from pamela_cli.engine.norm_pool import norm_pool
+from pamela_cli.engine.once import once
 from pamela_cli.engine.ops import conv3x3, conv3x3_gradients
 from pamela_cli.engine.own_code import suits_kernels
 from pamela_cli.engine.tasks import Objective
@@ -31,7 +32,7 @@ class Conv4Gradient:
     ) -> None:
         self._layout, self._objective, self._y = layout, objective, y
         *tensors, self._head, bias = layout.unpack(theta)
-        images = side_by_side(x)
+        images = once.of(side_by_side, x)
         self._blocks: list[BlockGradient] = []
         block_at = block_type(images, len(theta) * tensors[0].shape[1])
         for i in range(0, len(tensors), 4):
@@ -40,7 +41,8 @@ class Conv4Gradient:
             images = self._blocks[-1].out
         self._pooled = images.shape
         self._features = features(images, len(theta))
-        self.outputs = torch.baddbmm(bias[:, None], self._features, self._head.mT)
+        self._linear = linear_type(images)
+        self.outputs = self._linear(bias, [(self._features, self._head)])
         delta = self._delta = objective.gradient(self.outputs, y)
         self.gradient = torch.empty_like(theta)
         *into, to_head, to_bias = layout.unpack(self.gradient)
@@ -64,9 +66,7 @@ class Conv4Gradient:
             moved = block.tangent(moved, weight, scale, shift)
         assert moved is not None
         moved_features = features(moved, len(vectors))
-        outputs = torch.baddbmm(bias[:, None], self._features, head.mT).baddbmm_(
-            moved_features, self._head.mT
-        )
+        outputs = self._linear(bias, [(self._features, head), (moved_features, self._head)])
         delta = self._objective.gradient_tangent(self.outputs, self._y, outputs)
         product = torch.empty_like(vectors)
         *into, to_head, to_bias = self._layout.unpack(product)
@@ -112,6 +112,15 @@ class BlockGradient(Protocol):
         ...
 
 
+def linear_type(images: Tensor) -> Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor]:
+    """What computes the classifier on what the blocks make of ``images``: see :func:`linear`."""
+    if torch.is_grad_enabled() or not suits_kernels(images, images.shape[1]):
+        return linear
+    from pamela_cli.engine.kernels.linear import linear as by_kernel
+
+    return by_kernel
+
+
 def block_type(images: Tensor, filters: int) -> Callable[..., BlockGradient]:
     """What makes the blocks of a network: this project's kernels where they are in use, else operations.
 
@@ -120,9 +129,9 @@ def block_type(images: Tensor, filters: int) -> Callable[..., BlockGradient]:
     """
     if not suits_kernels(images, filters):
         return Block
-    from pamela_cli.engine.kernels.block import TritonBlock
+    from pamela_cli.engine.kernels.block import triton_block
 
-    return partial(TritonBlock, eps=BATCH_NORM_EPS)
+    return partial(triton_block, eps=BATCH_NORM_EPS)
 
 
 class Block:
@@ -182,6 +191,14 @@ def side_by_side(x: Tensor) -> Tensor:
     images = x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
     # (`contiguous` would leave one-channel images alone, whose strides fit both formats.)
     return torch.empty_like(images, memory_format=torch.channels_last).copy_(images)
+
+
+def linear(bias: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """``bias`` (T, out) plus the sum of ``x @ w.mT`` over pairs of x (T, B, in) and w (T, out, in): (T, B, out)."""
+    found = bias[:, None]
+    for x, w in pairs:
+        found = torch.baddbmm(found, x, w.mT)
+    return found
 
 
 def features(images: Tensor, tasks: int) -> Tensor:

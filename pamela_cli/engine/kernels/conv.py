@@ -10,18 +10,20 @@ Most derivatives need the sum of two convolutions, or of two gradients: one kern
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.backends.nvidia.compiler import CUDAOptions
 
 from pamela_cli.engine.device import tf32_setting
+from pamela_cli.engine.kernels.norm_pool import Answers, Still, by_pools_of
+from pamela_cli.engine.kernels.pools import AT_REST, MOVING, NOTHING, ask, by_pools
 from pamela_cli.engine.kernels.shares import shared
 
 Pairs = list[tuple[Tensor, Tensor]]
-
-FEW_CHANNELS = 7
-"""Up to so many channels, those of all taps are one chunk: images themselves."""
 
 _VARY = ["pixels", "H", "W", "T", "per"]
 """No kernel of their own for some values of these."""
@@ -47,59 +49,55 @@ def _product(a, w, at, known, lower, acc, SPLIT: tl.constexpr):
 
 @triton.jit
 def _convolved(
-    x, w, px, py, m, n, t, H, W, T, lower, pixels, acc,
-    CI: tl.constexpr, CO: tl.constexpr, FLAT: tl.constexpr, BK: tl.constexpr, SPLIT: tl.constexpr,
+    x, w, px, py, m, inside, n, t, H, W, T, lower, acc,
+    CI: tl.constexpr, CO: tl.constexpr, BK: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """acc[m, n] + Σ x[m + tap, t, k]·w[t, n, tap, k]."""
-    inside = m < pixels
     weights = ((t * CO + n) * (9 * CI))[None, :]
-    if FLAT:
-        c = tl.arange(0, BK)
-        down = (c // CI // 3 - 1)[None, :]
-        right = (c // CI % 3 - 1)[None, :]
-        y = py[:, None] + down
-        at = px[:, None] + right
-        ok = inside[:, None] & (c < 9 * CI)[None, :] & (y >= 0) & (y < H) & (at >= 0) & (at < W)
-        rows = (m[:, None] + down * W + right) * (T * CI) + t * CI + (c % CI)[None, :]
-        known = (c < 9 * CI)[:, None] & (n < CO)[None, :]
-        a = tl.load(x + rows, mask=ok, other=0.0)
-        acc = _product(a, w, weights + c[:, None], known, lower, acc, SPLIT)
-    else:
-        chunks: tl.constexpr = (CI + BK - 1) // BK
-        for i in range(9 * chunks):
-            tap = i // chunks
-            k = (i % chunks) * BK + tl.arange(0, BK)
-            dy = tap // 3 - 1
-            dx = tap % 3 - 1
-            there = inside & (py + dy >= 0) & (py + dy < H) & (px + dx >= 0) & (px + dx < W)
-            pixels_at = ((m + dy * W + dx) * (T * CI) + t * CI)[:, None] + k[None, :]
-            b = tl.load(x + pixels_at, mask=there[:, None] & (k < CI)[None, :], other=0.0)
-            filled = (k < CI)[:, None] & (n < CO)[None, :]
-            acc = _product(b, w, weights + (tap * CI + k)[:, None], filled, lower, acc, SPLIT)
+    chunks: tl.constexpr = (CI + BK - 1) // BK
+    for i in range(9 * chunks):
+        tap = i // chunks
+        k = (i % chunks) * BK + tl.arange(0, BK)
+        dy = tap // 3 - 1
+        dx = tap % 3 - 1
+        there = inside & (py + dy >= 0) & (py + dy < H) & (px + dx >= 0) & (px + dx < W)
+        pixels_at = ((m + dy * W + dx) * (T * CI) + t * CI)[:, None] + k[None, :]
+        b = tl.load(x + pixels_at, mask=there[:, None] & (k < CI)[None, :], other=0.0)
+        filled = (k < CI)[:, None] & (n < CO)[None, :]
+        acc = _product(b, w, weights + (tap * CI + k)[:, None], filled, lower, acc, SPLIT)
     return acc
 
 
 @triton.jit(do_not_specialize=_VARY)
 def _convolution(
-    x, w, x2, w2, out, pixels, H, W, T, lower,
-    CI: tl.constexpr, CO: tl.constexpr, TWO: tl.constexpr, FLAT: tl.constexpr,
+    x, w, x2, w2, out, z, mean, r, pooled, taken, first, second, counts, pixels, H, W, T, lower,
+    CI: tl.constexpr, CO: tl.constexpr, TWO: tl.constexpr, LOOK: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """out[m, t, n] = Σ x[m + tap, t, k]·w[t, n, tap, k], and the same of x2 and w2.
 
-    FLAT: taps and channels in one chunk.
+    LOOK: what ``pools.ask`` finds of the result.
     """
     t = tl.program_id(1)
     m = tl.program_id(0) * BM + tl.arange(0, BM)
     n = tl.program_id(2) * BN + tl.arange(0, BN)
-    px = m % W
-    py = (m // W) % H
+    inside = m < pixels
+    if LOOK == NOTHING:
+        at, py, px = m, (m // W) % H, m % W
+    else:
+        at, py, px = by_pools(m, H, W)
+        inside = inside & (py < H) & (px < W)
     acc = tl.zeros((BM, BN), tl.float32)
-    acc = _convolved(x, w, px, py, m, n, t, H, W, T, lower, pixels, acc, CI, CO, FLAT, BK, SPLIT)
+    acc = _convolved(x, w, px, py, at, inside, n, t, H, W, T, lower, acc, CI, CO, BK, SPLIT)
     if TWO:  # one after the other: side by side they would take twice the memory of a multiprocessor
-        acc = _convolved(x2, w2, px, py, m, n, t, H, W, T, lower, pixels, acc, CI, CO, FLAT, BK, SPLIT)
-    made = (m * (T * CO) + t * CO)[:, None] + n[None, :]
-    tl.store(out + made, acc, mask=(m < pixels)[:, None] & (n < CO)[None, :])
+        acc = _convolved(x2, w2, px, py, at, inside, n, t, H, W, T, lower, acc, CI, CO, BK, SPLIT)
+    c = t * CO + n
+    tl.store(out + at[:, None] * (T * CO) + c[None, :], acc, mask=inside[:, None] & (n < CO)[None, :])
+    if LOOK != NOTHING:
+        ask(
+            acc, inside, tl.program_id(0), c, n < CO, z, mean, r, pooled, taken, first, second, counts,
+            pixels, H, W, T * CO, LOOK, BM, BN,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -158,38 +156,6 @@ def _weight_gradient(
     tl.store(out + place + 2 * CI, a2, mask=known)
 
 
-@triton.jit(do_not_specialize=_VARY)
-def _weight_gradient_of_few(
-    v, x, v2, x2, out, pixels, H, W, T, per,
-    CI: tl.constexpr, CO: tl.constexpr, TWO: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """The same where all taps and channels are one chunk."""
-    s = tl.program_id(0)
-    t = tl.program_id(2)
-    n = tl.program_id(1) * BM + tl.arange(0, BM)
-    k = tl.arange(0, BN)
-    dy = (k // CI // 3 - 1)[None, :]
-    dx = (k // CI % 3 - 1)[None, :]
-    acc = tl.zeros((BM, BN), tl.float32)
-    for start in range(s * per, s * per + per, BK):
-        m = start + tl.arange(0, BK)
-        y = ((m // W) % H)[:, None] + dy
-        at = (m % W)[:, None] + dx
-        inside = m < pixels
-        ok = inside[:, None] & (k < 9 * CI)[None, :] & (y >= 0) & (y < H) & (at >= 0) & (at < W)
-        filled = inside[None, :] & (n < CO)[:, None]
-        at_v = (m * (T * CO) + t * CO)[None, :] + n[:, None]
-        at_x = (m[:, None] + dy * W + dx) * (T * CI) + t * CI + (k % CI)[None, :]
-        a = tl.load(v + at_v, mask=filled, other=0.0)
-        acc = tl.dot(a, tl.load(x + at_x, mask=ok, other=0.0), acc, input_precision=PRECISION)
-        if TWO:
-            a = tl.load(v2 + at_v, mask=filled, other=0.0)
-            acc = tl.dot(a, tl.load(x2 + at_x, mask=ok, other=0.0), acc, input_precision=PRECISION)
-    place = ((s * T + t) * CO + n)[:, None] * (9 * CI) + k[None, :]
-    tl.store(out + place, acc, mask=(n < CO)[:, None] & (k < 9 * CI)[None, :])
-
-
 def precision() -> str:
     """How Triton is to multiply float32 numbers."""
     return "tf32" if tf32_setting().fp32_precision == "tf32" else "tf32x3"
@@ -201,23 +167,37 @@ def convolution(pairs: Pairs, groups: int) -> Tensor:
     Images (B, groups·C_in, H, W), float32 on CUDA, their channels last in memory; weights
     (2, groups·C_out, 9, C_in), tap by tap: what TF32 takes of each, and the rest.
     """
+    return _convolved_by(pairs, groups, NOTHING, None)[0]
+
+
+def convolution_asked(pairs: Pairs, groups: int, still: Still | None) -> tuple[Tensor, Answers]:
+    """The same, with answers about it: as z, or as ż where there is z."""
+    look = AT_REST if still is None else MOVING
+    made, answers = _convolved_by(pairs, groups, look, still)
+    assert answers is not None
+    return made, answers
+
+
+def _convolved_by(
+    pairs: Pairs, groups: int, look: tl.constexpr, still: Still | None
+) -> tuple[Tensor, Answers | None]:
     (x, w), (x2, w2) = pairs[0], pairs[-1]
     batch, _, height, width = x.shape
     out_of, into = w.shape[1] // groups, w.shape[3]
     shape = (batch, groups * out_of, height, width)
     out = torch.empty(shape, device=x.device, dtype=x.dtype, memory_format=torch.channels_last)
-    flat = into <= FEW_CHANNELS
     block_n = min(64, _power(out_of))
-    block_k = _power(9 * into) if flat else min(32, _power(into))
-    pixels = batch * height * width
+    pixels = batch * height * width if look == NOTHING else by_pools_of(out)
     columns = groups * triton.cdiv(out_of, block_n)
-    block_m = 64 if columns * triton.cdiv(pixels, 64) > 64 else 32
-    _convolution[(triton.cdiv(pixels, block_m), groups, columns // groups)](
-        x, w, x2, w2, out, pixels, height, width, groups, w[0].numel(),
-        CI=into, CO=out_of, TWO=len(pairs) > 1, FLAT=flat,
-        BM=block_m, BN=block_n, BK=block_k, SPLIT=precision() != "tf32", num_warps=4, num_stages=3,
+    tiles = _tiles(pixels, columns, into)
+    answers = None if look == NOTHING else Answers.about(out, tiles.rows, still)
+    asked = (out,) * 8 if answers is None else answers.arguments(out, still)
+    _convolution[(triton.cdiv(pixels, tiles.rows), groups, columns // groups)](
+        x, w, x2, w2, out, *asked, pixels, height, width, groups, w[0].numel(),
+        CI=into, CO=out_of, TWO=len(pairs) > 1, LOOK=look, BM=tiles.rows, BN=block_n,
+        BK=tiles.inner, SPLIT=precision() != "tf32", num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
-    return out
+    return out, answers
 
 
 def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
@@ -228,21 +208,48 @@ def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
     (v, x), (v2, x2) = pairs[0], pairs[-1]
     batch, channels, height, width = x.shape
     into, out_of = channels // groups, v.shape[1] // groups
-    flat = into <= FEW_CHANNELS
-    block_m = min(64 if flat else 32, _power(out_of))
-    block_n = _power(9 * into) if flat else min(64, _power(into))
-    block_k = 16 if flat else 32
-    programs = triton.cdiv(out_of, block_m) * (1 if flat else 3 * triton.cdiv(into, block_n))
+    tiles = _gradient_tiles(out_of)
+    block_n = min(64, _power(into))
+    programs = 3 * triton.cdiv(out_of, tiles.rows) * triton.cdiv(into, block_n)
     pixels = batch * height * width
-    shares, per = shared(pixels, block_k, programs * groups)
+    shares, per = shared(pixels, tiles.inner, programs * groups)
     parts = x.new_empty(shares, groups * out_of, 9, into)
-    kernel = _weight_gradient_of_few if flat else _weight_gradient
-    kernel[(shares, programs, groups)](
+    _weight_gradient[(shares, programs, groups)](
         v, x, v2, x2, parts, pixels, height, width, groups, per,
-        CI=into, CO=out_of, TWO=len(pairs) > 1, BM=block_m, BN=block_n, BK=block_k,
-        PRECISION=precision(), num_warps=4, num_stages=4 if flat else 3,
+        CI=into, CO=out_of, TWO=len(pairs) > 1, BM=tiles.rows, BN=block_n, BK=tiles.inner,
+        PRECISION=gradient_precision(), num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
     return parts
+
+
+class _Tiles(NamedTuple):
+    """How a matrix product is cut: rows of a program, what it multiplies at a time; and how that is computed."""
+
+    rows: int
+    inner: int
+    warps: int
+    stages: int
+
+
+def _tiles(pixels: int, columns: int, inner: int) -> _Tiles:
+    """Of a convolution; small ones are cut so that the whole GPU takes part."""
+    return _Tiles(64 if columns * triton.cdiv(pixels, 64) > 64 else 32, min(32, _power(inner)), 4, 3)
+
+
+def gradient_precision() -> str:
+    """How Triton is to multiply factors of a gradient of weights.
+
+    Both lie in memory the other way round than Tensor Cores take TF32. In bfloat16 they may: three such numbers
+    hold a float32 one, and six of the nine products are computed ("bf16x6"), which Triton knows from 3.6 on.
+    """
+    known = "bf16x6" in CUDAOptions.allowed_dot_input_precisions
+    return "bf16x6" if known and precision() != "tf32" else precision()
+
+
+def _gradient_tiles(out_of: int) -> _Tiles:
+    """Of a gradient of the weights."""
+    rows = 64 if gradient_precision() == "bf16x6" else 32
+    return _Tiles(min(rows, _power(out_of)), 32, 4, 3)
 
 
 def _power(number: int) -> int:

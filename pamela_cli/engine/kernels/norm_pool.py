@@ -1,10 +1,11 @@
 """The layer of ``engine/norm_pool.py`` as Triton kernels, for float32 on CUDA.
 
-Tensors are stored channels-last.
+Tensors are stored channels-last. What is asked of the large ones is found while they are made (``pools.py``).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,82 +13,135 @@ import triton
 from torch import Tensor
 
 from pamela_cli.engine.kernels import norm_pool_kernels as kernel
+from pamela_cli.engine.kernels import pools
 from pamela_cli.engine.kernels.shares import shared
 
-_POOLS, _PIXELS, _CHANNELS, _FEW = 32, 16, 64, 16
-"""What a program takes at a time: pools, pixels and channels; and channels where it only adds up."""
+_POOLS, _PIXELS, _CHANNELS = 32, 8, 64
+"""What a program takes at a time: pools, pixels, channels."""
+_SHARES, _FEW = 512, 8
+"""Where it only adds up: shares, channels."""
+
+
+@dataclass(frozen=True)
+class Still:
+    """What answers about ż take of z: itself, its channels' means and (variance + eps)^−½, what pools took."""
+
+    z: Tensor
+    mean: Tensor
+    r: Tensor
+    taken: Tensor
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What ``pools.ask`` finds of a tensor; see there."""
+
+    pooled: Tensor
+    taken: Tensor
+    parts: Tensor
+    counts: Tensor
+
+    @classmethod
+    def about(cls, values: Tensor, block: int, still: Still | None) -> Answers:
+        """To be filled, for ``values`` (B, C, H, W) in blocks of so many pixels."""
+        batch, channels, height, width = values.shape
+        shape = (batch, channels, height // 2, width // 2)
+        blocks = triton.cdiv(by_pools_of(values), block)
+        return cls(
+            _empty(shape, values),
+            _empty(shape, values, torch.int8) if still is None else still.taken,
+            values.new_empty(2, blocks, channels),
+            values.new_empty(blocks),
+        )
+
+    def arguments(self, values: Tensor, still: Still | None) -> tuple[Tensor, ...]:
+        """For the kernels: z, mean, r, pooled, taken, first, second, counts."""
+        about = (values,) * 3 if still is None else (still.z, still.mean, still.r)  # not read AT_REST
+        return *about, self.pooled, self.taken, *self.parts, self.counts
+
+
+def by_pools_of(values: Tensor) -> int:
+    """The pixels of (B, C, H, W), those beyond odd sides with them."""
+    batch, _, height, width = values.shape
+    return batch * triton.cdiv(height, 2) * triton.cdiv(width, 2) * 4
+
+
+def answers_of(values: Tensor, still: Still | None) -> Answers:
+    """Of a tensor (B, C, H, W) that is there already: z, or ż where there is z."""
+    channels, height, width = values.shape[1:]
+    found = Answers.about(values, _POOLS, still)
+    wide = min(_CHANNELS, triton.next_power_of_2(channels))
+    pools.ask_of[(found.parts.shape[1], triton.cdiv(channels, _CHANNELS))](
+        values, *found.arguments(values, still), by_pools_of(values), height, width, channels,
+        LOOK=pools.AT_REST if still is None else pools.MOVING, BP=_POOLS, BC=wide,
+    )  # fmt: skip
+    return found
+
+
+def stats_of(answers: Answers, pixels: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Each channel's mean and (variance + eps)^−½, (C,), from what was found of z."""
+    channels = answers.parts.shape[2]
+    mean, r = answers.parts.new_empty(2, channels)
+    kernel.stats_together[(triton.cdiv(channels, _FEW),)](
+        *answers.parts, answers.counts, mean, r, pixels, len(answers.counts), channels, eps,
+        BS=_SHARES, BC=_FEW,
+    )  # fmt: skip
+    return mean, r
+
+
+def together(parts: Tensor) -> Tensor:
+    """Two sums of each channel from those of the shares: (2, shares, C) → (2, C)."""
+    _, shares, channels = parts.shape
+    sums = parts.new_empty(2, channels)
+    kernel.together[(triton.cdiv(channels, _FEW), 2)](parts, sums, shares, channels, BS=_SHARES, BC=_FEW)
+    return sums
 
 
 class TritonNormPool:
-    """The layer by kernels; a ``NormPool``. Tensors are float32 on CUDA, their channels last."""
+    """The layer at z, of so many ``pixels``, as far as pools took it; to be called in the order of a ``NormPool``.
 
-    def __init__(self, z: Tensor, scale: Tensor, shift: Tensor, eps: float) -> None:
-        self._z, self._scale = _last(z), scale.contiguous()
-        batch, channels, height, width = z.shape
-        self._channels, self._pixels = channels, batch * height * width
-        self._sides = (height, width, height // 2, width // 2)
-        self._pooled_shape = (batch, channels, height // 2, width // 2)
-        self._count = batch * (height // 2) * (width // 2)
-        self._mean, self._r = z.new_empty(2, channels)
-        shares, per = shared(self._pixels, _POOLS, self._columns)
-        parts = z.new_empty(2, shares, channels)
-        kernel.stats[(shares, self._columns)](
-            self._z, *parts, self._pixels, per, channels, BP=_POOLS, BC=self._wide
-        )
-        kernel.stats_together[(triton.cdiv(channels, _FEW),)](
-            *parts, self._mean, self._r, self._pixels, per, shares, channels, eps,
-            BS=triton.next_power_of_2(shares), BC=_FEW,
-        )  # fmt: skip
-        self.out, self._pooled, self._taken = self._new(), self._new(), self._new(torch.int8)
+    ``about`` are z's means and (variance + eps)^−½, (C,). What the derivatives have of all other pixels follows
+    from :attr:`terms`, where somebody has z.
+    """
+
+    def __init__(
+        self, pooled: Tensor, about: tuple[Tensor, Tensor], scale: Tensor, shift: Tensor, pixels: int
+    ) -> None:
+        batch, self._channels, height, width = pooled.shape
+        self._pixels, self._count = pixels, batch * height * width
+        self._about = (*about, scale, shift)
+        self.pooled, self.out = pooled, torch.empty_like(pooled)
+        self._at_pools(kernel.output, pooled, *self._about, self.out, self._count)
+
+    def gradient(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """From the cotangent of ``out``: those of scale and shift."""
+        self.v = self.v_tangent = _last(v)
+        sums = self._sums = self._summed(kernel.gradient_sums, self.v, self.pooled, *self._about)
+        self.moving = False
+        # Where nothing moves yet, anything stands for how: it is not read.
+        self.terms = *self._about, self._about[2], sums, sums, sums
+        return sums[1], sums[0]
+
+    def tangent(self, pooled: Tensor, moments: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """How ``out`` moves as its inputs do: ``pooled`` and the ``moments`` (2, C) of ż, ``scale``, ``shift``.
+
+        ``pooled`` is overwritten.
+        """
+        self._x_tangent, self._moments, self._scale_tangent = pooled, moments, scale
+        moved = torch.empty_like(self.out)
         self._at_pools(
-            kernel.pool, self._z, self._mean, self._r, self._scale, shift.contiguous(), self._pooled,
-            self._taken, self.out, self._count,
-        )  # fmt: skip
-
-    def gradient(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From the cotangent of ``out``: those of z, scale and shift."""
-        self._v = _last(v)
-        about = (self.out, self._pooled, self._mean, self._r)
-        self._sums = self._summed(kernel.gradient_sums, self._count, self._v, *about)
-        to_z = torch.empty_like(self._z)
-        self._at_pixels(
-            kernel.gradient,
-            self._v,
-            self._z,
-            self.out,
-            self._taken,
-            self._mean,
-            self._r,
-            self._scale,
-            self._sums,
-            to_z,
-        )
-        return to_z, self._sums[1], self._sums[0]
-
-    def tangent(self, z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """How ``out`` moves as its inputs move along ``z``, ``scale`` and ``shift``."""
-        self._z_tangent, self._scale_tangent = _last(z), scale.contiguous()
-        about = (self._z, self._z_tangent, self._mean, self._r)
-        self._moments = self._summed(kernel.moments, self._pixels, *about)
-        self._x_tangent, moved = self._new(), self._new()
-        self._at_pools(
-            kernel.tangent, self._z_tangent, self._pooled, self._taken, self.out, self._mean, self._r,
-            self._scale, self._scale_tangent, shift.contiguous(), self._moments, self._x_tangent,
-            moved, self._count, self._pixels,
+            kernel.tangent, pooled, self.pooled, *self._about, scale, shift, moments, moved, self._count,
+            self._pixels,
         )  # fmt: skip
         return moved
 
-    def gradient_tangent(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def gradient_tangent(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
-        v = _last(v)
-        about = (self.out, self._pooled, self._x_tangent, self._mean, self._r)
-        sums = self._summed(kernel.gradient_tangent_sums, self._count, self._v, v, *about)
-        to_z = torch.empty_like(self._z)
-        self._at_pixels(
-            kernel.gradient_tangent, self._v, v, self._z, self._z_tangent, self.out, self._taken, self._mean,
-            self._r, self._scale, self._scale_tangent, self._sums, sums, self._moments, to_z,
-        )  # fmt: skip
-        return to_z, sums[1], sums[0]
+        self.v_tangent, self.moving = _last(v), True
+        about = (self.pooled, self._x_tangent, *self._about)
+        sums = self._summed(kernel.gradient_tangent_sums, self.v, self.v_tangent, *about)
+        self.terms = *self._about, self._scale_tangent, self._sums, sums, self._moments
+        return sums[1], sums[0]
 
     @property
     def _wide(self) -> int:
@@ -97,31 +151,40 @@ class TritonNormPool:
     def _columns(self) -> int:
         return triton.cdiv(self._channels, _CHANNELS)
 
-    def _new(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Of the pooled shape."""
-        return torch.empty(
-            self._pooled_shape, dtype=dtype, device=self._z.device, memory_format=torch.channels_last
-        )
-
-    def _summed(self, made_by: Any, count: int, *tensors: Tensor) -> Tensor:
-        """The two sums (2, C) that ``made_by`` makes of so many pixels."""
-        shares, per = shared(count, _POOLS, self._columns)
-        parts, sums = self._z.new_empty(2, shares, self._channels), self._z.new_empty(2, self._channels)
+    def _summed(self, made_by: Any, *tensors: Tensor) -> Tensor:
+        """The two sums (2, C) that ``made_by`` makes over the pools."""
+        shares, per = shared(self._count, _POOLS, self._columns)
+        parts = self.out.new_empty(2, shares, self._channels)
         made_by[(shares, self._columns)](
-            *tensors, parts, count, per, self._channels, BP=_POOLS, BC=self._wide
+            *tensors, parts, self._count, per, self._channels, BP=_POOLS, BC=self._wide
         )
-        kernel.together[(triton.cdiv(self._channels, _FEW), 2)](
-            parts, sums, shares, self._channels, BS=triton.next_power_of_2(shares), BC=_FEW
-        )
-        return sums
+        return together(parts)
 
     def _at_pools(self, made_by: Any, *arguments: object) -> None:
         grid = (triton.cdiv(self._count, _POOLS), self._columns)
-        made_by[grid](*arguments, *self._sides, self._channels, BP=_POOLS, BC=self._wide)
+        made_by[grid](*arguments, self._channels, BP=_POOLS, BC=self._wide)
 
-    def _at_pixels(self, made_by: Any, *arguments: object) -> None:
-        grid = (triton.cdiv(self._pixels, _PIXELS), self._columns)
-        made_by[grid](*arguments, self._pixels, *self._sides, self._channels, BP=_PIXELS, BC=self._wide)
+
+def to_z(layer: TritonNormPool, still: Still, z_tangent: Tensor) -> Tensor:
+    """The cotangent of z that ``layer`` last found the terms of, (B, C, H, W).
+
+    ``z_tangent`` is how z moves, if that is what the cotangent says how it moves with.
+    """
+    channels, height, width = still.z.shape[1:]
+    pixels = still.z.numel() // channels
+    made = torch.empty_like(still.z)
+    kernel.to_z[(triton.cdiv(pixels, _PIXELS), triton.cdiv(channels, _CHANNELS))](
+        layer.v, layer.v_tangent, still.z, z_tangent, layer.pooled, still.taken, *layer.terms, made, pixels,
+        height, width, channels, MOVING=layer.moving, BP=_PIXELS,
+        BC=min(_CHANNELS, triton.next_power_of_2(channels)),
+    )  # fmt: skip
+    return made
+
+
+def _empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    return torch.empty(
+        shape, dtype=dtype or like.dtype, device=like.device, memory_format=torch.channels_last
+    )
 
 
 def _last(t: Tensor) -> Tensor:

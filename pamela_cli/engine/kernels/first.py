@@ -1,0 +1,164 @@
+"""The first block, whose images have few channels: its convolution's result, the largest tensor, is never stored.
+
+The convolution is linear in patches of the images, so what batch norm needs of all its pixels, the statistics
+and the products of derivatives with the patches, follows from the sums Σ patch·patchᵀ of each task, 28×28
+numbers for three channels, which do not depend on the filters. What remains are the pixels that the pools take.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+
+from pamela_cli.engine.kernels import first_kernels as kernel
+from pamela_cli.engine.kernels.beside import beside
+from pamela_cli.engine.kernels.norm_pool import TritonNormPool
+from pamela_cli.engine.kernels.parameters import Parameters
+from pamela_cli.engine.kernels.shares import shared
+from pamela_cli.engine.once import once
+
+FEW_CHANNELS = 7
+"""Up to so many channels, a patch is at most 64 numbers."""
+
+_PIXELS, _POOLS, _POOLS_SUMMED, _FILTERS, _NUMBERS = 32, 64, 32, 64, 256
+"""What a program takes at a time: pixels; pools, and those whose pixels it sums; filters; and sums."""
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Images (B, T·C, H, W), their channels last in memory, and what is known of their patches."""
+
+    images: Tensor
+    products: Tensor
+    """Σ patch·patchᵀ, (T, wide, wide), float64: a patch has 9·C numbers, a one, and zeros up to a power of 2."""
+
+    @classmethod
+    def of(cls, images: Tensor, tasks: int) -> _Images:
+        """See what there is to know."""
+        batch, channels, height, width = images.shape
+        into = channels // tasks
+        wide = max(16, triton.next_power_of_2(9 * into + 1))
+        pixels = batch * height * width
+        shares, per = shared(pixels, _PIXELS, tasks)
+        parts = images.new_empty(shares, tasks, wide, wide, dtype=torch.float64)
+        kernel.products[(shares, tasks)](
+            images, parts, pixels, height, width, tasks, per, CI=into, BP=_PIXELS, BN=wide
+        )
+        products = torch.empty_like(parts[0])
+        numbers = products.numel()
+        kernel.products_together[(triton.cdiv(numbers, _NUMBERS),)](
+            parts, products, shares, numbers, BE=_NUMBERS
+        )
+        return cls(images, products)
+
+
+class FirstBlock:
+    """A ``BlockGradient`` whose images have few channels and do not move; float32 on CUDA."""
+
+    def __init__(self, images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, eps: float) -> None:
+        self._images, self._signs, self._eps = images, scale, eps
+        self._tasks, self._filters, self._into = weight.shape[:3]
+        batch, _, self._height, self._width = images.shape
+        self._pixels = batch * self._height * self._width
+        self._count = batch * (self._height // 2) * (self._width // 2)
+        self._products = once.of(_Images.of, images, self._tasks).products
+        self._wide = self._products.shape[1]
+        self._at = Parameters.of(weight, scale, shift, scale, back=False, split=True)
+        shape = (batch, self._tasks * self._filters, self._height // 2, self._width // 2)
+        self._taken = _new(shape, images, torch.int8)
+        about = self._statistics(self._at, moving=False)
+        self._with_patches = self._with_patches_tangent = about[1]
+        self._norm = TritonNormPool(
+            self._convolved(self._at, moving=False), (about[0][0], about[0][1]), self._at.scale,
+            self._at.shift, self._pixels,
+        )  # fmt: skip
+        self.out = self._norm.out
+
+    def gradient(self, v: Tensor, into: list[Tensor]) -> None:
+        """From the cotangent of the output."""
+        self._fill(*self._norm.gradient(v), into)
+
+    def tangent(self, images: Tensor | None, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """How the output moves with the parameters."""
+        if images is not None:
+            raise ValueError("the images of a first block do not move")
+        along = Parameters.of(weight, scale, shift, self._signs, back=False, split=True)
+        moments, self._with_patches_tangent = self._statistics(along, moving=True)
+        pooled = self._convolved(along, moving=True)
+        return self._norm.tangent(pooled, moments, along.scale, along.shift)
+
+    def gradient_tangent(self, v: Tensor, into: list[Tensor]) -> None:
+        """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
+        self._fill(*self._norm.gradient_tangent(v), into)
+
+    def wait(self) -> None:
+        """Until what the derivatives fill is filled."""
+        beside.join(self._images.device)
+
+    def _statistics(self, at: Parameters, moving: bool) -> tuple[Tensor, Tensor]:
+        """Mean and (variance + eps)^−½ of z, or moments of ż, (2, T·C_out); and Σ z·patch or Σ ż·patch."""
+        found = self._images.new_empty(2, self._tasks * self._filters)
+        with_patches = self._products.new_empty(self._tasks * self._filters, self._wide)
+        kernel.statistics[(triton.cdiv(self._filters, 16), self._tasks)](
+            at.ahead, self._at.ahead, with_patches, self._with_patches if moving else with_patches,
+            self._products, *found, self._pixels, at.ahead[0].numel(), self._eps,
+            CI=self._into, CO=self._filters, MOVING=moving, BC=16, BN=self._wide,
+        )  # fmt: skip
+        return found, with_patches
+
+    def _convolved(self, at: Parameters, moving: bool) -> Tensor:
+        """What the pools take of z, (B, T·C_out, h, w); or ż where they took z."""
+        pooled = _new(self._taken.shape, self._images, torch.float32)
+        filters = min(_FILTERS, max(16, triton.next_power_of_2(self._filters)))
+        grid = (triton.cdiv(self._count, _POOLS), self._tasks, triton.cdiv(self._filters, filters))
+        kernel.pooled_convolution[grid](
+            self._images, at.ahead, pooled, self._taken, self._count, self._height, self._width, self._tasks,
+            at.ahead[0].numel(), CI=self._into, CO=self._filters, MOVING=moving,
+            BP=_POOLS, BC=filters, BN=self._wide, num_warps=4, num_stages=1,
+        )  # fmt: skip
+        return pooled
+
+    def _fill(self, to_scale: Tensor, to_shift: Tensor, into: list[Tensor]) -> None:
+        """The gradients of the parameters into place, beside what follows."""
+        layer, signs = self._norm, self._signs
+        read = (layer.v, layer.v_tangent, layer.terms, to_scale, to_shift, into)
+        # As they are now: the next call of the layer has others.
+        v, v_tangent, moving, terms = layer.v, layer.v_tangent, layer.moving, layer.terms
+        patches = self._with_patches, self._with_patches_tangent, self._products
+
+        def of_parameters() -> None:
+            parts = self._weight_gradient((v, v_tangent), terms, patches, moving)
+            self._at.fill(parts, to_scale, to_shift, signs, into)
+
+        beside.run(of_parameters, self._images.device, self, patches, *read)
+
+    def _weight_gradient(
+        self,
+        cotangents: tuple[Tensor, Tensor],
+        terms: tuple[Tensor, ...],
+        patches: tuple[Tensor, Tensor, Tensor],
+        moving: bool,
+    ) -> Tensor:
+        """In shares that are still to be summed, (shares, T·C_out, 9, C_in): the last is that of all pixels."""
+        filters = min(_FILTERS, max(16, triton.next_power_of_2(self._filters)))
+        programs = triton.cdiv(self._filters, filters)
+        shares, per = shared(self._count, _POOLS_SUMMED, programs * self._tasks)
+        parts = self._images.new_empty(shares + 1, self._tasks * self._filters, 9, self._into)
+        kernel.weight_gradient[(shares, programs, self._tasks)](
+            self._images, *cotangents, self._norm.pooled, self._taken, *terms, parts, self._pixels, self._count,
+            self._height, self._width, self._tasks, per,
+            CI=self._into, CO=self._filters, MOVING=moving, BP=_POOLS_SUMMED, BC=filters, BN=self._wide,
+            PRECISION="tf32x3", num_warps=4, num_stages=1,
+        )  # fmt: skip
+        kernel.weight_gradient_of_all[(triton.cdiv(self._filters, 16), self._tasks)](
+            *patches, *terms, parts[-1], self._pixels, self._tasks,
+            CI=self._into, CO=self._filters, MOVING=moving, BC=16, BN=self._wide,
+        )  # fmt: skip
+        return parts
+
+
+def _new(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)
