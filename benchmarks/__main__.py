@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import figures, first_minute, predict, sampler, sine, startup, store, tables
-from benchmarks.comparison import DifferentWorkError, Row, check, compare
+from benchmarks.comparison import DifferentWorkError, Processes, Row, check, compare
 from benchmarks.engines import COMPARED, ENGINES, OURS, installed
 from benchmarks.machine import environment
 from benchmarks.measures import Measure
@@ -134,9 +134,10 @@ def _compared(settings: list[Setting], names: list[str], repetitions: int, conso
         console.say(f"the same gradient? {tables.setting_title(asdict(setting))}")
         checks.append(check(names, setting, console))
     rows: list[Row] = []
-    for setting, checked in zip(settings, checks, strict=True):
-        console.say(tables.setting_title(asdict(setting)))
-        rows += compare(checked, setting, repetitions, console)
+    with Processes() as processes:
+        for setting, checked in zip(settings, checks, strict=True):
+            console.say(tables.setting_title(asdict(setting)))
+            rows += compare(checked, setting, repetitions, processes, console)
     return rows
 
 

@@ -54,8 +54,15 @@ def _channels_last(images: Tensor) -> Tensor:
     return flat.view(images.shape)
 
 
+def wake(device: str) -> None:
+    """Load PyTorch, as this module's import does, and reach the device."""
+    torch.zeros(1, device=device)
+
+
 def load(name: str, setting: Setting) -> None:
     """Make the engine, after a tiny piece of the same work has loaded all code."""
+    _loaded.pop(name, None)  # that of the setting before
+    gc.collect()
     tiny = setting.tiny()
     engine, tasks = _made(name, tiny), _given(tiny, name)
     engine.meta_gradient(tasks)

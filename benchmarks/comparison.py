@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -66,6 +66,44 @@ class Process:
         except BrokenProcessPool as error:
             self._pool = _fresh_process()
             raise RuntimeError("its process was killed, as happens when memory is short") from error
+
+
+    def wake(self, device: str) -> Future[None]:
+        """Let it load what every engine needs, and go on."""
+        return self._pool.submit(child.wake, device)
+
+
+class Processes:
+    """A process for each engine, all started at once.
+
+    On a GPU, where PyTorch counts memory itself, they serve one setting after the other; on the CPU each
+    setting has new ones, since freed memory that the allocator keeps would hide what the next one takes.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Process] = {}
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def of(self, names: Iterable[str], device: str) -> list[Process]:
+        """Those of the engines, for the next setting."""
+        if device == "cpu":
+            self._end()
+        missing = [name for name in names if name not in self._kept]
+        self._kept |= {name: Process() for name in missing}
+        for waking in [self._kept[name].wake(device) for name in missing]:
+            with suppress(BrokenProcessPool):  # the first call says so
+                waking.result()
+        return [self._kept[name] for name in names]
+
+    def _end(self) -> None:
+        for process in self._kept.values():
+            process.__exit__()
+        self._kept.clear()
 
 
 def _fresh_process() -> ProcessPoolExecutor:
@@ -169,10 +207,14 @@ class _Runner:
         self.remarks = self.process.call(child.remarks, self.name)
 
 
-def compare(checks: dict[str, Check], setting: Setting, repetitions: int, console: Console) -> list[Row]:
+def compare(
+    checks: dict[str, Check], setting: Setting, repetitions: int, processes: Processes, console: Console
+) -> list[Row]:
     """Time the engines that were checked, in turns; a row for each."""
     rate, flops = MatrixRate(setting.device, setting.precision), setting.flops()
-    with _runners(checks) as runners, console.progress("timing", (1 + repetitions) * len(checks)) as bar:
+    found = zip(checks.items(), processes.of(checks, setting.device), strict=True)
+    runners = [_Runner(name, process, failed=each.failed) for (name, each), process in found]
+    with console.progress("timing", (1 + repetitions) * len(checks)) as bar:
         for turn in range(1 + repetitions):
             rate.measure()
             for i, runner in enumerate(runners):
@@ -180,14 +222,6 @@ def compare(checks: dict[str, Check], setting: Setting, repetitions: int, consol
                 runner.attempt(runner.sample if turn else runner.start, setting)
     ours = next((runner for runner in runners if runner.name == OURS and not runner.failed), None)
     return [_row(runner, setting, ours, rate, flops, checks[runner.name].errors) for runner in runners]
-
-
-@contextmanager
-def _runners(checks: dict[str, Check]) -> Iterator[list[_Runner]]:
-    with ExitStack() as stack:
-        yield [
-            _Runner(name, stack.enter_context(Process()), failed=each.failed) for name, each in checks.items()
-        ]
 
 
 def _row(

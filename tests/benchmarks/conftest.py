@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ class Here:
 
     def __exit__(self, *_: object) -> None:
         child._loaded.clear()
+
+    def wake(self, device: str) -> Future[None]:
+        woken: Future[None] = Future()
+        woken.set_result(child.wake(device))
+        return woken
 
     def call(self, function: Any, *arguments: Any) -> Any:
         return function(*arguments)

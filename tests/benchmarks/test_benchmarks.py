@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import comparison, store, tables
 from benchmarks.__main__ import main
-from benchmarks.comparison import Check, DifferentWorkError, Process, check, compare
+from benchmarks.comparison import Check, DifferentWorkError, Process, Processes, check, compare
 from benchmarks.engines import ENGINES, OURS, installed
 from benchmarks.measures import Measure
 from benchmarks.ours import Pamela
@@ -145,7 +145,8 @@ def test_an_engine_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch)
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nmore")
 
     monkeypatch.setattr(AutogradLoop, "task_loss", too_large)
-    ours, peer = compare({OURS: Check(), "autograd": Check()}, TINY, 1, QUIET)
+    with Processes() as processes:
+        ours, peer = compare({OURS: Check(), "autograd": Check()}, TINY, 1, processes, QUIET)
     assert ours["failed"] is None
     assert peer["failed"] == "DefaultCPUAllocator: can't allocate memory"
     assert peer["test_ms"] is None
@@ -174,7 +175,8 @@ def test_how_ours_computed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         self._runner.graphs.refused = "no graphs: why"
 
     monkeypatch.setattr(Pamela, "__init__", lowered)
-    rows = compare(check([OURS, "autograd"], TINY, QUIET), TINY, 1, QUIET)
+    with Processes() as processes:
+        rows = compare(check([OURS, "autograd"], TINY, QUIET), TINY, 1, processes, QUIET)
     said = "\n".join(str(part) for part in tables.comparison_table(rows, []).renderables)
     assert "pamela-maml: memory ran short, so a smaller plan was used: Plan(" in said
     assert "pamela-maml: no graphs: why" in said

@@ -7,7 +7,13 @@ from torch import Tensor
 
 from pamela_cli.engine.backbones.conv4_gradient import BlockGradient
 from pamela_cli.engine.kernels.beside import beside
-from pamela_cli.engine.kernels.conv import convolution, convolution_asked, precision, weight_gradients
+from pamela_cli.engine.kernels.conv import (
+    by_channels,
+    convolution,
+    convolution_asked,
+    precision,
+    weight_gradients,
+)
 from pamela_cli.engine.kernels.first import FEW_CHANNELS, FirstBlock
 from pamela_cli.engine.kernels.norm_pool import (
     Answers,
@@ -46,6 +52,7 @@ class TritonBlock:
     ) -> None:
         self._first, self._images, self._signs = first, images, scale
         self._tasks = len(weight)
+        self._images_by_channels: Tensor | None = None
         self._by_cudnn = precision() == "tf32" and weight.shape[2] > _CHANNELS_FOR_CUDNN
         self._at = self._packed(weight, scale, shift)
         z, answers = self._convolved([(images, self._at)], None)
@@ -115,9 +122,17 @@ class TritonBlock:
     def _weight_gradients(self, triples: list[tuple[Tensor, Tensor, Parameters]]) -> Tensor:
         """In shares that are still to be summed: (shares, T·C_out, 9, C_in)."""
         if not self._by_cudnn:
-            return weight_gradients([(v, x) for v, x, _ in triples], self._tasks)
+            return weight_gradients([(v, self._by_channels(x)) for v, x, _ in triples], self._tasks)
         each = self._by_cudnn_backward(triples, (False, True))
         return torch.stack([t.permute(0, 2, 3, 1).flatten(1, 2) for t in each])
+
+    def _by_channels(self, images: Tensor) -> Tensor:
+        """Of this block's images, or of how they move: once, though both derivatives use those of the images."""
+        if images is not self._images:
+            return by_channels(images)
+        if self._images_by_channels is None:
+            self._images_by_channels = by_channels(images)
+        return self._images_by_channels
 
     def _images_gradient(self, triples: list[tuple[Tensor, Tensor, Parameters]]) -> Tensor:
         if not self._by_cudnn:

@@ -16,7 +16,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.backends.nvidia.compiler import CUDAOptions
 
 from pamela_cli.engine.device import tf32_setting
 from pamela_cli.engine.kernels.norm_pool import Answers, Still, by_pools_of
@@ -24,6 +23,11 @@ from pamela_cli.engine.kernels.pools import AT_REST, MOVING, NOTHING, ask, by_po
 from pamela_cli.engine.kernels.shares import shared
 
 Pairs = list[tuple[Tensor, Tensor]]
+
+_ALIGNED = 64
+"""Pixels: a multiple of what a program takes at a time, and of 16 bytes."""
+_PROGRAMS = 264
+"""Programs of a gradient of the weights: what a large GPU runs at once. More would have more shares to be summed."""
 
 _VARY = ["pixels", "H", "W", "T", "per"]
 """No kernel of their own for some values of these."""
@@ -100,34 +104,57 @@ def _convolution(
         )  # fmt: skip
 
 
+@triton.jit(do_not_specialize=["pixels"])
+def _by_channels(x, made, pixels, padded, C, BP: tl.constexpr, BC: tl.constexpr):
+    """made[c, m] = x[m, c], and zeros up to ``padded`` pixels."""
+    m = tl.program_id(0) * BP + tl.arange(0, BP)
+    c = tl.program_id(1) * BC + tl.arange(0, BC)
+    ok = (m < pixels)[:, None] & (c < C)[None, :]
+    values = tl.load(x + m[:, None] * C + c[None, :], mask=ok, other=0.0)
+    tl.store(made + c[None, :] * padded + m[:, None], values, mask=(c < C)[None, :])
+
+
+@triton.jit
+def _tap(v, m, px, py, n, dy, dx, b_high, b_low, t, pixels, H, W, T, acc, CO: tl.constexpr, SPLIT: tl.constexpr):
+    """acc + Σ v[m − tap, t, n]·b[m, k], where the sums are over the pixels m."""
+    here = (m < pixels) & (py - dy >= 0) & (py - dy < H) & (px - dx >= 0) & (px - dx < W)
+    at = ((m - dy * W - dx) * (T * CO) + t * CO)[None, :] + n[:, None]
+    a = tl.load(v + at, mask=here[None, :], other=0.0)
+    if SPLIT:
+        high = upper(a)
+        acc = tl.dot(a - high, b_high, acc, input_precision="tf32")
+        acc = tl.dot(high, b_low, acc, input_precision="tf32")
+        return tl.dot(high, b_high, acc, input_precision="tf32")
+    return tl.dot(a, b_high, acc, input_precision="tf32")
+
+
 @triton.jit
 def _row_of_taps(
-    v, x, n, k, dy, t, start, end, pixels, H, W, T, a0, a1, a2,
-    CI: tl.constexpr, CO: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+    v, x, n, k, dy, t, start, end, pixels, padded, H, W, T, a0, a1, a2,
+    CI: tl.constexpr, CO: tl.constexpr, BK: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
-    """Adds what the three taps of a row give."""
-    for first in range(start, end, BK):
+    """Adds what the three taps of a row give. Of the two factors it is v that is shifted: x stays aligned."""
+    of_channel = ((t * CI + k) * padded)[None, :]
+    for first in range(start, tl.minimum(end, padded), BK):
         m = first + tl.arange(0, BK)
         px = m % W
         py = (m // W) % H
-        here = (m < pixels) & (py + dy >= 0) & (py + dy < H)
-        a = tl.load(v + (m * (T * CO) + t * CO)[None, :] + n[:, None], mask=here[None, :], other=0.0)
-        at = ((m + dy * W) * (T * CI) + t * CI)[:, None] + k[None, :]
-        b = tl.load(x + at - T * CI, mask=(here & (px > 0))[:, None], other=0.0)
-        a0 = tl.dot(a, b, a0, input_precision=PRECISION)
-        a1 = tl.dot(a, tl.load(x + at, mask=here[:, None], other=0.0), a1, input_precision=PRECISION)
-        b = tl.load(x + at + T * CI, mask=(here & (px < W - 1))[:, None], other=0.0)
-        a2 = tl.dot(a, b, a2, input_precision=PRECISION)
+        b = tl.load(x + of_channel + m[:, None])
+        high = upper(b) if SPLIT else b
+        low = b - high
+        a0 = _tap(v, m, px, py, n, dy, -1, high, low, t, pixels, H, W, T, a0, CO, SPLIT)
+        a1 = _tap(v, m, px, py, n, dy, 0, high, low, t, pixels, H, W, T, a1, CO, SPLIT)
+        a2 = _tap(v, m, px, py, n, dy, 1, high, low, t, pixels, H, W, T, a2, CO, SPLIT)
     return a0, a1, a2
 
 
-@triton.jit(do_not_specialize=_VARY)
+@triton.jit(do_not_specialize=["pixels", "H", "W", "T"])
 def _weight_gradient(
-    v, x, v2, x2, out, pixels, H, W, T, per,
+    v, x, v2, x2, out, pixels, padded, H, W, T, per,
     CI: tl.constexpr, CO: tl.constexpr, TWO: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
-    """out[s, t, n, tap, k] = Σ v[m, t, n]·x[m + tap, t, k] over share s of pixels, and that of v2 and x2."""
+    """out[s, t, n, tap, k] = Σ v[m − tap, t, n]·x[t, k, m] over share s of pixels, and that of v2 and x2."""
     s = tl.program_id(0)
     t = tl.program_id(2)
     ROWS: tl.constexpr = (CO + BM - 1) // BM
@@ -143,11 +170,11 @@ def _weight_gradient(
     a2 = tl.zeros((BM, BN), tl.float32)
     start, end = s * per, s * per + per
     a0, a1, a2 = _row_of_taps(
-        v, x, rn, rk, dy, t, start, end, pixels, H, W, T, a0, a1, a2, CI, CO, BK, PRECISION
+        v, x, rn, rk, dy, t, start, end, pixels, padded, H, W, T, a0, a1, a2, CI, CO, BK, SPLIT
     )
     if TWO:
         a0, a1, a2 = _row_of_taps(
-            v2, x2, rn, rk, dy, t, start, end, pixels, H, W, T, a0, a1, a2, CI, CO, BK, PRECISION
+            v2, x2, rn, rk, dy, t, start, end, pixels, padded, H, W, T, a0, a1, a2, CI, CO, BK, SPLIT
         )
     place = ((s * T + t) * CO + n)[:, None] * (9 * CI) + (3 * (dy + 1) * CI + k)[None, :]
     known = (n < CO)[:, None] & (k < CI)[None, :]
@@ -200,24 +227,40 @@ def _convolved_by(
     return out, answers
 
 
-def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
-    """Sum of the gradients with respect to the weights, of cotangents (B, groups·C_out, H, W) with images.
+def by_channels(images: Tensor) -> Tensor:
+    """Images (B, C, H, W), their channels last in memory, as (C, B·H·W): so Tensor Cores take sums over pixels.
 
+    With zeros up to a multiple of _ALIGNED pixels.
+    """
+    batch, channels, height, width = images.shape
+    pixels = batch * height * width
+    padded = triton.cdiv(pixels, _ALIGNED) * _ALIGNED
+    made = images.new_empty(channels, padded)
+    _by_channels[(padded // _ALIGNED, triton.cdiv(channels, 32))](
+        images, made, pixels, padded, channels, BP=_ALIGNED, BC=32
+    )
+    return made
+
+
+def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
+    """Sum of the gradients with respect to the weights, of cotangents with images, of one or two pairs.
+
+    Cotangents (B, groups·C_out, H, W), their channels last in memory; images as :func:`by_channels` gives them.
     In shares that are still to be summed: (shares, groups·C_out, 9, C_in).
     """
     (v, x), (v2, x2) = pairs[0], pairs[-1]
-    batch, channels, height, width = x.shape
-    into, out_of = channels // groups, v.shape[1] // groups
+    batch, channels, height, width = v.shape
+    into, out_of = len(x) // groups, channels // groups
     tiles = _gradient_tiles(out_of)
     block_n = min(64, _power(into))
     programs = 3 * triton.cdiv(out_of, tiles.rows) * triton.cdiv(into, block_n)
     pixels = batch * height * width
-    shares, per = shared(pixels, tiles.inner, programs * groups)
+    shares, per = shared(pixels, tiles.inner, programs * groups, _PROGRAMS)
     parts = x.new_empty(shares, groups * out_of, 9, into)
     _weight_gradient[(shares, programs, groups)](
-        v, x, v2, x2, parts, pixels, height, width, groups, per,
+        v, x, v2, x2, parts, pixels, x.shape[1], height, width, groups, per,
         CI=into, CO=out_of, TWO=len(pairs) > 1, BM=tiles.rows, BN=block_n, BK=tiles.inner,
-        PRECISION=gradient_precision(), num_warps=tiles.warps, num_stages=tiles.stages,
+        SPLIT=precision() != "tf32", num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
     return parts
 
@@ -236,20 +279,9 @@ def _tiles(pixels: int, columns: int, inner: int) -> _Tiles:
     return _Tiles(64 if columns * triton.cdiv(pixels, 64) > 64 else 32, min(32, _power(inner)), 4, 3)
 
 
-def gradient_precision() -> str:
-    """How Triton is to multiply factors of a gradient of weights.
-
-    Both lie in memory the other way round than Tensor Cores take TF32. In bfloat16 they may: three such numbers
-    hold a float32 one, and six of the nine products are computed ("bf16x6"), which Triton knows from 3.6 on.
-    """
-    known = "bf16x6" in CUDAOptions.allowed_dot_input_precisions
-    return "bf16x6" if known and precision() != "tf32" else precision()
-
-
 def _gradient_tiles(out_of: int) -> _Tiles:
     """Of a gradient of the weights."""
-    rows = 64 if gradient_precision() == "bf16x6" else 32
-    return _Tiles(min(rows, _power(out_of)), 32, 4, 3)
+    return _Tiles(min(64, _power(out_of)), 32, 4, 3)
 
 
 def _power(number: int) -> int:

@@ -23,8 +23,10 @@ from pamela_cli.engine.once import once
 FEW_CHANNELS = 7
 """Up to so many channels, a patch is at most 64 numbers."""
 
-_PIXELS, _POOLS, _POOLS_SUMMED, _FILTERS, _NUMBERS = 32, 64, 32, 64, 256
+_PIXELS, _POOLS, _POOLS_SUMMED, _FILTERS, _NUMBERS = 16, 64, 32, 64, 32
 """What a program takes at a time: pixels; pools, and those whose pixels it sums; filters; and sums."""
+_PROGRAMS = 264
+"""Programs of a gradient of the weights."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,13 @@ class _Images:
         shares, per = shared(pixels, _PIXELS, tasks)
         parts = images.new_empty(shares, tasks, wide, wide, dtype=torch.float64)
         kernel.products[(shares, tasks)](
-            images, parts, pixels, height, width, tasks, per, CI=into, BP=_PIXELS, BN=wide
+            images, parts, pixels, height, width, tasks, per, CI=into, BP=_PIXELS, BN=wide,
+            num_warps=2, num_stages=1,
         )
         products = torch.empty_like(parts[0])
         numbers = products.numel()
         kernel.products_together[(triton.cdiv(numbers, _NUMBERS),)](
-            parts, products, shares, numbers, BE=_NUMBERS
+            parts, products, shares, numbers, BS=128, BE=_NUMBERS
         )
         return cls(images, products)
 
@@ -145,7 +148,7 @@ class FirstBlock:
         """In shares that are still to be summed, (shares, T·C_out, 9, C_in): the last is that of all pixels."""
         filters = min(_FILTERS, max(16, triton.next_power_of_2(self._filters)))
         programs = triton.cdiv(self._filters, filters)
-        shares, per = shared(self._count, _POOLS_SUMMED, programs * self._tasks)
+        shares, per = shared(self._count, _POOLS_SUMMED, programs * self._tasks, _PROGRAMS)
         parts = self._images.new_empty(shares + 1, self._tasks * self._filters, 9, self._into)
         kernel.weight_gradient[(shares, programs, self._tasks)](
             self._images, *cotangents, self._norm.pooled, self._taken, *terms, parts, self._pixels, self._count,

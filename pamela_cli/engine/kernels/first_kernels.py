@@ -50,12 +50,14 @@ def products(x, parts, pixels, H, W, T, per, CI: tl.constexpr, BP: tl.constexpr,
 
 
 @triton.jit(do_not_specialize=_VARY)
-def products_together(parts, made, shares, numbers, BE: tl.constexpr):
+def products_together(parts, made, shares, numbers, BS: tl.constexpr, BE: tl.constexpr):
     """The sum of the shares."""
     e = tl.program_id(0) * BE + tl.arange(0, BE)
     total = tl.zeros((BE,), tl.float64)
-    for s in range(shares):
-        total += tl.load(parts + s * numbers + e, mask=e < numbers, other=0.0)
+    for first in range(0, shares, BS):
+        s = first + tl.arange(0, BS)
+        ok = (s < shares)[:, None] & (e < numbers)[None, :]
+        total += tl.sum(tl.load(parts + s[:, None] * numbers + e[None, :], mask=ok, other=0.0), 0)
     tl.store(made + e, total, mask=e < numbers)
 
 

@@ -176,7 +176,7 @@ def to_z(layer: TritonNormPool, still: Still, z_tangent: Tensor) -> Tensor:
     kernel.to_z[(triton.cdiv(pixels, _PIXELS), triton.cdiv(channels, _CHANNELS))](
         layer.v, layer.v_tangent, still.z, z_tangent, layer.pooled, still.taken, *layer.terms, made, pixels,
         height, width, channels, MOVING=layer.moving, BP=_PIXELS,
-        BC=min(_CHANNELS, triton.next_power_of_2(channels)),
+        BC=min(_CHANNELS, triton.next_power_of_2(channels)), num_warps=2,
     )  # fmt: skip
     return made
 

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from pamela_cli.engine.kernels.conv import upper
 
-_NUMBERS = 1024
-"""Numbers of a weight that a program takes."""
+_SIDE, _NUMBERS = 32, 256
+"""What a program takes: filters and channels of one tap; numbers of a gradient."""
 
 
 @triton.jit
 def _pack(
     weight, scale, shift, signs, ahead, back, scales, shifts, of_weight, of_scale, of_shift, of_signs,
     CO: tl.constexpr, CI: tl.constexpr, BACK: tl.constexpr, SPLIT: tl.constexpr,
-    BE: tl.constexpr, BC: tl.constexpr,
+    BN: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """Weights by tap, with the scales' ``signs``: ahead[i, t, n, tap, k], back[i, t, k, 8 − tap, n].
 
@@ -30,21 +30,22 @@ def _pack(
     not written. ``of_…`` are strides from task to task.
     """
     t = tl.program_id(1)
-    e = tl.program_id(0) * BE + tl.arange(0, BE)
-    ok = e < CO * CI * 9
-    n = e // (9 * CI)
-    k = e // 9 % CI
-    tap = e % 9
-    sign = tl.where(tl.load(signs + t * of_signs + n, mask=ok, other=0.0) < 0, -1.0, 1.0)
-    value = tl.load(weight + t * of_weight + e, mask=ok, other=0.0) * sign
+    COLS: tl.constexpr = (CI + BK - 1) // BK
+    tap = tl.program_id(0) % 9
+    n = tl.program_id(0) // 9 // COLS * BN + tl.arange(0, BN)
+    k = tl.program_id(0) // 9 % COLS * BK + tl.arange(0, BK)
+    ok = (n < CO)[:, None] & (k < CI)[None, :]
+    negative = tl.load(signs + t * of_signs + n, mask=n < CO, other=0.0) < 0
+    value = tl.load(weight + t * of_weight + (n[:, None] * CI + k[None, :]) * 9 + tap, mask=ok, other=0.0)
+    value = tl.where(negative[:, None], -value, value)
     high = upper(value) if SPLIT else value
     size = tl.num_programs(1) * CO * CI * 9
-    to = ahead + ((t * CO + n) * 9 + tap) * CI + k
+    to = ahead + ((t * CO + n[:, None]) * 9 + tap) * CI + k[None, :]
     tl.store(to, high, mask=ok)
     if SPLIT:
         tl.store(to + size, value - high, mask=ok)
     if BACK:
-        to_back = back + ((t * CI + k) * 9 + 8 - tap) * CO + n
+        to_back = back + ((t * CI + k[None, :]) * 9 + 8 - tap) * CO + n[:, None]
         tl.store(to_back, high, mask=ok)
         if SPLIT:
             tl.store(to_back + size, value - high, mask=ok)
@@ -114,18 +115,19 @@ class Parameters:
         ``signs`` are those of these scales; ``split``: what TF32 leaves of the weights is wanted, too.
         """
         tasks, out_of, into = weight.shape[:3]
+        inner = min(_SIDE, triton.next_power_of_2(into))
         found = cls(
             weight.new_empty(2, tasks * out_of, 9, into),
             weight.new_empty(2, tasks * into, 9, out_of) if back else None,
             *weight.new_empty(2, tasks * out_of),
         )
-        _pack[(triton.cdiv(out_of * into * 9, _NUMBERS), tasks)](
+        _pack[(9 * triton.cdiv(out_of, _SIDE) * triton.cdiv(into, inner), tasks)](
             weight, scale, shift, signs, found.ahead,
             found.ahead if found.back is None else found.back,  # not written to without BACK
             found.scale, found.shift,
             *(t.stride(0) for t in (weight, scale, shift, signs)),
             CO=out_of, CI=into, BACK=back, SPLIT=split,
-            BE=_NUMBERS, BC=triton.next_power_of_2(out_of),
+            BN=_SIDE, BK=inner, BC=triton.next_power_of_2(out_of),
         )  # fmt: skip
         return found
 
@@ -139,8 +141,8 @@ class Parameters:
         """Gradients to where they belong in θ: that of the weights from ``parts`` (shares, T·C_out, 9, C_in)."""
         weight, bias, scale, shift = into
         tasks, out_of, inner = weight.shape[:3]
-        _fill[(triton.cdiv(out_of * inner * 9, _NUMBERS // 4), tasks)](
+        _fill[(triton.cdiv(out_of * inner * 9, _NUMBERS), tasks)](
             parts, to_scale, to_shift, signs, weight, bias, scale, shift, len(parts),
             *(t.stride(0) for t in (signs, *into)),
-            CO=out_of, CI=inner, BS=8, BE=_NUMBERS // 4, BC=triton.next_power_of_2(out_of),
+            CO=out_of, CI=inner, BS=8, BE=_NUMBERS, BC=triton.next_power_of_2(out_of),
         )  # fmt: skip
