@@ -67,7 +67,6 @@ class Process:
             self._pool = _fresh_process()
             raise RuntimeError("its process was killed, as happens when memory is short") from error
 
-
     def wake(self, device: str) -> Future[None]:
         """Let it load what every engine needs, and go on."""
         return self._pool.submit(child.wake, device)

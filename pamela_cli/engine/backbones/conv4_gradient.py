@@ -194,7 +194,10 @@ def side_by_side(x: Tensor) -> Tensor:
 
 
 def linear(bias: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """``bias`` (T, out) plus the sum of ``x @ w.mT`` over pairs of x (T, B, in) and w (T, out, in): (T, B, out)."""
+    """``bias`` (T, out) plus the sum of ``x @ w.mT`` over pairs of x (T, B, in) and w (T, out, in).
+
+    (T, B, out).
+    """
     found = bias[:, None]
     for x, w in pairs:
         found = torch.baddbmm(found, x, w.mT)

@@ -17,6 +17,7 @@ from pamela_cli.engine.kernels.conv import (
 from pamela_cli.engine.kernels.first import FEW_CHANNELS, FirstBlock
 from pamela_cli.engine.kernels.norm_pool import (
     Answers,
+    Cotangents,
     Still,
     TritonNormPool,
     answers_of,
@@ -29,7 +30,7 @@ from pamela_cli.engine.layout import sum_in_order
 from pamela_cli.engine.ops import conv3x3, conv3x3_backward
 
 _CHANNELS_FOR_CUDNN = 14
-"""Convolutions of more channels are left to cuDNN where TF32 is all that is asked for: it is faster at them."""
+"""Where TF32 is all that is asked for, convolutions of more channels are left to cuDNN, which is faster."""
 
 
 def triton_block(
@@ -64,9 +65,9 @@ class TritonBlock:
 
     def gradient(self, v: Tensor, into: list[Tensor]) -> Tensor | None:
         """From the cotangent of the output."""
-        to_scale, to_shift = self._norm.gradient(v)
-        self._to_z = to_z(self._norm, self._still, self._still.z)
-        return self._gradients([(self._to_z, self._images, self._at)], to_scale, to_shift, into)
+        found = self._norm.gradient(v)
+        self._to_z = to_z(found, self._norm.pooled, self._still)
+        return self._gradients([(self._to_z, self._images, self._at)], found, into)
 
     def tangent(self, images: Tensor | None, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """How the output moves with the images (None: they do not) and the parameters."""
@@ -80,11 +81,12 @@ class TritonBlock:
 
     def gradient_tangent(self, v: Tensor, into: list[Tensor]) -> Tensor | None:
         """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
-        to_scale, to_shift = self._norm.gradient_tangent(v)
-        triples = [(to_z(self._norm, self._still, self._z_tangent), self._images, self._at)]
+        found = self._norm.gradient_tangent(v)
+        moved = to_z(found, self._norm.pooled, self._still, self._z_tangent)
+        triples = [(moved, self._images, self._at)]
         if self._images_tangent is not None:
             triples.append((self._to_z, self._images_tangent, self._along))
-        return self._gradients(triples, to_scale, to_shift, into)
+        return self._gradients(triples, found, into)
 
     def wait(self) -> None:
         """Until what the derivatives fill is filled."""
@@ -105,18 +107,15 @@ class TritonBlock:
         return found, answers_of(found, still)
 
     def _gradients(
-        self,
-        triples: list[tuple[Tensor, Tensor, Parameters]],
-        to_scale: Tensor,
-        to_shift: Tensor,
-        into: list[Tensor],
+        self, triples: list[tuple[Tensor, Tensor, Parameters]], found: Cotangents, into: list[Tensor]
     ) -> Tensor | None:
         """Those of the parameters into place, beside what follows; returns that of the images."""
 
         def of_parameters() -> None:
-            Parameters.fill(self._weight_gradients(triples), to_scale, to_shift, self._signs, into)
+            parts = self._weight_gradients(triples)
+            Parameters.fill(parts, found.to_scale, found.to_shift, self._signs, into)
 
-        beside.run(of_parameters, self._images.device, triples, to_scale, to_shift, into, self._signs)
+        beside.run(of_parameters, self._images.device, self, triples, found, into)
         return None if self._first else self._images_gradient(triples)
 
     def _weight_gradients(self, triples: list[tuple[Tensor, Tensor, Parameters]]) -> Tensor:
@@ -127,7 +126,7 @@ class TritonBlock:
         return torch.stack([t.permute(0, 2, 3, 1).flatten(1, 2) for t in each])
 
     def _by_channels(self, images: Tensor) -> Tensor:
-        """Of this block's images, or of how they move: once, though both derivatives use those of the images."""
+        """Of this block's images, once, though both derivatives use them; or of how they move."""
         if images is not self._images:
             return by_channels(images)
         if self._images_by_channels is None:

@@ -27,7 +27,7 @@ Pairs = list[tuple[Tensor, Tensor]]
 _ALIGNED = 64
 """Pixels: a multiple of what a program takes at a time, and of 16 bytes."""
 _PROGRAMS = 264
-"""Programs of a gradient of the weights: what a large GPU runs at once. More would have more shares to be summed."""
+"""Programs of a gradient of the weights: as many as a large GPU runs at once; more give more to be summed."""
 
 _VARY = ["pixels", "H", "W", "T", "per"]
 """No kernel of their own for some values of these."""
@@ -115,7 +115,9 @@ def _by_channels(x, made, pixels, padded, C, BP: tl.constexpr, BC: tl.constexpr)
 
 
 @triton.jit
-def _tap(v, m, px, py, n, dy, dx, b_high, b_low, t, pixels, H, W, T, acc, CO: tl.constexpr, SPLIT: tl.constexpr):
+def _tap(
+    v, m, px, py, n, dy, dx, b_high, b_low, t, pixels, H, W, T, acc, CO: tl.constexpr, SPLIT: tl.constexpr
+):  # fmt: skip
     """acc + Σ v[m − tap, t, n]·b[m, k], where the sums are over the pixels m."""
     here = (m < pixels) & (py - dy >= 0) & (py - dy < H) & (px - dx >= 0) & (px - dx < W)
     at = ((m - dy * W - dx) * (T * CO) + t * CO)[None, :] + n[:, None]
@@ -228,9 +230,9 @@ def _convolved_by(
 
 
 def by_channels(images: Tensor) -> Tensor:
-    """Images (B, C, H, W), their channels last in memory, as (C, B·H·W): so Tensor Cores take sums over pixels.
+    """Images (B, C, H, W), their channels last in memory, as (C, B·H·W), with zeros up to a multiple of 64.
 
-    With zeros up to a multiple of _ALIGNED pixels.
+    So Tensor Cores take a factor of a sum over pixels.
     """
     batch, channels, height, width = images.shape
     pixels = batch * height * width
@@ -243,10 +245,10 @@ def by_channels(images: Tensor) -> Tensor:
 
 
 def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
-    """Sum of the gradients with respect to the weights, of cotangents with images, of one or two pairs.
+    """Sum of the gradients with respect to the weights, of one or two pairs of cotangents with images.
 
-    Cotangents (B, groups·C_out, H, W), their channels last in memory; images as :func:`by_channels` gives them.
-    In shares that are still to be summed: (shares, groups·C_out, 9, C_in).
+    Cotangents (B, groups·C_out, H, W), their channels last in memory; images as :func:`by_channels` lays them
+    out. In shares that are still to be summed: (shares, groups·C_out, 9, C_in).
     """
     (v, x), (v2, x2) = pairs[0], pairs[-1]
     batch, channels, height, width = v.shape
@@ -266,7 +268,7 @@ def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
 
 
 class _Tiles(NamedTuple):
-    """How a matrix product is cut: rows of a program, what it multiplies at a time; and how that is computed."""
+    """How a matrix product is cut: a program's rows, what it multiplies at a time; and how it is computed."""
 
     rows: int
     inner: int

@@ -1,8 +1,13 @@
-"""The first block, whose images have few channels: its convolution's result, the largest tensor, is never stored.
+"""The first block, of images with few channels. Its convolution's z, the largest tensor, is never stored.
 
-The convolution is linear in patches of the images, so what batch norm needs of all its pixels, the statistics
-and the products of derivatives with the patches, follows from the sums Σ patch·patchᵀ of each task, 28×28
-numbers for three channels, which do not depend on the filters. What remains are the pixels that the pools take.
+z = W·patch at every pixel. So what batch norm and its derivatives ask of all pixels follows from a task's
+A = Σ patch·patchᵀ, 28×28 numbers for three channels, whatever the filters W: with s = Σ patch, a column of A,
+since each patch has a one,
+
+    Σz = W·s,   Σz² = Σ (W·A)∘W,   Σ z·patchᵀ = W·A,   and so for ż = Ẇ·patch
+
+and the gradient Σ ∂L/∂z·patchᵀ is a sum over the pixels that pools took, plus multiples of W·A and of s. A is
+in float64, because a variance is a difference.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from torch import Tensor
 
 from pamela_cli.engine.kernels import first_kernels as kernel
 from pamela_cli.engine.kernels.beside import beside
-from pamela_cli.engine.kernels.norm_pool import TritonNormPool
+from pamela_cli.engine.kernels.norm_pool import Cotangents, TritonNormPool
 from pamela_cli.engine.kernels.parameters import Parameters
 from pamela_cli.engine.kernels.shares import shared
 from pamela_cli.engine.once import once
@@ -35,7 +40,7 @@ class _Images:
 
     images: Tensor
     products: Tensor
-    """Σ patch·patchᵀ, (T, wide, wide), float64: a patch has 9·C numbers, a one, and zeros up to a power of 2."""
+    """A: (T, wide, wide), float64. A patch has 9·C numbers, a one, and zeros up to a power of two."""
 
     @classmethod
     def of(cls, images: Tensor, tasks: int) -> _Images:
@@ -47,8 +52,18 @@ class _Images:
         shares, per = shared(pixels, _PIXELS, tasks)
         parts = images.new_empty(shares, tasks, wide, wide, dtype=torch.float64)
         kernel.products[(shares, tasks)](
-            images, parts, pixels, height, width, tasks, per, CI=into, BP=_PIXELS, BN=wide,
-            num_warps=2, num_stages=1,
+            images,
+            parts,
+            pixels,
+            height,
+            width,
+            tasks,
+            per,
+            CI=into,
+            BP=_PIXELS,
+            BN=wide,
+            num_warps=2,
+            num_stages=1,
         )
         products = torch.empty_like(parts[0])
         numbers = products.numel()
@@ -72,17 +87,15 @@ class FirstBlock:
         self._at = Parameters.of(weight, scale, shift, scale, back=False, split=True)
         shape = (batch, self._tasks * self._filters, self._height // 2, self._width // 2)
         self._taken = _new(shape, images, torch.int8)
-        about = self._statistics(self._at, moving=False)
-        self._with_patches = self._with_patches_tangent = about[1]
-        self._norm = TritonNormPool(
-            self._convolved(self._at, moving=False), (about[0][0], about[0][1]), self._at.scale,
-            self._at.shift, self._pixels,
-        )  # fmt: skip
+        (mean, r), self._with_patches = self._statistics(self._at, moving=False)
+        self._with_patches_tangent = self._with_patches  # not read until there is another
+        pooled = self._convolved(self._at, moving=False)
+        self._norm = TritonNormPool(pooled, (mean, r), self._at.scale, self._at.shift, self._pixels)
         self.out = self._norm.out
 
     def gradient(self, v: Tensor, into: list[Tensor]) -> None:
         """From the cotangent of the output."""
-        self._fill(*self._norm.gradient(v), into)
+        self._fill(self._norm.gradient(v), into)
 
     def tangent(self, images: Tensor | None, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """How the output moves with the parameters."""
@@ -95,7 +108,7 @@ class FirstBlock:
 
     def gradient_tangent(self, v: Tensor, into: list[Tensor]) -> None:
         """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
-        self._fill(*self._norm.gradient_tangent(v), into)
+        self._fill(self._norm.gradient_tangent(v), into)
 
     def wait(self) -> None:
         """Until what the derivatives fill is filled."""
@@ -115,7 +128,7 @@ class FirstBlock:
     def _convolved(self, at: Parameters, moving: bool) -> Tensor:
         """What the pools take of z, (B, T·C_out, h, w); or ż where they took z."""
         pooled = _new(self._taken.shape, self._images, torch.float32)
-        filters = min(_FILTERS, max(16, triton.next_power_of_2(self._filters)))
+        filters = _filters_at_a_time(self._filters)
         grid = (triton.cdiv(self._count, _POOLS), self._tasks, triton.cdiv(self._filters, filters))
         kernel.pooled_convolution[grid](
             self._images, at.ahead, pooled, self._taken, self._count, self._height, self._width, self._tasks,
@@ -124,43 +137,38 @@ class FirstBlock:
         )  # fmt: skip
         return pooled
 
-    def _fill(self, to_scale: Tensor, to_shift: Tensor, into: list[Tensor]) -> None:
+    def _fill(self, found: Cotangents, into: list[Tensor]) -> None:
         """The gradients of the parameters into place, beside what follows."""
-        layer, signs = self._norm, self._signs
-        read = (layer.v, layer.v_tangent, layer.terms, to_scale, to_shift, into)
-        # As they are now: the next call of the layer has others.
-        v, v_tangent, moving, terms = layer.v, layer.v_tangent, layer.moving, layer.terms
         patches = self._with_patches, self._with_patches_tangent, self._products
 
         def of_parameters() -> None:
-            parts = self._weight_gradient((v, v_tangent), terms, patches, moving)
-            self._at.fill(parts, to_scale, to_shift, signs, into)
+            parts = self._weight_gradient(found, patches)
+            Parameters.fill(parts, found.to_scale, found.to_shift, self._signs, into)
 
-        beside.run(of_parameters, self._images.device, self, patches, *read)
+        beside.run(of_parameters, self._images.device, self, found, patches, into)
 
-    def _weight_gradient(
-        self,
-        cotangents: tuple[Tensor, Tensor],
-        terms: tuple[Tensor, ...],
-        patches: tuple[Tensor, Tensor, Tensor],
-        moving: bool,
-    ) -> Tensor:
-        """In shares that are still to be summed, (shares, T·C_out, 9, C_in): the last is that of all pixels."""
-        filters = min(_FILTERS, max(16, triton.next_power_of_2(self._filters)))
+    def _weight_gradient(self, found: Cotangents, patches: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """In shares that are still to be summed, (shares, T·C_out, 9, C_in); the last is of all pixels."""
+        filters = _filters_at_a_time(self._filters)
         programs = triton.cdiv(self._filters, filters)
         shares, per = shared(self._count, _POOLS_SUMMED, programs * self._tasks, _PROGRAMS)
         parts = self._images.new_empty(shares + 1, self._tasks * self._filters, 9, self._into)
         kernel.weight_gradient[(shares, programs, self._tasks)](
-            self._images, *cotangents, self._norm.pooled, self._taken, *terms, parts, self._pixels, self._count,
-            self._height, self._width, self._tasks, per,
-            CI=self._into, CO=self._filters, MOVING=moving, BP=_POOLS_SUMMED, BC=filters, BN=self._wide,
+            self._images, found.v, found.v_tangent, self._norm.pooled, self._taken, *found.terms, parts,
+            self._pixels, self._count, self._height, self._width, self._tasks, per,
+            CI=self._into, CO=self._filters, MOVING=found.moving, BP=_POOLS_SUMMED, BC=filters, BN=self._wide,
             PRECISION="tf32x3", num_warps=4, num_stages=1,
         )  # fmt: skip
         kernel.weight_gradient_of_all[(triton.cdiv(self._filters, 16), self._tasks)](
-            *patches, *terms, parts[-1], self._pixels, self._tasks,
-            CI=self._into, CO=self._filters, MOVING=moving, BC=16, BN=self._wide,
+            *patches, *found.terms, parts[-1], self._pixels, self._tasks,
+            CI=self._into, CO=self._filters, MOVING=found.moving, BC=16, BN=self._wide,
         )  # fmt: skip
         return parts
+
+
+def _filters_at_a_time(filters: int) -> int:
+    """What a program takes of them: a power of two that Tensor Cores take."""
+    return min(_FILTERS, max(16, triton.next_power_of_2(filters)))
 
 
 def _new(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:

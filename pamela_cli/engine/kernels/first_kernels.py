@@ -1,7 +1,7 @@
-"""What ``first.py`` is made of: the first block's convolution as far as the pools take it, and sums for the rest.
+"""What ``first.py`` is made of.
 
 A patch is what a convolution multiplies with a filter: the numbers of all channels and taps around a pixel,
-tap by tap, zero beyond the image. One more number, a one, makes sums of products of patches include their sum.
+tap by tap, zero beyond the image. One more, a one, makes their sum a column of the sum of their products.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def patches(x, place, y, column, inside, t, H, W, T, CI: tl.constexpr, BN: tl.co
     k = tl.arange(0, BN)
     down, right = (k // CI // 3 - 1)[None, :], (k // CI % 3 - 1)[None, :]
     there_y, there_x = y[:, None] + down, column[:, None] + right
-    ok = inside[:, None] & (k < 9 * CI)[None, :] & (there_y >= 0) & (there_y < H) & (there_x >= 0) & (there_x < W)
+    ok = inside[:, None] & (k < 9 * CI)[None, :]
+    ok = ok & (there_y >= 0) & (there_y < H) & (there_x >= 0) & (there_x < W)
     at = (place[:, None] + down * W + right) * (T * CI) + t * CI + (k % CI)[None, :]
     found = tl.load(x + at, mask=ok, other=0.0)
     return tl.where(inside[:, None] & (k == 9 * CI)[None, :], 1.0, found)
@@ -66,10 +67,10 @@ def statistics(
     w, w_still, with_patches, with_patches_still, of_patches, first, second, pixels, lower, eps,
     CI: tl.constexpr, CO: tl.constexpr, MOVING: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Σ z·patch (T·CO, BN), float64, of what a convolution with ``w`` makes, from Σ patch·patchᵀ (T, BN, BN).
+    """Σ z·patch (T·CO, BN), float64, of the z that filters ``w`` make, from Σ patch·patchᵀ (T, BN, BN).
 
-    With it come the mean, and (variance + eps)^−½. MOVING, of ż instead: Σż and Σż·x, where filters ``w_still``
-    made z.
+    With it come the means, and (variance + eps)^−½. MOVING: the same of ż, with Σż and Σż·x, where filters
+    ``w_still`` made z.
     """
     t = tl.program_id(1)
     n = tl.program_id(0) * BC + tl.arange(0, BC)
@@ -79,7 +80,8 @@ def statistics(
     ok = known[:, None] & (k < 9 * CI)[None, :]
     filters = tl.load(w + at, mask=ok, other=0.0).to(tl.float64)
     filters += tl.load(w + lower + at, mask=ok, other=0.0).to(tl.float64)
-    found = tl.dot(filters, tl.load(of_patches + (t * BN + k[:, None]) * BN + k[None, :]), out_dtype=tl.float64)
+    products_of_patches = tl.load(of_patches + (t * BN + k[:, None]) * BN + k[None, :])
+    found = tl.dot(filters, products_of_patches, out_dtype=tl.float64)
     tl.store(with_patches + c[:, None] * BN + k[None, :], found, mask=known[:, None])
     total = tl.sum(tl.where((k == 9 * CI)[None, :], found, 0.0), 1)
     if MOVING:
@@ -177,7 +179,8 @@ def weight_gradient(
 @triton.jit(do_not_specialize=_VARY)
 def weight_gradient_of_all(
     with_patches, with_patches_tangent, of_patches, mean, r, scale, shift, scale_tangent, sums, sums_tangent,
-    moments, part, pixels, T, CI: tl.constexpr, CO: tl.constexpr, MOVING: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr,
+    moments, part, pixels, T,
+    CI: tl.constexpr, CO: tl.constexpr, MOVING: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """What comes of every pixel: part[t, n, k]."""
     t = tl.program_id(1)

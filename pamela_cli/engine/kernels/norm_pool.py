@@ -24,7 +24,7 @@ _SHARES, _FEW = 512, 8
 
 @dataclass(frozen=True)
 class Still:
-    """What answers about ż take of z: itself, its channels' means and (variance + eps)^−½, what pools took."""
+    """What answers about ż need: z, its means and (variance + eps)^−½, and which pixels pools took."""
 
     z: Tensor
     mean: Tensor
@@ -97,11 +97,25 @@ def together(parts: Tensor) -> Tensor:
     return sums
 
 
-class TritonNormPool:
-    """The layer at z, of so many ``pixels``, as far as pools took it; to be called in the order of a ``NormPool``.
+@dataclass(frozen=True)
+class Cotangents:
+    """What a gradient finds: the cotangents of scale and shift, (C,), and what kernels make that of z of.
 
-    ``about`` are z's means and (variance + eps)^−½, (C,). What the derivatives have of all other pixels follows
-    from :attr:`terms`, where somebody has z.
+    ``moving``: how these move.
+    """
+
+    to_scale: Tensor
+    to_shift: Tensor
+    v: Tensor
+    v_tangent: Tensor
+    terms: tuple[Tensor, ...]
+    moving: bool
+
+
+class TritonNormPool:
+    """The layer where pools took z, which has so many ``pixels``; called in the order of a ``NormPool``.
+
+    ``about`` are z's means and (variance + eps)^−½, (C,).
     """
 
     def __init__(
@@ -113,19 +127,18 @@ class TritonNormPool:
         self.pooled, self.out = pooled, torch.empty_like(pooled)
         self._at_pools(kernel.output, pooled, *self._about, self.out, self._count)
 
-    def gradient(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """From the cotangent of ``out``: those of scale and shift."""
-        self.v = self.v_tangent = _last(v)
-        sums = self._sums = self._summed(kernel.gradient_sums, self.v, self.pooled, *self._about)
-        self.moving = False
-        # Where nothing moves yet, anything stands for how: it is not read.
-        self.terms = *self._about, self._about[2], sums, sums, sums
-        return sums[1], sums[0]
+    def gradient(self, v: Tensor) -> Cotangents:
+        """From the cotangent of ``out``."""
+        self._v = _last(v)
+        sums = self._sums = self._summed(kernel.gradient_sums, self._v, self.pooled, *self._about)
+        # Where nothing moves, anything stands for how: it is not read.
+        terms = *self._about, self._about[2], sums, sums, sums
+        return Cotangents(sums[1], sums[0], self._v, self._v, terms, moving=False)
 
     def tangent(self, pooled: Tensor, moments: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """How ``out`` moves as its inputs do: ``pooled`` and the ``moments`` (2, C) of ż, ``scale``, ``shift``.
+        """How ``out`` moves as its inputs do, along ``scale`` and ``shift``.
 
-        ``pooled`` is overwritten.
+        Of ż there are ``pooled``, where pools took z, which is overwritten, and ``moments`` (2, C).
         """
         self._x_tangent, self._moments, self._scale_tangent = pooled, moments, scale
         moved = torch.empty_like(self.out)
@@ -135,13 +148,13 @@ class TritonNormPool:
         )  # fmt: skip
         return moved
 
-    def gradient_tangent(self, v: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient_tangent(self, v: Tensor) -> Cotangents:
         """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
-        self.v_tangent, self.moving = _last(v), True
-        about = (self.pooled, self._x_tangent, *self._about)
-        sums = self._summed(kernel.gradient_tangent_sums, self.v, self.v_tangent, *about)
-        self.terms = *self._about, self._scale_tangent, self._sums, sums, self._moments
-        return sums[1], sums[0]
+        v = _last(v)
+        about = self.pooled, self._x_tangent, *self._about
+        sums = self._summed(kernel.gradient_tangent_sums, self._v, v, *about)
+        terms = *self._about, self._scale_tangent, self._sums, sums, self._moments
+        return Cotangents(sums[1], sums[0], self._v, v, terms, moving=True)
 
     @property
     def _wide(self) -> int:
@@ -165,17 +178,14 @@ class TritonNormPool:
         made_by[grid](*arguments, self._channels, BP=_POOLS, BC=self._wide)
 
 
-def to_z(layer: TritonNormPool, still: Still, z_tangent: Tensor) -> Tensor:
-    """The cotangent of z that ``layer`` last found the terms of, (B, C, H, W).
-
-    ``z_tangent`` is how z moves, if that is what the cotangent says how it moves with.
-    """
+def to_z(found: Cotangents, pooled: Tensor, still: Still, z_tangent: Tensor | None = None) -> Tensor:
+    """The cotangent of z, or how it moves with z, which moves along ``z_tangent``: (B, C, H, W)."""
     channels, height, width = still.z.shape[1:]
     pixels = still.z.numel() // channels
     made = torch.empty_like(still.z)
     kernel.to_z[(triton.cdiv(pixels, _PIXELS), triton.cdiv(channels, _CHANNELS))](
-        layer.v, layer.v_tangent, still.z, z_tangent, layer.pooled, still.taken, *layer.terms, made, pixels,
-        height, width, channels, MOVING=layer.moving, BP=_PIXELS,
+        found.v, found.v_tangent, still.z, still.z if z_tangent is None else z_tangent, pooled, still.taken,
+        *found.terms, made, pixels, height, width, channels, MOVING=found.moving, BP=_PIXELS,
         BC=min(_CHANNELS, triton.next_power_of_2(channels)), num_warps=2,
     )  # fmt: skip
     return made

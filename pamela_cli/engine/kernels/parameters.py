@@ -138,7 +138,7 @@ class Parameters:
 
     @staticmethod
     def fill(parts: Tensor, to_scale: Tensor, to_shift: Tensor, signs: Tensor, into: list[Tensor]) -> None:
-        """Gradients to where they belong in θ: that of the weights from ``parts`` (shares, T·C_out, 9, C_in)."""
+        """Gradients to where they belong; that of the weights from ``parts`` (shares, T·C_out, 9, C_in)."""
         weight, bias, scale, shift = into
         tasks, out_of, inner = weight.shape[:3]
         _fill[(triton.cdiv(out_of * inner * 9, _NUMBERS), tasks)](

@@ -1,8 +1,8 @@
-"""What batch norm and pool ask of a large tensor, answered while its pixels are at hand: a convolution's epilogue.
+"""What batch norm and pool ask of a large tensor, answered while its pixels are at hand: where it is made.
 
-So the tensor need not be read again for it. Pixels are taken in the order of the pools, the four of a pool one
-after another. Where a side is odd, the last pools would reach beyond it: their pixels are counted, too, but not
-all of them are inside.
+So it need not be read again. Pixels are taken in the order of the pools, the four of a pool in succession.
+Where a side is odd, the last pools would reach beyond it: their pixels are counted, too, but not all of them
+are inside.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 NOTHING, AT_REST, MOVING = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-"""What is asked: nothing; of z, its statistics and what the pools take; of ż, its moments and where it was taken."""
+"""What is asked: nothing; of z, its statistics and the pools; of ż, its moments, and where pools took z."""
 
 
 @triton.jit
@@ -31,8 +31,8 @@ def ask(
 ):  # fmt: skip
     """Of the ``values`` (BP, BC) of a block of pixels by pools, with zeros outside.
 
-    AT_REST: ``first`` and ``second`` (blocks, C) get each channel's mean, and its sum of squared distances from
-    it, ``counts`` (blocks,) the pixels inside, ``pooled`` the largest of each pool and ``taken`` which it was.
+    AT_REST: ``first`` and ``second`` (blocks, C) get each channel's mean, and the squared distances from it;
+    ``counts`` (blocks,) the pixels inside; ``pooled`` the largest of each pool, ``taken`` which it was.
     MOVING: ``first`` and ``second`` get Σż and Σż·x, and ``pooled`` gets ż where z was ``taken``.
     """
     if LOOK == AT_REST:

@@ -9,9 +9,8 @@ _PROGRAMS = 1024
 def shared(pixels: int, block: int, programs: int, most: int = _PROGRAMS) -> tuple[int, int]:
     """Into how many shares pixels go, and how many a share has: whole blocks, but for the end of the last.
 
-    Each of so many ``programs`` is multiplied by the shares, so that together they are about ``most``; a share
-    has four blocks or more, where there are so many. It follows from the shapes alone: sums have the same
-    bits each time.
+    So many ``programs`` work on each share; all together are about ``most``. A share has four blocks or more,
+    where there are so many. It follows from the shapes alone: sums have the same bits each time.
     """
     shares = max(1, min(_up(most, programs), pixels // (4 * block)))
     per = _up(_up(pixels, shares), block) * block
