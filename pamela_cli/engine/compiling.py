@@ -93,7 +93,8 @@ def _kernels_agree(device: torch.device) -> bool:
         ours = partial(triton_block, eps=BATCH_NORM_EPS)
         with torch.cuda.device(device):  # where Triton starts kernels
             return _agree(
-                _classified(by_kernel, device, torch.float32), _classified(linear, device, torch.float64)
+                classifier_results(by_kernel, device, torch.float32),
+                classifier_results(linear, device, torch.float64),
             ) and all(
                 _agree(
                     block_results(ours, (2, 3, channels, 17, 5, 7), device, torch.float32, first),
@@ -107,7 +108,7 @@ def _kernels_agree(device: torch.device) -> bool:
         conv.fp32_precision = before
 
 
-def _classified(
+def classifier_results(
     by: Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor], device: torch.device, dtype: torch.dtype
 ) -> list[Tensor]:
     """A classifier of two tasks, and the sum of two, with more classes and features than a program takes."""
