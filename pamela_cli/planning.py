@@ -17,6 +17,7 @@ from pamela_cli.engine.memory_plan import (
     free_bytes,
     graph_bytes,
     images_fit,
+    kernel_bytes,
     least_bytes,
     most_graph_bytes,
 )
@@ -149,13 +150,14 @@ def _fitted(
     """
     config, backbone, device = problem.config, problem.backbone, problem.device
     learner = Learner.of_shapes(backbone, update_rule(config, backbone), config.inner_lr, problem.dtype)
-    held = most_graph_bytes(learner, backbone.layer_outputs, task)
+    besides = kernel_bytes(learner, device)
+    held = [each + besides for each in most_graph_bytes(learner, backbone.layer_outputs, task)]
     free = free_bytes(device)
     needed = least_bytes(learner, task, tasks, held[1], copies) + images
     if fitted(*held) == fastest and (free is None or needed <= free):
         return fastest
     with saying_what_to_lower():
-        held = graph_bytes(learner, problem.objective(), task)
+        held = [each + besides for each in graph_bytes(learner, problem.objective(), task)]
         needed = least_bytes(learner, task, tasks, held[1], copies) + images
         what = "a task, what is learned, and the images" if images else "a task and what is learned"
         check_room(what, needed, device)

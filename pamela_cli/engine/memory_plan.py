@@ -24,6 +24,9 @@ KEPT_NUMBERS = 3
 Measured: 2.0 to 2.9, towards 3 in the widest networks, where parameters outweigh all else.
 """
 
+KERNEL_COPIES = 3
+"""So many more numbers for each parameter where kernels compute on CUDA: weights as these take them."""
+
 AT_ONCE = 0.25
 """Share of a query loss's graph that is in memory at least; measured: 0.45 in a test, 0.85 in training."""
 
@@ -39,6 +42,12 @@ def most_graph_bytes(learner: Learner, layer_outputs: Callable[[int], int], task
     numbers = [x.numel() + layer_outputs(x.shape[1]) + learner.theta.numel() for x in inputs]
     update, query = (KEPT_NUMBERS * count * learner.theta.element_size() for count in numbers)
     return update, query
+
+
+def kernel_bytes(learner: Learner, device: torch.device) -> int:
+    """What a graph holds on ``device`` beyond :func:`most_graph_bytes` or :func:`graph_bytes`, at most."""
+    copies = KERNEL_COPIES if device.type == "cuda" else 0
+    return copies * learner.theta.numel() * learner.theta.element_size()
 
 
 def graph_bytes(learner: Learner, objective: Objective, task: Tasks) -> tuple[int, int]:

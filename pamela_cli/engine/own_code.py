@@ -11,8 +11,8 @@ from torch import Tensor
 in_use = {"cpu": False, "cuda": False}
 """By the type of the device."""
 
-_MOST_NUMBERS = 2**31 - 1
-"""Kernels count the numbers of a tensor in 32 bits."""
+_MOST_NUMBERS = 2**31 - 2**25
+"""Kernels count the numbers of a tensor in 32 bits; some round its pixels up."""
 
 
 def suits_kernels(images: Tensor, filters: int) -> bool:
@@ -26,5 +26,5 @@ def suits_kernels(images: Tensor, filters: int) -> bool:
         and images.device.type == "cuda"
         and images.dtype == torch.float32
         and images.device.index == torch.cuda.current_device()
-        and images.numel() // images.shape[1] * filters <= _MOST_NUMBERS
+        and images.numel() // images.shape[1] * max(filters, images.shape[1]) <= _MOST_NUMBERS
     )

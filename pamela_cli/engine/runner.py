@@ -153,8 +153,12 @@ class Runner:
             except RuntimeError as error:  # torch.OutOfMemoryError is one
                 smaller = plan.smaller(training)
                 if not is_out_of_memory(error, retries=smaller is not None):
+                    beside.forget(self.device)
                     raise
                 reason = first_line(error)
+            except BaseException:  # as Ctrl-C
+                beside.forget(self.device)
+                raise
             # Out of the except clause: the error holds on to the tensors that did not fit.
             beside.forget(self.device)
             if self.graphs.make_room():  # that may be enough

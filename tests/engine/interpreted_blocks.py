@@ -56,6 +56,15 @@ def of_images(images: Tensor) -> list[float]:
     )
 
 
+def by_cudnn() -> list[float]:
+    """Where TF32 is enough, convolutions are not the kernels' (and here are those of the CPU)."""
+    torch.backends.cudnn.allow_tf32 = True
+    shape = (2, 3, 16, 17, 5, 7)
+    ours = block_results(OURS, shape, CPU, torch.float32)
+    torch.backends.cudnn.allow_tf32 = False
+    return distances(ours, block_results(Block, shape, CPU, torch.float64))
+
+
 torch.backends.cudnn.allow_tf32 = False
 rows, columns = torch.meshgrid(torch.arange(9.0), torch.arange(8.0), indexing="ij")
 waves = torch.stack([0.7 + 0.02 * torch.sin(0.3 * columns + 0.2 * rows + i) for i in range(4)])
@@ -67,6 +76,7 @@ found = {
     # Of what an edge filter sees there, the mean is nearly all, and pools have equals.
     "smooth": of_images(waves.view(2, 2, 9, 8)),
     "constant": of_images(torch.full((2, 1, 9, 8), 0.5)),
+    "by cuDNN": by_cudnn(),
     "classifier": distances(
         classifier_results(by_kernel, CPU, torch.float32), classifier_results(linear, CPU, torch.float64)
     ),

@@ -76,3 +76,19 @@ def test_without_streams_it_is_done_at_once() -> None:
     beside.join(torch.device("cpu"))
     beside.forget(torch.device("cpu"))
     assert done == [1]
+
+
+def test_each_device_is_waited_for_by_itself(said: list[str]) -> None:
+    beside, other = Beside(), torch.device("cuda", 1)
+    read = [torch.ones(3), torch.ones(3)]
+    alive = [weakref.ref(each) for each in read]
+    beside.run(lambda: None, CUDA, read[0])
+    beside.run(lambda: None, other, read[1])
+    del read
+    beside.join(other)
+    gc.collect()
+    assert [each() is not None for each in alive] == [True, False]
+    said.clear()
+    beside.join(CUDA)
+    assert said == ["main waits for side"]
+    assert alive[0]() is None

@@ -51,7 +51,7 @@ class TritonBlock:
     def __init__(
         self, images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, eps: float, first: bool
     ) -> None:
-        self._first, self._images, self._signs = first, images, scale
+        self._first, self._images, self._signed_by = first, images, scale
         self._tasks = len(weight)
         self._images_by_channels: Tensor | None = None
         self._by_cudnn = precision() == "tf32" and weight.shape[2] > _CHANNELS_FOR_CUDNN
@@ -94,7 +94,7 @@ class TritonBlock:
 
     def _packed(self, weight: Tensor, scale: Tensor, shift: Tensor) -> Parameters:
         return Parameters.of(
-            weight, scale, shift, self._signs,
+            weight, scale, shift, self._signed_by,
             back=not (self._first or self._by_cudnn), split=precision() != "tf32",
         )  # fmt: skip
 
@@ -113,9 +113,9 @@ class TritonBlock:
 
         def of_parameters() -> None:
             parts = self._weight_gradients(triples)
-            Parameters.fill(parts, found.to_scale, found.to_shift, self._signs, into)
+            Parameters.fill(parts, found.to_scale, found.to_shift, self._signed_by, into)
 
-        beside.run(of_parameters, self._images.device, self, triples, found, into)
+        beside.run(of_parameters, self._images.device, triples, found, self._signed_by, into)
         return None if self._first else self._images_gradient(triples)
 
     def _weight_gradients(self, triples: list[tuple[Tensor, Tensor, Parameters]]) -> Tensor:
@@ -135,7 +135,7 @@ class TritonBlock:
 
     def _images_gradient(self, triples: list[tuple[Tensor, Tensor, Parameters]]) -> Tensor:
         if not self._by_cudnn:
-            return convolution([(v, at.back) for v, _, at in triples if at.back is not None], self._tasks)
+            return convolution([(v, at.ahead_back) for v, _, at in triples], self._tasks)
         return sum_in_order(self._by_cudnn_backward(triples, (True, False)))
 
     def _by_cudnn_backward(

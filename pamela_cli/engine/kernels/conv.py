@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from pamela_cli.engine.device import tf32_setting
+from pamela_cli.engine.kernels.launch import launch
 from pamela_cli.engine.kernels.norm_pool import Answers, Still, by_pools_of
 from pamela_cli.engine.kernels.pools import AT_REST, MOVING, NOTHING, ask, by_pools
 from pamela_cli.engine.kernels.shares import shared
@@ -28,9 +29,6 @@ _ALIGNED = 64
 """Pixels: a multiple of what a program takes at a time, and of 16 bytes."""
 _PROGRAMS = 264
 """Programs of a gradient of the weights: as many as a large GPU runs at once; more give more to be summed."""
-
-_VARY = ["pixels", "H", "W", "T", "per"]
-"""No kernel of their own for some values of these."""
 
 
 @triton.jit
@@ -72,7 +70,7 @@ def _convolved(
     return acc
 
 
-@triton.jit(do_not_specialize=_VARY)
+@triton.jit(do_not_specialize=["pixels", "H", "W", "T"])  # no kernels of their own for some values
 def _convolution(
     x, w, x2, w2, out, z, mean, r, pooled, taken, first, second, counts, pixels, H, W, T, lower,
     CI: tl.constexpr, CO: tl.constexpr, TWO: tl.constexpr, LOOK: tl.constexpr,
@@ -221,10 +219,10 @@ def _convolved_by(
     tiles = _tiles(pixels, columns, into)
     answers = None if look == NOTHING else Answers.about(out, tiles.rows, still)
     asked = (out,) * 8 if answers is None else answers.arguments(out, still)
-    _convolution[(triton.cdiv(pixels, tiles.rows), groups, columns // groups)](
+    launch(_convolution, (triton.cdiv(pixels, tiles.rows), groups, columns // groups),
         x, w, x2, w2, out, *asked, pixels, height, width, groups, w[0].numel(),
         CI=into, CO=out_of, TWO=len(pairs) > 1, LOOK=look, BM=tiles.rows, BN=block_n,
-        BK=tiles.inner, SPLIT=precision() != "tf32", num_warps=tiles.warps, num_stages=tiles.stages,
+        BK=tiles.inner, SPLIT=precision() != "tf32", num_warps=4, num_stages=3,
     )  # fmt: skip
     return out, answers
 
@@ -238,8 +236,16 @@ def by_channels(images: Tensor) -> Tensor:
     pixels = batch * height * width
     padded = triton.cdiv(pixels, _ALIGNED) * _ALIGNED
     made = images.new_empty(channels, padded)
-    _by_channels[(padded // _ALIGNED, triton.cdiv(channels, 32))](
-        images, made, pixels, padded, channels, BP=_ALIGNED, BC=32
+    launch(
+        _by_channels,
+        (padded // _ALIGNED, triton.cdiv(channels, 32)),
+        images,
+        made,
+        pixels,
+        padded,
+        channels,
+        BP=_ALIGNED,
+        BC=32,
     )
     return made
 
@@ -259,31 +265,29 @@ def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
     pixels = batch * height * width
     shares, per = shared(pixels, tiles.inner, programs * groups, _PROGRAMS)
     parts = x.new_empty(shares, groups * out_of, 9, into)
-    _weight_gradient[(shares, programs, groups)](
+    launch(_weight_gradient, (shares, programs, groups),
         v, x, v2, x2, parts, pixels, x.shape[1], height, width, groups, per,
         CI=into, CO=out_of, TWO=len(pairs) > 1, BM=tiles.rows, BN=block_n, BK=tiles.inner,
-        SPLIT=precision() != "tf32", num_warps=tiles.warps, num_stages=tiles.stages,
+        SPLIT=precision() != "tf32", num_warps=4, num_stages=3,
     )  # fmt: skip
     return parts
 
 
 class _Tiles(NamedTuple):
-    """How a matrix product is cut: a program's rows, what it multiplies at a time; and how it is computed."""
+    """How a matrix product is cut: a program's rows, and what it multiplies at a time."""
 
     rows: int
     inner: int
-    warps: int
-    stages: int
 
 
 def _tiles(pixels: int, columns: int, inner: int) -> _Tiles:
     """Of a convolution; small ones are cut so that the whole GPU takes part."""
-    return _Tiles(64 if columns * triton.cdiv(pixels, 64) > 64 else 32, min(32, _power(inner)), 4, 3)
+    return _Tiles(64 if columns * triton.cdiv(pixels, 64) > 64 else 32, min(32, _power(inner)))
 
 
 def _gradient_tiles(out_of: int) -> _Tiles:
     """Of a gradient of the weights."""
-    return _Tiles(min(64, _power(out_of)), 32, 4, 3)
+    return _Tiles(min(64, _power(out_of)), 32)
 
 
 def _power(number: int) -> int:

@@ -12,14 +12,13 @@ in float64, because a variance is a difference.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 from torch import Tensor
 
 from pamela_cli.engine.kernels import first_kernels as kernel
 from pamela_cli.engine.kernels.beside import beside
+from pamela_cli.engine.kernels.launch import launch
 from pamela_cli.engine.kernels.norm_pool import Cotangents, TritonNormPool
 from pamela_cli.engine.kernels.parameters import Parameters
 from pamela_cli.engine.kernels.shares import shared
@@ -34,62 +33,44 @@ _PROGRAMS = 264
 """Programs of a gradient of the weights."""
 
 
-@dataclass(frozen=True)
-class _Images:
-    """Images (B, T·C, H, W), their channels last in memory, and what is known of their patches."""
+def products_of_patches(images: Tensor, tasks: int) -> Tensor:
+    """A of images (B, T·C, H, W), their channels last in memory: (T, wide, wide), float64.
 
-    images: Tensor
-    products: Tensor
-    """A: (T, wide, wide), float64. A patch has 9·C numbers, a one, and zeros up to a power of two."""
-
-    @classmethod
-    def of(cls, images: Tensor, tasks: int) -> _Images:
-        """See what there is to know."""
-        batch, channels, height, width = images.shape
-        into = channels // tasks
-        wide = max(16, triton.next_power_of_2(9 * into + 1))
-        pixels = batch * height * width
-        shares, per = shared(pixels, _PIXELS, tasks)
-        parts = images.new_empty(shares, tasks, wide, wide, dtype=torch.float64)
-        kernel.products[(shares, tasks)](
-            images,
-            parts,
-            pixels,
-            height,
-            width,
-            tasks,
-            per,
-            CI=into,
-            BP=_PIXELS,
-            BN=wide,
-            num_warps=2,
-            num_stages=1,
-        )
-        products = torch.empty_like(parts[0])
-        numbers = products.numel()
-        kernel.products_together[(triton.cdiv(numbers, _NUMBERS),)](
-            parts, products, shares, numbers, BS=128, BE=_NUMBERS
-        )
-        return cls(images, products)
+    A patch has 9·C numbers, a one, and zeros up to a power of two.
+    """
+    batch, channels, height, width = images.shape
+    into = channels // tasks
+    wide = max(16, triton.next_power_of_2(9 * into + 1))
+    pixels = batch * height * width
+    shares, per = shared(pixels, _PIXELS, tasks)
+    parts = images.new_empty(shares, tasks, wide, wide, dtype=torch.float64)
+    launch(
+        kernel.products, (shares, tasks), images, parts, pixels, height, width, tasks, per,
+        CI=into, BP=_PIXELS, BN=wide, num_warps=2, num_stages=1,
+    )  # fmt: skip
+    made = torch.empty_like(parts[0])
+    grid = (triton.cdiv(made.numel(), _NUMBERS),)
+    launch(kernel.products_together, grid, parts, made, shares, made.numel(), BS=128, BE=_NUMBERS)
+    return made
 
 
 class FirstBlock:
     """A ``BlockGradient`` whose images have few channels and do not move; float32 on CUDA."""
 
     def __init__(self, images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, eps: float) -> None:
-        self._images, self._signs, self._eps = images, scale, eps
+        self._images, self._signed_by, self._eps = images, scale, eps
         self._tasks, self._filters, self._into = weight.shape[:3]
         batch, _, self._height, self._width = images.shape
         self._pixels = batch * self._height * self._width
         self._count = batch * (self._height // 2) * (self._width // 2)
-        self._products = once.of(_Images.of, images, self._tasks).products
+        self._products = once.of(products_of_patches, images, self._tasks)
         self._wide = self._products.shape[1]
         self._at = Parameters.of(weight, scale, shift, scale, back=False, split=True)
         shape = (batch, self._tasks * self._filters, self._height // 2, self._width // 2)
         self._taken = _new(shape, images, torch.int8)
         (mean, r), self._with_patches = self._statistics(self._at, moving=False)
         self._with_patches_tangent = self._with_patches  # not read until there is another
-        pooled = self._convolved(self._at, moving=False)
+        pooled = self._pooled(self._at, moving=False)
         self._norm = TritonNormPool(pooled, (mean, r), self._at.scale, self._at.shift, self._pixels)
         self.out = self._norm.out
 
@@ -99,11 +80,10 @@ class FirstBlock:
 
     def tangent(self, images: Tensor | None, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """How the output moves with the parameters."""
-        if images is not None:
-            raise ValueError("the images of a first block do not move")
-        along = Parameters.of(weight, scale, shift, self._signs, back=False, split=True)
+        assert images is None, "the images of a first block do not move"
+        along = Parameters.of(weight, scale, shift, self._signed_by, back=False, split=True)
         moments, self._with_patches_tangent = self._statistics(along, moving=True)
-        pooled = self._convolved(along, moving=True)
+        pooled = self._pooled(along, moving=True)
         return self._norm.tangent(pooled, moments, along.scale, along.shift)
 
     def gradient_tangent(self, v: Tensor, into: list[Tensor]) -> None:
@@ -118,21 +98,21 @@ class FirstBlock:
         """Mean and (variance + eps)^−½ of z, or moments of ż, (2, T·C_out); and Σ z·patch or Σ ż·patch."""
         found = self._images.new_empty(2, self._tasks * self._filters)
         with_patches = self._products.new_empty(self._tasks * self._filters, self._wide)
-        kernel.statistics[(triton.cdiv(self._filters, 16), self._tasks)](
+        launch(kernel.statistics, (triton.cdiv(self._filters, 16), self._tasks),
             at.ahead, self._at.ahead, with_patches, self._with_patches if moving else with_patches,
             self._products, *found, self._pixels, at.ahead[0].numel(), self._eps,
-            CI=self._into, CO=self._filters, MOVING=moving, BC=16, BN=self._wide,
+            CI=self._into, CO=self._filters, TANGENT=moving, BC=16, BN=self._wide,
         )  # fmt: skip
         return found, with_patches
 
-    def _convolved(self, at: Parameters, moving: bool) -> Tensor:
+    def _pooled(self, at: Parameters, moving: bool) -> Tensor:
         """What the pools take of z, (B, T·C_out, h, w); or ż where they took z."""
         pooled = _new(self._taken.shape, self._images, torch.float32)
         filters = _filters_at_a_time(self._filters)
         grid = (triton.cdiv(self._count, _POOLS), self._tasks, triton.cdiv(self._filters, filters))
-        kernel.pooled_convolution[grid](
+        launch(kernel.pooled_convolution, grid,
             self._images, at.ahead, pooled, self._taken, self._count, self._height, self._width, self._tasks,
-            at.ahead[0].numel(), CI=self._into, CO=self._filters, MOVING=moving,
+            at.ahead[0].numel(), CI=self._into, CO=self._filters, TANGENT=moving,
             BP=_POOLS, BC=filters, BN=self._wide, num_warps=4, num_stages=1,
         )  # fmt: skip
         return pooled
@@ -143,9 +123,10 @@ class FirstBlock:
 
         def of_parameters() -> None:
             parts = self._weight_gradient(found, patches)
-            Parameters.fill(parts, found.to_scale, found.to_shift, self._signs, into)
+            Parameters.fill(parts, found.to_scale, found.to_shift, self._signed_by, into)
 
-        beside.run(of_parameters, self._images.device, self, found, patches, into)
+        read = self._images, self._norm.pooled, self._taken, self._signed_by
+        beside.run(of_parameters, self._images.device, read, found, patches, into)
 
     def _weight_gradient(self, found: Cotangents, patches: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """In shares that are still to be summed, (shares, T·C_out, 9, C_in); the last is of all pixels."""
@@ -153,15 +134,15 @@ class FirstBlock:
         programs = triton.cdiv(self._filters, filters)
         shares, per = shared(self._count, _POOLS_SUMMED, programs * self._tasks, _PROGRAMS)
         parts = self._images.new_empty(shares + 1, self._tasks * self._filters, 9, self._into)
-        kernel.weight_gradient[(shares, programs, self._tasks)](
+        launch(kernel.weight_gradient, (shares, programs, self._tasks),
             self._images, found.v, found.v_tangent, self._norm.pooled, self._taken, *found.terms, parts,
             self._pixels, self._count, self._height, self._width, self._tasks, per,
-            CI=self._into, CO=self._filters, MOVING=found.moving, BP=_POOLS_SUMMED, BC=filters, BN=self._wide,
-            PRECISION="tf32x3", num_warps=4, num_stages=1,
+            CI=self._into, CO=self._filters, TANGENT=found.moving, BP=_POOLS_SUMMED, BC=filters,
+            BN=self._wide, num_warps=4, num_stages=1,
         )  # fmt: skip
-        kernel.weight_gradient_of_all[(triton.cdiv(self._filters, 16), self._tasks)](
+        launch(kernel.weight_gradient_of_all, (triton.cdiv(self._filters, 16), self._tasks),
             *patches, *found.terms, parts[-1], self._pixels, self._tasks,
-            CI=self._into, CO=self._filters, MOVING=found.moving, BC=16, BN=self._wide,
+            CI=self._into, CO=self._filters, TANGENT=found.moving, BC=16, BN=self._wide,
         )  # fmt: skip
         return parts
 

@@ -18,7 +18,7 @@ _VARY = ["pixels", "count", "per", "shares", "H", "W", "T", "lower"]
 
 @triton.jit
 def patches(x, place, y, column, inside, t, H, W, T, CI: tl.constexpr, BN: tl.constexpr):
-    """Those of task t at the pixels ``place`` in rows y, (pixels, BN); all zero where not ``inside``."""
+    """Those of task t at the pixels ``place``, (pixels, BN); zeros where these are not ``inside``."""
     k = tl.arange(0, BN)
     down, right = (k // CI // 3 - 1)[None, :], (k // CI % 3 - 1)[None, :]
     there_y, there_x = y[:, None] + down, column[:, None] + right
@@ -65,11 +65,11 @@ def products_together(parts, made, shares, numbers, BS: tl.constexpr, BE: tl.con
 @triton.jit(do_not_specialize=_VARY)
 def statistics(
     w, w_still, with_patches, with_patches_still, of_patches, first, second, pixels, lower, eps,
-    CI: tl.constexpr, CO: tl.constexpr, MOVING: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr,
+    CI: tl.constexpr, CO: tl.constexpr, TANGENT: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """Σ z·patch (T·CO, BN), float64, of the z that filters ``w`` make, from Σ patch·patchᵀ (T, BN, BN).
 
-    With it come the means, and (variance + eps)^−½. MOVING: the same of ż, with Σż and Σż·x, where filters
+    With it come the means, and (variance + eps)^−½. TANGENT: the same of ż, with Σż and Σż·x, where filters
     ``w_still`` made z.
     """
     t = tl.program_id(1)
@@ -84,7 +84,7 @@ def statistics(
     found = tl.dot(filters, products_of_patches, out_dtype=tl.float64)
     tl.store(with_patches + c[:, None] * BN + k[None, :], found, mask=known[:, None])
     total = tl.sum(tl.where((k == 9 * CI)[None, :], found, 0.0), 1)
-    if MOVING:
+    if TANGENT:
         still = tl.load(w_still + at, mask=ok, other=0.0).to(tl.float64)
         still += tl.load(w_still + lower + at, mask=ok, other=0.0).to(tl.float64)
         sums = with_patches_still + c * BN
@@ -104,10 +104,10 @@ def statistics(
 @triton.jit(do_not_specialize=_VARY)
 def pooled_convolution(
     x, w, pooled, taken, count, H, W, T, lower,
-    CI: tl.constexpr, CO: tl.constexpr, MOVING: tl.constexpr,
+    CI: tl.constexpr, CO: tl.constexpr, TANGENT: tl.constexpr,
     BP: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """The largest of the four pixels of each pool, and which it is; MOVING: the one that was ``taken``."""
+    """The largest of the four pixels of each pool, and which it is; TANGENT: the one that was ``taken``."""
     t = tl.program_id(1)
     p = tl.program_id(0) * BP + tl.arange(0, BP)
     n = tl.program_id(2) * BC + tl.arange(0, BC)
@@ -119,7 +119,7 @@ def pooled_convolution(
     place = p[:, None] * (T * CO) + (t * CO + n)[None, :]
     ok = (p < count)[:, None] & (n < CO)[None, :]
     best = tl.zeros((BP, BC), tl.float32)
-    which = tl.load(taken + place, mask=ok, other=0).to(tl.int32) if MOVING else tl.zeros((BP, BC), tl.int32)
+    which = tl.load(taken + place, mask=ok, other=0).to(tl.int32) if TANGENT else tl.zeros((BP, BC), tl.int32)
     for i in tl.static_range(4):
         pixel, y, column = _corner(p, i, H, W)
         a = patches(x, pixel, y, column, p < count, t, H, W, T, CI, BN)
@@ -127,7 +127,7 @@ def pooled_convolution(
         value = tl.dot(a - a_high, high, input_precision="tf32")
         value = tl.dot(a_high, low, value, input_precision="tf32")
         value = tl.dot(a_high, high, value, input_precision="tf32")
-        if MOVING:
+        if TANGENT:
             best = tl.where(which == i, value, best)
         elif i == 0:
             best = value
@@ -136,7 +136,7 @@ def pooled_convolution(
             best = tl.where(larger, value, best)
             which = tl.where(larger, i, which)
     tl.store(pooled + place, best, mask=ok)
-    if not MOVING:
+    if not TANGENT:
         tl.store(taken + place, which.to(tl.int8), mask=ok)
 
 
@@ -144,8 +144,8 @@ def pooled_convolution(
 def weight_gradient(
     x, v, v_tangent, pooled, taken, mean, r, scale, shift, scale_tangent, sums, sums_tangent, moments, parts,
     pixels, count, H, W, T, per,
-    CI: tl.constexpr, CO: tl.constexpr, MOVING: tl.constexpr,
-    BP: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr, PRECISION: tl.constexpr,
+    CI: tl.constexpr, CO: tl.constexpr, TANGENT: tl.constexpr,
+    BP: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """What comes of the pixels that pools let through: parts[s, t, n, k] over share s of the pools."""
     s, t = tl.program_id(0), tl.program_id(2)
@@ -153,7 +153,7 @@ def weight_gradient(
     k = tl.arange(0, BN)
     c, known = t * CO + n, n < CO
     of_d, of_d_tangent, _, _, _ = terms(
-        c, known, mean, r, scale, scale_tangent, sums, sums_tangent, moments, pixels, T * CO, MOVING
+        c, known, mean, r, scale, scale_tangent, sums, sums_tangent, moments, pixels, T * CO, TANGENT
     )
     total = tl.zeros((BC, BN), tl.float32)
     for start in range(s * per, s * per + per, BP):
@@ -162,7 +162,7 @@ def weight_gradient(
         ok = inside[:, None] & known[None, :]
         place = p[:, None] * (T * CO) + c[None, :]
         let = tl.load(v + place, mask=ok, other=0.0) * of_d[None, :]
-        if MOVING:
+        if TANGENT:
             let += tl.load(v_tangent + place, mask=ok, other=0.0) * of_d_tangent[None, :]
         it = normalised(tl.load(pooled + place, mask=ok, other=0.0), mean, r, c, known)
         let = tl.where(ok & is_open(it, scale, shift, c, known), let, 0.0)
@@ -171,7 +171,7 @@ def weight_gradient(
             pixel, y, column = _corner(p, i, H, W)
             each = patches(x, pixel, y, column, inside, t, H, W, T, CI, BN)
             of_pixel = tl.where(which == i, let, 0.0)
-            total = tl.dot(tl.trans(of_pixel), each, total, input_precision=PRECISION)
+            total = tl.dot(tl.trans(of_pixel), each, total, input_precision="tf32x3")
     place = ((s * T + t) * CO + n)[:, None] * (9 * CI) + k[None, :]
     tl.store(parts + place, total, mask=known[:, None] & (k < 9 * CI)[None, :])
 
@@ -180,7 +180,7 @@ def weight_gradient(
 def weight_gradient_of_all(
     with_patches, with_patches_tangent, of_patches, mean, r, scale, shift, scale_tangent, sums, sums_tangent,
     moments, part, pixels, T,
-    CI: tl.constexpr, CO: tl.constexpr, MOVING: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr,
+    CI: tl.constexpr, CO: tl.constexpr, TANGENT: tl.constexpr, BC: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """What comes of every pixel: part[t, n, k]."""
     t = tl.program_id(1)
@@ -188,11 +188,11 @@ def weight_gradient_of_all(
     k = tl.arange(0, BN)
     c, known = t * CO + n, n < CO
     _, _, of_z, of_z_tangent, rest = terms(
-        c, known, mean, r, scale, scale_tangent, sums, sums_tangent, moments, pixels, T * CO, MOVING
+        c, known, mean, r, scale, scale_tangent, sums, sums_tangent, moments, pixels, T * CO, TANGENT
     )
     at = c[:, None] * BN + k[None, :]
     found = tl.load(with_patches + at, mask=known[:, None], other=0.0) * of_z[:, None].to(tl.float64)
-    if MOVING:
+    if TANGENT:
         moved = tl.load(with_patches_tangent + at, mask=known[:, None], other=0.0)
         found += moved * of_z_tangent[:, None].to(tl.float64)
     sums_of_patches = tl.load(of_patches + (t * BN + 9 * CI) * BN + k)

@@ -6,6 +6,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pamela_cli.engine.kernels.launch import launch
+
 _OUTPUTS, _INPUTS = 8, 512
 """What a program takes at a time."""
 
@@ -39,13 +41,15 @@ def _linear(
 def linear(bias: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     """``bias`` (T, out) plus the sum of ``x @ w.mT`` of one or two pairs: x (T, B, in), w (T, out, in).
 
-    The inputs of x, and a task's weights, lie one beside the other in memory.
+    A task's weights lie one beside the other in memory.
     """
+    # So do features, unless there is one filter.
+    pairs = [(x if x.stride(2) == 1 else x.contiguous(), w) for x, w in pairs]
     (x, w), (x2, w2) = pairs[0], pairs[-1]
     tasks, rows, inputs = x.shape
     outputs = w.shape[1]
     out = x.new_empty(tasks, rows, outputs)
-    _linear[(rows, tasks, triton.cdiv(outputs, _OUTPUTS))](
+    launch(_linear, (rows, tasks, triton.cdiv(outputs, _OUTPUTS)),
         x, w, x2, w2, bias, out, outputs, x.stride(0), x.stride(1), w.stride(0), x2.stride(0), x2.stride(1),
         w2.stride(0), bias.stride(0), K=inputs, TWO=len(pairs) > 1, BN=_OUTPUTS,
         BK=min(_INPUTS, triton.next_power_of_2(inputs)),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pamela_cli.engine.kernels import norm_pool_kernels as kernel
 from pamela_cli.engine.kernels import pools
+from pamela_cli.engine.kernels.launch import launch
 from pamela_cli.engine.kernels.shares import shared
 
 _POOLS, _PIXELS, _CHANNELS = 32, 8, 64
@@ -51,7 +52,7 @@ class Answers:
             _empty(shape, values),
             _empty(shape, values, torch.int8) if still is None else still.taken,
             values.new_empty(2, blocks, channels),
-            values.new_empty(blocks),
+            values.new_empty(blocks if still is None else 0),
         )
 
     def arguments(self, values: Tensor, still: Still | None) -> tuple[Tensor, ...]:
@@ -70,10 +71,9 @@ def answers_of(values: Tensor, still: Still | None) -> Answers:
     """Of a tensor (B, C, H, W) that is there already: z, or ż where there is z."""
     channels, height, width = values.shape[1:]
     found = Answers.about(values, _POOLS, still)
-    wide = min(_CHANNELS, triton.next_power_of_2(channels))
-    pools.ask_of[(found.parts.shape[1], triton.cdiv(channels, _CHANNELS))](
+    launch(pools.ask_of, (found.parts.shape[1], triton.cdiv(channels, _CHANNELS)),
         values, *found.arguments(values, still), by_pools_of(values), height, width, channels,
-        LOOK=pools.AT_REST if still is None else pools.MOVING, BP=_POOLS, BC=wide,
+        LOOK=pools.AT_REST if still is None else pools.MOVING, BP=_POOLS, BC=_wide(channels),
     )  # fmt: skip
     return found
 
@@ -82,7 +82,7 @@ def stats_of(answers: Answers, pixels: int, eps: float) -> tuple[Tensor, Tensor]
     """Each channel's mean and (variance + eps)^−½, (C,), from what was found of z."""
     channels = answers.parts.shape[2]
     mean, r = answers.parts.new_empty(2, channels)
-    kernel.stats_together[(triton.cdiv(channels, _FEW),)](
+    launch(kernel.stats_together, (triton.cdiv(channels, _FEW),),
         *answers.parts, answers.counts, mean, r, pixels, len(answers.counts), channels, eps,
         BS=_SHARES, BC=_FEW,
     )  # fmt: skip
@@ -93,7 +93,9 @@ def together(parts: Tensor) -> Tensor:
     """Two sums of each channel from those of the shares: (2, shares, C) → (2, C)."""
     _, shares, channels = parts.shape
     sums = parts.new_empty(2, channels)
-    kernel.together[(triton.cdiv(channels, _FEW), 2)](parts, sums, shares, channels, BS=_SHARES, BC=_FEW)
+    launch(
+        kernel.together, (triton.cdiv(channels, _FEW), 2), parts, sums, shares, channels, BS=_SHARES, BC=_FEW
+    )
     return sums
 
 
@@ -157,10 +159,6 @@ class TritonNormPool:
         return Cotangents(sums[1], sums[0], self._v, v, terms, moving=True)
 
     @property
-    def _wide(self) -> int:
-        return min(_CHANNELS, triton.next_power_of_2(self._channels))
-
-    @property
     def _columns(self) -> int:
         return triton.cdiv(self._channels, _CHANNELS)
 
@@ -168,14 +166,22 @@ class TritonNormPool:
         """The two sums (2, C) that ``made_by`` makes over the pools."""
         shares, per = shared(self._count, _POOLS, self._columns)
         parts = self.out.new_empty(2, shares, self._channels)
-        made_by[(shares, self._columns)](
-            *tensors, parts, self._count, per, self._channels, BP=_POOLS, BC=self._wide
+        launch(
+            made_by,
+            (shares, self._columns),
+            *tensors,
+            parts,
+            self._count,
+            per,
+            self._channels,
+            BP=_POOLS,
+            BC=_wide(self._channels),
         )
         return together(parts)
 
     def _at_pools(self, made_by: Any, *arguments: object) -> None:
         grid = (triton.cdiv(self._count, _POOLS), self._columns)
-        made_by[grid](*arguments, self._channels, BP=_POOLS, BC=self._wide)
+        launch(made_by, grid, *arguments, self._channels, BP=_POOLS, BC=_wide(self._channels))
 
 
 def to_z(found: Cotangents, pooled: Tensor, still: Still, z_tangent: Tensor | None = None) -> Tensor:
@@ -183,10 +189,10 @@ def to_z(found: Cotangents, pooled: Tensor, still: Still, z_tangent: Tensor | No
     channels, height, width = still.z.shape[1:]
     pixels = still.z.numel() // channels
     made = torch.empty_like(still.z)
-    kernel.to_z[(triton.cdiv(pixels, _PIXELS), triton.cdiv(channels, _CHANNELS))](
+    launch(kernel.to_z, (triton.cdiv(pixels, _PIXELS), triton.cdiv(channels, _CHANNELS)),
         found.v, found.v_tangent, still.z, still.z if z_tangent is None else z_tangent, pooled, still.taken,
-        *found.terms, made, pixels, height, width, channels, MOVING=found.moving, BP=_PIXELS,
-        BC=min(_CHANNELS, triton.next_power_of_2(channels)), num_warps=2,
+        *found.terms, made, pixels, height, width, channels, TANGENT=found.moving, BP=_PIXELS,
+        BC=_wide(channels), num_warps=2,
     )  # fmt: skip
     return made
 
@@ -195,6 +201,11 @@ def _empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = Non
     return torch.empty(
         shape, dtype=dtype or like.dtype, device=like.device, memory_format=torch.channels_last
     )
+
+
+def _wide(channels: int) -> int:
+    """What a program takes of so many."""
+    return min(_CHANNELS, triton.next_power_of_2(channels))
 
 
 def _last(t: Tensor) -> Tensor:

@@ -167,25 +167,26 @@ def _let_through(taken, pooled, mean, r, scale, shift, m, c, known, ok, H, W, C)
 
 @triton.jit
 def terms(
-    c, known, mean, r, scale, scale_tangent, sums, sums_tangent, moments, pixels, C, MOVING: tl.constexpr
+    c, known, mean, r, scale, scale_tangent, sums, sums_tangent, moments, pixels, C, TANGENT: tl.constexpr
 ):  # fmt: skip
-    """What the cotangent of z has of d, ḋ, z and ż, and of none of them: s·d − (s/n)·(d0 + x·d1).
+    """Of the cotangent of z, s·d − (s/n)·(Σd + x·Σ(d·x)): factors of d, ḋ, z and ż, and the rest, (c,) each.
 
-    MOVING: what its movement has of them, by the product rule.
+    TANGENT: of how it moves, by the product rule; otherwise those of ḋ and ż are others, and not to be used.
+    ``engine/norm_pool.py`` has the letters.
     """
     rate, gamma = tl.load(r + c, mask=known), tl.load(scale + c, mask=known)
     d0, d1 = tl.load(sums + c, mask=known), tl.load(sums + C + c, mask=known)
     mu = tl.load(mean + c, mask=known)
     steep = gamma * rate
     slope = -steep / pixels * rate * d1
-    if MOVING:
+    if TANGENT:
         e0, e1 = tl.load(sums_tangent + c, mask=known), tl.load(sums_tangent + C + c, mask=known)
-        m0 = tl.load(moments + c, mask=known) / pixels * rate
-        m1 = tl.load(moments + C + c, mask=known) / pixels * rate
-        falls = steep * m1  # −γ·ṙ
+        m0r = tl.load(moments + c, mask=known) / pixels * rate
+        m1r = tl.load(moments + C + c, mask=known) / pixels * rate
+        falls = steep * m1r  # −γ·ṙ
         moves = tl.load(scale_tangent + c, mask=known) * rate - falls
         of_z = ((falls - moves) * d1 - steep * e1) * (rate / pixels)
-        rest = (steep * m0 * d1 - moves * d0 - steep * e0) / pixels - of_z * mu
+        rest = (steep * m0r * d1 - moves * d0 - steep * e0) / pixels - of_z * mu
         return moves, steep, of_z, slope, rest
     return steep, steep, slope, slope, -steep / pixels * d0 - slope * mu
 
@@ -193,7 +194,7 @@ def terms(
 @triton.jit(do_not_specialize=_VARY)
 def to_z(
     v, v_tangent, z, z_tangent, pooled, taken, mean, r, scale, shift, scale_tangent, sums, sums_tangent,
-    moments, made, pixels, H, W, C, MOVING: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr,
+    moments, made, pixels, H, W, C, TANGENT: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """The cotangent of z, or how it moves, at every pixel: (B, C, H, W)."""
     m = tl.program_id(0) * BP + tl.arange(0, BP)
@@ -201,13 +202,13 @@ def to_z(
     known = c < C
     ok = (m < pixels)[:, None] & known[None, :]
     of_d, of_d_tangent, of_z, of_z_tangent, rest = terms(
-        c, known, mean, r, scale, scale_tangent, sums, sums_tangent, moments, pixels, C, MOVING
+        c, known, mean, r, scale, scale_tangent, sums, sums_tangent, moments, pixels, C, TANGENT
     )
     place, passed = _let_through(taken, pooled, mean, r, scale, shift, m, c, known, ok, H, W, C)
     at = m[:, None] * C + c[None, :]
     found = tl.load(z + at, mask=ok, other=0.0) * of_z[None, :] + rest[None, :]
     let = tl.load(v + place, mask=passed, other=0.0) * of_d[None, :]
-    if MOVING:
+    if TANGENT:
         found += tl.load(z_tangent + at, mask=ok, other=0.0) * of_z_tangent[None, :]
         let += tl.load(v_tangent + place, mask=passed, other=0.0) * of_d_tangent[None, :]
     tl.store(made + at, found + let, mask=ok)

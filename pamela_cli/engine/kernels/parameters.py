@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from pamela_cli.engine.kernels.conv import upper
+from pamela_cli.engine.kernels.launch import launch
 
 _SIDE, _NUMBERS = 32, 256
 """What a program takes: filters and channels of one tap; numbers of a gradient."""
@@ -96,9 +97,9 @@ def _fill(
 class Parameters:
     """A block's parameters, or how they move, as the kernels take them, with scales that are not negative.
 
-    ``ahead`` (2, T·C_out, 9, C_in): the weights, and what TF32 leaves of each, which is not filled where TF32
-    is all that is asked for; ``back`` (2, T·C_in, 9, C_out) alike, the taps turned round, or None where
-    nothing goes back to images by kernels; ``scale`` and ``shift`` (T·C_out,).
+    ``ahead`` (2, T·C_out, 9, C_in): what TF32 takes of the weights, and the rest; or (1, …), the weights
+    themselves, where TF32 is all that is asked for. ``back`` (2, T·C_in, 9, C_out) alike, the taps turned
+    round, or None where nothing goes back to images by kernels; ``scale`` and ``shift`` (T·C_out,).
     """
 
     ahead: Tensor
@@ -108,28 +109,34 @@ class Parameters:
 
     @classmethod
     def of(
-        cls, weight: Tensor, scale: Tensor, shift: Tensor, signs: Tensor, back: bool, split: bool
+        cls, weight: Tensor, scale: Tensor, shift: Tensor, signed_by: Tensor, back: bool, split: bool
     ) -> Parameters:
         """Of ``weight`` (T, C_out, C_in, 3, 3), ``scale`` and ``shift`` (T, C_out), as θ holds them.
 
-        ``signs`` are those of these scales; ``split``: what TF32 leaves of the weights is wanted, too.
+        Signs are those of the scales ``signed_by``. ``split``: what TF32 leaves of weights is wanted, too.
         """
         tasks, out_of, into = weight.shape[:3]
-        inner = min(_SIDE, triton.next_power_of_2(into))
+        inner, parts = min(_SIDE, triton.next_power_of_2(into)), 2 if split else 1
         found = cls(
-            weight.new_empty(2, tasks * out_of, 9, into),
-            weight.new_empty(2, tasks * into, 9, out_of) if back else None,
+            weight.new_empty(parts, tasks * out_of, 9, into),
+            weight.new_empty(parts, tasks * into, 9, out_of) if back else None,
             *weight.new_empty(2, tasks * out_of),
         )
-        _pack[(9 * triton.cdiv(out_of, _SIDE) * triton.cdiv(into, inner), tasks)](
-            weight, scale, shift, signs, found.ahead,
+        launch(_pack, (9 * triton.cdiv(out_of, _SIDE) * triton.cdiv(into, inner), tasks),
+            weight, scale, shift, signed_by, found.ahead,
             found.ahead if found.back is None else found.back,  # not written to without BACK
             found.scale, found.shift,
-            *(t.stride(0) for t in (weight, scale, shift, signs)),
+            *(t.stride(0) for t in (weight, scale, shift, signed_by)),
             CO=out_of, CI=into, BACK=back, SPLIT=split,
             BN=_SIDE, BK=inner, BC=triton.next_power_of_2(out_of),
         )  # fmt: skip
         return found
+
+    @property
+    def ahead_back(self) -> Tensor:
+        """``back``, where there is one."""
+        assert self.back is not None, "nothing goes back to these images by kernels"
+        return self.back
 
     @property
     def as_filters(self) -> Tensor:
@@ -137,12 +144,14 @@ class Parameters:
         return self.ahead[0].unflatten(1, (3, 3)).permute(0, 3, 1, 2)
 
     @staticmethod
-    def fill(parts: Tensor, to_scale: Tensor, to_shift: Tensor, signs: Tensor, into: list[Tensor]) -> None:
+    def fill(
+        parts: Tensor, to_scale: Tensor, to_shift: Tensor, signed_by: Tensor, into: list[Tensor]
+    ) -> None:
         """Gradients to where they belong; that of the weights from ``parts`` (shares, T·C_out, 9, C_in)."""
         weight, bias, scale, shift = into
         tasks, out_of, inner = weight.shape[:3]
-        _fill[(triton.cdiv(out_of * inner * 9, _NUMBERS), tasks)](
-            parts, to_scale, to_shift, signs, weight, bias, scale, shift, len(parts),
-            *(t.stride(0) for t in (signs, *into)),
+        launch(_fill, (triton.cdiv(out_of * inner * 9, _NUMBERS), tasks),
+            parts, to_scale, to_shift, signed_by, weight, bias, scale, shift, len(parts),
+            *(t.stride(0) for t in (signed_by, *into)),
             CO=out_of, CI=inner, BS=8, BE=_NUMBERS, BC=triton.next_power_of_2(out_of),
         )  # fmt: skip

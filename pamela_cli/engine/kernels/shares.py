@@ -12,6 +12,7 @@ def shared(pixels: int, block: int, programs: int, most: int = _PROGRAMS) -> tup
     So many ``programs`` work on each share; all together are about ``most``. A share has four blocks or more,
     where there are so many. It follows from the shapes alone: sums have the same bits each time.
     """
+    assert pixels > 0, "the images are too small: no pools are left"
     shares = max(1, min(_up(most, programs), pixels // (4 * block)))
     per = _up(_up(pixels, shares), block) * block
     return _up(pixels, per), per
