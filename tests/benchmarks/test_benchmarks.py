@@ -201,3 +201,21 @@ def test_targets() -> None:
     assert Measure.of("", [1.0, 2.0, 9.0], "s", 2.0).met
     assert not Measure.of("", [1.0, 2.0, 9.0], "s", 3.0, at_least=True).met
     assert Measure.of("", [1.0], "s").met is None
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "times", "said"),
+    [
+        ("cpu", 32, 3.0, " (wanted: 1.8, met)"),
+        ("cpu", 84, 1.4, " (wanted: 1.5, missed)"),
+        ("cuda", 84, 9.9, " (wanted: 10.0, missed)"),
+        ("cuda:1", 84, 10.1, " (wanted: 10.0, met)"),
+        ("cuda", 32, 30.0, ""),
+    ],
+)
+def test_targets_are_those_of_the_device(device: str, size: int, times: float, said: str) -> None:
+    row = {"engine": "torchopt", "peer": True, "network": "conv4", "device": device, "image_size": size}
+    row |= {"train_ms": 1.0, "train_times_ours": times, "test_ms": 1.0, "test_times_ours": None}
+    assert tables.fastest_peer([row]) == [
+        f"training: {times:.2f} times as fast as the fastest peer, torchopt{said}"
+    ]
