@@ -219,7 +219,8 @@ def _convolved_by(
     tiles = _tiles(pixels, columns, into)
     answers = None if look == NOTHING else Answers.about(out, tiles.rows, still)
     asked = (out,) * 8 if answers is None else answers.arguments(out, still)
-    launch(_convolution, (triton.cdiv(pixels, tiles.rows), groups, columns // groups),
+    launch(
+        _convolution, (triton.cdiv(pixels, tiles.rows), groups, columns // groups),
         x, w, x2, w2, out, *asked, pixels, height, width, groups, w[0].numel(),
         CI=into, CO=out_of, TWO=len(pairs) > 1, LOOK=look, BM=tiles.rows, BN=block_n,
         BK=tiles.inner, SPLIT=precision() != "tf32", num_warps=4, num_stages=3,
@@ -265,7 +266,8 @@ def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
     pixels = batch * height * width
     shares, per = shared(pixels, tiles.inner, programs * groups, _PROGRAMS)
     parts = x.new_empty(shares, groups * out_of, 9, into)
-    launch(_weight_gradient, (shares, programs, groups),
+    launch(
+        _weight_gradient, (shares, programs, groups),
         v, x, v2, x2, parts, pixels, x.shape[1], height, width, groups, per,
         CI=into, CO=out_of, TWO=len(pairs) > 1, BM=tiles.rows, BN=block_n, BK=tiles.inner,
         SPLIT=precision() != "tf32", num_warps=4, num_stages=3,

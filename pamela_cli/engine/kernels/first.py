@@ -98,7 +98,8 @@ class FirstBlock:
         """Mean and (variance + eps)^−½ of z, or moments of ż, (2, T·C_out); and Σ z·patch or Σ ż·patch."""
         found = self._images.new_empty(2, self._tasks * self._filters)
         with_patches = self._products.new_empty(self._tasks * self._filters, self._wide)
-        launch(kernel.statistics, (triton.cdiv(self._filters, 16), self._tasks),
+        launch(
+            kernel.statistics, (triton.cdiv(self._filters, 16), self._tasks),
             at.ahead, self._at.ahead, with_patches, self._with_patches if moving else with_patches,
             self._products, *found, self._pixels, at.ahead[0].numel(), self._eps,
             CI=self._into, CO=self._filters, TANGENT=moving, BC=16, BN=self._wide,
@@ -110,7 +111,8 @@ class FirstBlock:
         pooled = _new(self._taken.shape, self._images, torch.float32)
         filters = _filters_at_a_time(self._filters)
         grid = (triton.cdiv(self._count, _POOLS), self._tasks, triton.cdiv(self._filters, filters))
-        launch(kernel.pooled_convolution, grid,
+        launch(
+            kernel.pooled_convolution, grid,
             self._images, at.ahead, pooled, self._taken, self._count, self._height, self._width, self._tasks,
             at.ahead[0].numel(), CI=self._into, CO=self._filters, TANGENT=moving,
             BP=_POOLS, BC=filters, BN=self._wide, num_warps=4, num_stages=1,
@@ -134,13 +136,15 @@ class FirstBlock:
         programs = triton.cdiv(self._filters, filters)
         shares, per = shared(self._count, _POOLS_SUMMED, programs * self._tasks, _PROGRAMS)
         parts = self._images.new_empty(shares + 1, self._tasks * self._filters, 9, self._into)
-        launch(kernel.weight_gradient, (shares, programs, self._tasks),
+        launch(
+            kernel.weight_gradient, (shares, programs, self._tasks),
             self._images, found.v, found.v_tangent, self._norm.pooled, self._taken, *found.terms, parts,
             self._pixels, self._count, self._height, self._width, self._tasks, per,
             CI=self._into, CO=self._filters, TANGENT=found.moving, BP=_POOLS_SUMMED, BC=filters,
             BN=self._wide, num_warps=4, num_stages=1,
         )  # fmt: skip
-        launch(kernel.weight_gradient_of_all, (triton.cdiv(self._filters, 16), self._tasks),
+        launch(
+            kernel.weight_gradient_of_all, (triton.cdiv(self._filters, 16), self._tasks),
             *patches, *found.terms, parts[-1], self._pixels, self._tasks,
             CI=self._into, CO=self._filters, TANGENT=found.moving, BC=16, BN=self._wide,
         )  # fmt: skip

@@ -49,7 +49,8 @@ def linear(bias: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     tasks, rows, inputs = x.shape
     outputs = w.shape[1]
     out = x.new_empty(tasks, rows, outputs)
-    launch(_linear, (rows, tasks, triton.cdiv(outputs, _OUTPUTS)),
+    launch(
+        _linear, (rows, tasks, triton.cdiv(outputs, _OUTPUTS)),
         x, w, x2, w2, bias, out, outputs, x.stride(0), x.stride(1), w.stride(0), x2.stride(0), x2.stride(1),
         w2.stride(0), bias.stride(0), K=inputs, TWO=len(pairs) > 1, BN=_OUTPUTS,
         BK=min(_INPUTS, triton.next_power_of_2(inputs)),

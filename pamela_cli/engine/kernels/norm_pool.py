@@ -52,7 +52,7 @@ class Answers:
             _empty(shape, values),
             _empty(shape, values, torch.int8) if still is None else still.taken,
             values.new_empty(2, blocks, channels),
-            values.new_empty(blocks if still is None else 0),
+            values.new_empty(blocks) if still is None else still.mean,  # where it moves, nothing is counted
         )
 
     def arguments(self, values: Tensor, still: Still | None) -> tuple[Tensor, ...]:
@@ -71,7 +71,8 @@ def answers_of(values: Tensor, still: Still | None) -> Answers:
     """Of a tensor (B, C, H, W) that is there already: z, or ż where there is z."""
     channels, height, width = values.shape[1:]
     found = Answers.about(values, _POOLS, still)
-    launch(pools.ask_of, (found.parts.shape[1], triton.cdiv(channels, _CHANNELS)),
+    launch(
+        pools.ask_of, (found.parts.shape[1], triton.cdiv(channels, _CHANNELS)),
         values, *found.arguments(values, still), by_pools_of(values), height, width, channels,
         LOOK=pools.AT_REST if still is None else pools.MOVING, BP=_POOLS, BC=_wide(channels),
     )  # fmt: skip
@@ -82,7 +83,8 @@ def stats_of(answers: Answers, pixels: int, eps: float) -> tuple[Tensor, Tensor]
     """Each channel's mean and (variance + eps)^−½, (C,), from what was found of z."""
     channels = answers.parts.shape[2]
     mean, r = answers.parts.new_empty(2, channels)
-    launch(kernel.stats_together, (triton.cdiv(channels, _FEW),),
+    launch(
+        kernel.stats_together, (triton.cdiv(channels, _FEW),),
         *answers.parts, answers.counts, mean, r, pixels, len(answers.counts), channels, eps,
         BS=_SHARES, BC=_FEW,
     )  # fmt: skip
@@ -189,7 +191,8 @@ def to_z(found: Cotangents, pooled: Tensor, still: Still, z_tangent: Tensor | No
     channels, height, width = still.z.shape[1:]
     pixels = still.z.numel() // channels
     made = torch.empty_like(still.z)
-    launch(kernel.to_z, (triton.cdiv(pixels, _PIXELS), triton.cdiv(channels, _CHANNELS)),
+    launch(
+        kernel.to_z, (triton.cdiv(pixels, _PIXELS), triton.cdiv(channels, _CHANNELS)),
         found.v, found.v_tangent, still.z, still.z if z_tangent is None else z_tangent, pooled, still.taken,
         *found.terms, made, pixels, height, width, channels, TANGENT=found.moving, BP=_PIXELS,
         BC=_wide(channels), num_warps=2,

@@ -122,7 +122,8 @@ class Parameters:
             weight.new_empty(parts, tasks * into, 9, out_of) if back else None,
             *weight.new_empty(2, tasks * out_of),
         )
-        launch(_pack, (9 * triton.cdiv(out_of, _SIDE) * triton.cdiv(into, inner), tasks),
+        launch(
+            _pack, (9 * triton.cdiv(out_of, _SIDE) * triton.cdiv(into, inner), tasks),
             weight, scale, shift, signed_by, found.ahead,
             found.ahead if found.back is None else found.back,  # not written to without BACK
             found.scale, found.shift,
@@ -150,7 +151,8 @@ class Parameters:
         """Gradients to where they belong; that of the weights from ``parts`` (shares, T·C_out, 9, C_in)."""
         weight, bias, scale, shift = into
         tasks, out_of, inner = weight.shape[:3]
-        launch(_fill, (triton.cdiv(out_of * inner * 9, _NUMBERS), tasks),
+        launch(
+            _fill, (triton.cdiv(out_of * inner * 9, _NUMBERS), tasks),
             parts, to_scale, to_shift, signed_by, weight, bias, scale, shift, len(parts),
             *(t.stride(0) for t in (signed_by, *into)),
             CO=out_of, CI=inner, BS=8, BE=_NUMBERS, BC=triton.next_power_of_2(out_of),
