@@ -7,7 +7,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -81,6 +81,7 @@ class Processes:
 
     def __init__(self) -> None:
         self._kept: dict[str, Process] = {}
+        self._open = ExitStack()
 
     def __enter__(self) -> Processes:
         return self
@@ -93,15 +94,14 @@ class Processes:
         if device == "cpu":
             self._end()
         missing = [name for name in names if name not in self._kept]
-        self._kept |= {name: Process() for name in missing}
+        self._kept |= {name: self._open.enter_context(Process()) for name in missing}
         for waking in [self._kept[name].wake(device) for name in missing]:
             with suppress(BrokenProcessPool):  # the first call says so
                 waking.result()
         return [self._kept[name] for name in names]
 
     def _end(self) -> None:
-        for process in self._kept.values():
-            process.__exit__()
+        self._open.close()
         self._kept.clear()
 
 

@@ -41,13 +41,3 @@ def _as_c(argument: Tensor | float) -> c_void_p | c_long | c_double:
 def threads_for(numbers: int) -> int:
     """How many threads are to share the work on tensors of so many numbers."""
     return torch.get_num_threads() if numbers > LEAST_SHARED else 1
-
-
-def channels_last(t: Tensor) -> Tensor:
-    """The tensor (B, C, H, W) itself if its channels are last in memory, else such a copy."""
-    return t.contiguous(memory_format=torch.channels_last)
-
-
-def empty_last(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A tensor of that shape with its channels last in memory, of the type of another, and where that is."""
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pamela_cli.engine import own_code
-from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, BlockGradient, linear
+from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, BlockGradient, Linear, linear
 from pamela_cli.engine.c_functions import c_functions
 from pamela_cli.engine.conv_compiled import CompiledConv, compiled_conv
 from pamela_cli.engine.device import tf32_setting
@@ -93,24 +93,19 @@ def _kernels_agree(device: torch.device) -> bool:
 
         ours = partial(triton_block, eps=BATCH_NORM_EPS)
         with torch.cuda.device(device):  # where Triton starts kernels
-            return (
-                _agree(
+            pairs = [
+                (
                     classifier_results(by_kernel, device, torch.float32),
                     classifier_results(linear, device, torch.float64),
                 )
-                and all(
-                    _agree(
-                        block_results(ours, (2, 3, channels, 17, 5, 7), device, torch.float32, first),
-                        block_results(Block, (2, 3, channels, 17, 5, 7), device, torch.float64, first),
-                    )
-                    for channels, first in ((3, True), (24, False))
-                )
-                and all(
-                    # At the sizes of training, that they run: rounding may move a pool there.
-                    bool(t.isfinite().all())
-                    for t in block_results(ours, (4, 9, 64, 64, 12, 12), device, torch.float32)
-                )
-            )
+            ]
+            for channels, first in ((3, True), (24, False)):
+                shape = (2, 3, channels, 17, 5, 7)
+                found = block_results(ours, shape, device, torch.float32, first)
+                pairs.append((found, block_results(Block, shape, device, torch.float64, first)))
+            # At the sizes of training, only that they run: rounding may move a pool there.
+            large = block_results(ours, (4, 9, 64, 64, 12, 12), device, torch.float32)
+            return all(_agree(*pair) for pair in pairs) and all(bool(t.isfinite().all()) for t in large)
     except Exception:  # no Triton, no compiler for what starts its kernels, or a device it does not know
         return False
     finally:
@@ -118,9 +113,7 @@ def _kernels_agree(device: torch.device) -> bool:
         conv.fp32_precision = before
 
 
-def classifier_results(
-    by: Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor], device: torch.device, dtype: torch.dtype
-) -> list[Tensor]:
+def classifier_results(by: Linear, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
     """A classifier of two tasks, and the sum of two, with more classes and features than a program takes.
 
     Some features lie apart in memory, as those of one filter do.
@@ -166,10 +159,24 @@ def block_results(
     v, v_moved = (drawn(batch, tasks * filters, height // 2, width // 2) for _ in range(2))
     shapes = (tasks, filters, channels, 3, 3), (tasks, filters), (tasks, filters)
     at, along = ([drawn(*each) for each in shapes] for _ in range(2))
-    made = block(images, *at, first=first)
+    return derivatives(block(images, *at, first=first), at, None if first else moved, along, (v, v_moved))
+
+
+def derivatives(
+    made: BlockGradient,
+    at: list[Tensor],
+    moved: Tensor | None,
+    along: list[Tensor],
+    cotangents: tuple[Tensor, Tensor],
+) -> list[Tensor]:
+    """The output and all derivatives of a block that was made at the parameters ``at``.
+
+    Its images move along ``moved``, if they do, and its parameters along ``along``; ``cotangents``: of the
+    output, and how that moves.
+    """
     filled = [[torch.full_like(t, torch.nan) for t in (at[0], at[1], at[1], at[2])] for _ in range(2)]
-    found = [made.out, made.gradient(v, filled[0]), made.tangent(None if first else moved, *along)]
-    found += [made.gradient_tangent(v_moved, filled[1]), *filled[0], *filled[1]]
+    found = [made.out, made.gradient(cotangents[0], filled[0]), made.tangent(moved, *along)]
+    found += [made.gradient_tangent(cotangents[1], filled[1]), *filled[0], *filled[1]]
     made.wait()
     return [t for t in found if t is not None]
 

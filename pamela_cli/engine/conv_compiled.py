@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pamela_cli.engine.c_functions import c_functions, call, channels_last, empty_last, threads_for
+from pamela_cli.engine.c_functions import c_functions, call, threads_for
+from pamela_cli.engine.channels_last import channels_last, empty_last
 from pamela_cli.engine.layout import sum_in_place
 
 Pairs = Sequence[tuple[Tensor, Tensor]]

@@ -7,7 +7,8 @@ from ctypes import CDLL
 import torch
 from torch import Tensor
 
-from pamela_cli.engine.c_functions import call, channels_last, threads_for
+from pamela_cli.engine.c_functions import call, threads_for
+from pamela_cli.engine.channels_last import channels_last
 
 
 class CompiledNormPool:

@@ -150,17 +150,15 @@ class Runner:
             plan = self.plan
             try:
                 return self._map(function, tasks, plan, training)
-            except RuntimeError as error:  # torch.OutOfMemoryError is one
+            except BaseException as error:
+                beside.forget(self.device)  # whatever work broke off by, as Ctrl-C
+                if not isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
+                    raise
                 smaller = plan.smaller(training)
                 if not is_out_of_memory(error, retries=smaller is not None):
-                    beside.forget(self.device)
                     raise
                 reason = first_line(error)
-            except BaseException:  # as Ctrl-C
-                beside.forget(self.device)
-                raise
             # Out of the except clause: the error holds on to the tensors that did not fit.
-            beside.forget(self.device)
             if self.graphs.make_room():  # that may be enough
                 torch.cuda.empty_cache()
                 continue

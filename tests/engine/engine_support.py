@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pamela_cli.engine.backbones.base import AutogradGradient
+from pamela_cli.engine.backbones.base import AutogradGradient, Backbone
 from pamela_cli.engine.episodes import SineEpisodes
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.layout import Layer, Layout
@@ -200,6 +200,13 @@ def torch_conv4(net: PlainConv4, theta: Tensor) -> nn.Sequential:
 
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def random_thetas(backbone: Backbone, tasks: int, spread: float = 0.1, seed: int = 1) -> Tensor:
+    """θ of several tasks, all different and away from batch norm's start at 1 and 0; float64."""
+    start = backbone.initial(generator(seed)).double()
+    noise = torch.randn(tasks, backbone.layout.size, generator=generator(seed), dtype=torch.float64)
+    return start + spread * noise
 
 
 def make_learner(

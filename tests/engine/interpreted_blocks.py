@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, linear
-from pamela_cli.engine.compiling import block_results, classifier_results
+from pamela_cli.engine.compiling import block_results, classifier_results, derivatives
 from pamela_cli.engine.kernels.block import triton_block
 from pamela_cli.engine.kernels.linear import linear as by_kernel
 
@@ -41,13 +41,7 @@ def on_given_images(made_by, images: Tensor, dtype: torch.dtype) -> list[Tensor]
     v = torch.randn(len(images), 17, *(side // 2 for side in images.shape[2:]), generator=g)
     images, v = (t.to(dtype).contiguous(memory_format=torch.channels_last) for t in (images, v))
     at, along = ([t.to(dtype) for t in each] for each in ((weight, scale, shift), along))
-    block = made_by(images, *at, first=True)
-    filled = [[torch.empty_like(t) for t in (at[0], at[1], at[1], at[2])] for _ in range(2)]
-    block.gradient(v, filled[0])
-    found = [block.out, block.tangent(None, *along)]
-    block.gradient_tangent(v, filled[1])
-    block.wait()
-    return [*found, *filled[0], *filled[1]]
+    return derivatives(made_by(images, *at, first=True), at, None, along, (v, v))
 
 
 def of_images(images: Tensor) -> list[float]:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from engine_support import PlainConv4, PlainMLP, generator, torch_conv4
+from engine_support import PlainConv4, PlainMLP, generator, random_thetas, torch_conv4
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,12 +11,6 @@ from pamela_cli.engine.backbones import MLP, Conv4
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def random_thetas(backbone, tasks: int, seed: int = 1) -> Tensor:
-    """θ of several tasks, all different and away from batch norm's start at 1 and 0."""
-    start = backbone.initial(generator(seed)).double()
-    return start + 0.1 * random(tasks, backbone.layout.size, seed=seed)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from engine_support import PlainConv4, generator, image_tasks, plain_loss
+from engine_support import PlainConv4, generator, image_tasks, plain_loss, random_thetas
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,9 +23,7 @@ COMPILED_WIDTH = 32
 
 def points(backbone: Conv4, tasks: int, seed: int = 1) -> Tensor:
     """θ of several tasks at which some scales of batch norm are negative, and none is near its start."""
-    start = backbone.initial(generator(seed)).double()
-    noise = torch.randn(tasks, backbone.layout.size, generator=generator(seed), dtype=torch.float64)
-    theta = start + 0.2 * noise
+    theta = random_thetas(backbone, tasks, 0.2, seed)
     for block in range(backbone.BLOCKS):
         backbone.layout.unpack(theta)[4 * block + 2][:, 0] *= -1
     return theta

@@ -23,6 +23,9 @@ from pamela_cli.engine.tasks import Objective
 
 BATCH_NORM_EPS = 1e-5
 
+Linear = Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor]
+"""As :func:`linear`."""
+
 
 class Conv4Gradient:
     """The gradient of each task's loss at θ (T, N) for images (T, B, C, H, W); a ``LossGradient``."""
@@ -112,7 +115,7 @@ class BlockGradient(Protocol):
         ...
 
 
-def linear_type(images: Tensor) -> Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor]:
+def linear_type(images: Tensor) -> Linear:
     """What computes the classifier on what the blocks make of ``images``: see :func:`linear`."""
     if torch.is_grad_enabled() or not suits_kernels(images, images.shape[1]):
         return linear
@@ -194,10 +197,7 @@ def side_by_side(x: Tensor) -> Tensor:
 
 
 def linear(bias: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """``bias`` (T, out) plus the sum of ``x @ w.mT`` over pairs of x (T, B, in) and w (T, out, in).
-
-    (T, B, out).
-    """
+    """``bias`` (T, out) plus the sum of ``x @ w.mT`` over pairs of x (T, B, in) with w (T, out, in)."""
     found = bias[:, None]
     for x, w in pairs:
         found = torch.baddbmm(found, x, w.mT)

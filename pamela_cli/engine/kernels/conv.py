@@ -10,25 +10,21 @@ Most derivatives need the sum of two convolutions, or of two gradients: one kern
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from pamela_cli.engine.channels_last import empty_last
 from pamela_cli.engine.device import tf32_setting
 from pamela_cli.engine.kernels.launch import launch
 from pamela_cli.engine.kernels.norm_pool import Answers, Still, by_pools_of
 from pamela_cli.engine.kernels.pools import AT_REST, MOVING, NOTHING, ask, by_pools
-from pamela_cli.engine.kernels.shares import shared
+from pamela_cli.engine.kernels.shares import AT_ONCE, shared
 
 Pairs = list[tuple[Tensor, Tensor]]
 
 _ALIGNED = 64
 """Pixels: a multiple of what a program takes at a time, and of 16 bytes."""
-_PROGRAMS = 264
-"""Programs of a gradient of the weights: as many as a large GPU runs at once; more give more to be summed."""
 
 
 @triton.jit
@@ -38,13 +34,12 @@ def upper(value):
 
 
 @triton.jit
-def _product(a, w, at, known, lower, acc, SPLIT: tl.constexpr):
-    """acc + a @ w; SPLIT: to the precision of float32, with the lower parts of the weights ``lower`` on."""
-    b = tl.load(w + at, mask=known, other=0.0)
+def product(a, b, b_low, acc, SPLIT: tl.constexpr):
+    """acc + a @ b; SPLIT: to the precision of float32, with what TF32 takes of b, and the rest, ``b_low``."""
     if SPLIT:
         high = upper(a)
         acc = tl.dot(a - high, b, acc, input_precision="tf32")
-        acc = tl.dot(high, tl.load(w + lower + at, mask=known, other=0.0), acc, input_precision="tf32")
+        acc = tl.dot(high, b_low, acc, input_precision="tf32")
         return tl.dot(high, b, acc, input_precision="tf32")
     return tl.dot(a, b, acc, input_precision="tf32")
 
@@ -64,9 +59,12 @@ def _convolved(
         dx = tap % 3 - 1
         there = inside & (py + dy >= 0) & (py + dy < H) & (px + dx >= 0) & (px + dx < W)
         pixels_at = ((m + dy * W + dx) * (T * CI) + t * CI)[:, None] + k[None, :]
-        b = tl.load(x + pixels_at, mask=there[:, None] & (k < CI)[None, :], other=0.0)
+        a = tl.load(x + pixels_at, mask=there[:, None] & (k < CI)[None, :], other=0.0)
         filled = (k < CI)[:, None] & (n < CO)[None, :]
-        acc = _product(b, w, weights + (tap * CI + k)[:, None], filled, lower, acc, SPLIT)
+        at = weights + (tap * CI + k)[:, None]
+        b = tl.load(w + at, mask=filled, other=0.0)
+        b_low = tl.load(w + lower + at, mask=filled, other=0.0) if SPLIT else b
+        acc = product(a, b, b_low, acc, SPLIT)
     return acc
 
 
@@ -119,13 +117,7 @@ def _tap(
     """acc + Σ v[m − tap, t, n]·b[m, k], where the sums are over the pixels m."""
     here = (m < pixels) & (py - dy >= 0) & (py - dy < H) & (px - dx >= 0) & (px - dx < W)
     at = ((m - dy * W - dx) * (T * CO) + t * CO)[None, :] + n[:, None]
-    a = tl.load(v + at, mask=here[None, :], other=0.0)
-    if SPLIT:
-        high = upper(a)
-        acc = tl.dot(a - high, b_high, acc, input_precision="tf32")
-        acc = tl.dot(high, b_low, acc, input_precision="tf32")
-        return tl.dot(high, b_high, acc, input_precision="tf32")
-    return tl.dot(a, b_high, acc, input_precision="tf32")
+    return product(tl.load(v + at, mask=here[None, :], other=0.0), b_high, b_low, acc, SPLIT)
 
 
 @triton.jit
@@ -211,19 +203,19 @@ def _convolved_by(
     (x, w), (x2, w2) = pairs[0], pairs[-1]
     batch, _, height, width = x.shape
     out_of, into = w.shape[1] // groups, w.shape[3]
-    shape = (batch, groups * out_of, height, width)
-    out = torch.empty(shape, device=x.device, dtype=x.dtype, memory_format=torch.channels_last)
-    block_n = min(64, _power(out_of))
+    out = empty_last(x, (batch, groups * out_of, height, width))
+    block_n = min(64, power_of_2(out_of))
     pixels = batch * height * width if look == NOTHING else by_pools_of(out)
     columns = groups * triton.cdiv(out_of, block_n)
-    tiles = _tiles(pixels, columns, into)
-    answers = None if look == NOTHING else Answers.about(out, tiles.rows, still)
+    # Small ones are cut so that the whole GPU takes part.
+    block_m = 64 if columns * triton.cdiv(pixels, 64) > 64 else 32
+    answers = None if look == NOTHING else Answers.about(out, block_m, still)
     asked = (out,) * 8 if answers is None else answers.arguments(out, still)
     launch(
-        _convolution, (triton.cdiv(pixels, tiles.rows), groups, columns // groups),
+        _convolution, (triton.cdiv(pixels, block_m), groups, columns // groups),
         x, w, x2, w2, out, *asked, pixels, height, width, groups, w[0].numel(),
-        CI=into, CO=out_of, TWO=len(pairs) > 1, LOOK=look, BM=tiles.rows, BN=block_n,
-        BK=tiles.inner, SPLIT=precision() != "tf32", num_warps=4, num_stages=3,
+        CI=into, CO=out_of, TWO=len(pairs) > 1, LOOK=look, BM=block_m, BN=block_n,
+        BK=min(32, power_of_2(into)), SPLIT=precision() != "tf32", num_warps=4, num_stages=3,
     )  # fmt: skip
     return out, answers
 
@@ -237,17 +229,8 @@ def by_channels(images: Tensor) -> Tensor:
     pixels = batch * height * width
     padded = triton.cdiv(pixels, _ALIGNED) * _ALIGNED
     made = images.new_empty(channels, padded)
-    launch(
-        _by_channels,
-        (padded // _ALIGNED, triton.cdiv(channels, 32)),
-        images,
-        made,
-        pixels,
-        padded,
-        channels,
-        BP=_ALIGNED,
-        BC=32,
-    )
+    grid = (padded // _ALIGNED, triton.cdiv(channels, 32))
+    launch(_by_channels, grid, images, made, pixels, padded, channels, BP=_ALIGNED, BC=32)
     return made
 
 
@@ -260,38 +243,20 @@ def weight_gradients(pairs: Pairs, groups: int) -> Tensor:
     (v, x), (v2, x2) = pairs[0], pairs[-1]
     batch, channels, height, width = v.shape
     into, out_of = len(x) // groups, channels // groups
-    tiles = _gradient_tiles(out_of)
-    block_n = min(64, _power(into))
-    programs = 3 * triton.cdiv(out_of, tiles.rows) * triton.cdiv(into, block_n)
+    block_m, block_n, block_k = min(64, power_of_2(out_of)), min(64, power_of_2(into)), 32
+    programs = 3 * triton.cdiv(out_of, block_m) * triton.cdiv(into, block_n)
     pixels = batch * height * width
-    shares, per = shared(pixels, tiles.inner, programs * groups, _PROGRAMS)
+    shares, per = shared(pixels, block_k, programs * groups, AT_ONCE)
     parts = x.new_empty(shares, groups * out_of, 9, into)
     launch(
         _weight_gradient, (shares, programs, groups),
         v, x, v2, x2, parts, pixels, x.shape[1], height, width, groups, per,
-        CI=into, CO=out_of, TWO=len(pairs) > 1, BM=tiles.rows, BN=block_n, BK=tiles.inner,
+        CI=into, CO=out_of, TWO=len(pairs) > 1, BM=block_m, BN=block_n, BK=block_k,
         SPLIT=precision() != "tf32", num_warps=4, num_stages=3,
     )  # fmt: skip
     return parts
 
 
-class _Tiles(NamedTuple):
-    """How a matrix product is cut: a program's rows, and what it multiplies at a time."""
-
-    rows: int
-    inner: int
-
-
-def _tiles(pixels: int, columns: int, inner: int) -> _Tiles:
-    """Of a convolution; small ones are cut so that the whole GPU takes part."""
-    return _Tiles(64 if columns * triton.cdiv(pixels, 64) > 64 else 32, min(32, _power(inner)))
-
-
-def _gradient_tiles(out_of: int) -> _Tiles:
-    """Of a gradient of the weights."""
-    return _Tiles(min(64, _power(out_of)), 32)
-
-
-def _power(number: int) -> int:
-    """The least power of 2 that is not below, as Tensor Cores take it: at least 16."""
+def power_of_2(number: int) -> int:
+    """The least that is not below, as Tensor Cores take it: at least 16."""
     return max(16, 1 << (number - 1).bit_length())

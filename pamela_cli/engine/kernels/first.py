@@ -16,12 +16,14 @@ import torch
 import triton
 from torch import Tensor
 
+from pamela_cli.engine.channels_last import empty_last
 from pamela_cli.engine.kernels import first_kernels as kernel
 from pamela_cli.engine.kernels.beside import beside
+from pamela_cli.engine.kernels.conv import power_of_2
 from pamela_cli.engine.kernels.launch import launch
 from pamela_cli.engine.kernels.norm_pool import Cotangents, TritonNormPool
 from pamela_cli.engine.kernels.parameters import Parameters
-from pamela_cli.engine.kernels.shares import shared
+from pamela_cli.engine.kernels.shares import AT_ONCE, shared
 from pamela_cli.engine.once import once
 
 FEW_CHANNELS = 7
@@ -29,8 +31,6 @@ FEW_CHANNELS = 7
 
 _PIXELS, _POOLS, _POOLS_SUMMED, _FILTERS, _NUMBERS = 16, 64, 32, 64, 32
 """What a program takes at a time: pixels; pools, and those whose pixels it sums; filters; and sums."""
-_PROGRAMS = 264
-"""Programs of a gradient of the weights."""
 
 
 def products_of_patches(images: Tensor, tasks: int) -> Tensor:
@@ -40,7 +40,7 @@ def products_of_patches(images: Tensor, tasks: int) -> Tensor:
     """
     batch, channels, height, width = images.shape
     into = channels // tasks
-    wide = max(16, triton.next_power_of_2(9 * into + 1))
+    wide = power_of_2(9 * into + 1)
     pixels = batch * height * width
     shares, per = shared(pixels, _PIXELS, tasks)
     parts = images.new_empty(shares, tasks, wide, wide, dtype=torch.float64)
@@ -67,7 +67,7 @@ class FirstBlock:
         self._wide = self._products.shape[1]
         self._at = Parameters.of(weight, scale, shift, scale, back=False, split=True)
         shape = (batch, self._tasks * self._filters, self._height // 2, self._width // 2)
-        self._taken = _new(shape, images, torch.int8)
+        self._taken = empty_last(images, shape, torch.int8)
         (mean, r), self._with_patches = self._statistics(self._at, moving=False)
         self._with_patches_tangent = self._with_patches  # not read until there is another
         pooled = self._pooled(self._at, moving=False)
@@ -108,8 +108,8 @@ class FirstBlock:
 
     def _pooled(self, at: Parameters, moving: bool) -> Tensor:
         """What the pools take of z, (B, T·C_out, h, w); or ż where they took z."""
-        pooled = _new(self._taken.shape, self._images, torch.float32)
-        filters = _filters_at_a_time(self._filters)
+        pooled = empty_last(self._images, self._taken.shape)
+        filters = min(_FILTERS, power_of_2(self._filters))
         grid = (triton.cdiv(self._count, _POOLS), self._tasks, triton.cdiv(self._filters, filters))
         launch(
             kernel.pooled_convolution, grid,
@@ -132,9 +132,9 @@ class FirstBlock:
 
     def _weight_gradient(self, found: Cotangents, patches: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """In shares that are still to be summed, (shares, T·C_out, 9, C_in); the last is of all pixels."""
-        filters = _filters_at_a_time(self._filters)
+        filters = min(_FILTERS, power_of_2(self._filters))
         programs = triton.cdiv(self._filters, filters)
-        shares, per = shared(self._count, _POOLS_SUMMED, programs * self._tasks, _PROGRAMS)
+        shares, per = shared(self._count, _POOLS_SUMMED, programs * self._tasks, AT_ONCE)
         parts = self._images.new_empty(shares + 1, self._tasks * self._filters, 9, self._into)
         launch(
             kernel.weight_gradient, (shares, programs, self._tasks),
@@ -149,12 +149,3 @@ class FirstBlock:
             CI=self._into, CO=self._filters, TANGENT=found.moving, BC=16, BN=self._wide,
         )  # fmt: skip
         return parts
-
-
-def _filters_at_a_time(filters: int) -> int:
-    """What a program takes of them: a power of two that Tensor Cores take."""
-    return min(_FILTERS, max(16, triton.next_power_of_2(filters)))
-
-
-def _new(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)

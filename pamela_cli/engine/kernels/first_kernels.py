@@ -9,8 +9,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from pamela_cli.engine.kernels.conv import upper
+from pamela_cli.engine.kernels.conv import product
 from pamela_cli.engine.kernels.norm_pool_kernels import is_open, normalised, terms
+from pamela_cli.engine.kernels.pools import larger
 
 _VARY = ["pixels", "count", "per", "shares", "H", "W", "T", "lower"]
 """No kernel of their own for some values of these."""
@@ -123,18 +124,13 @@ def pooled_convolution(
     for i in tl.static_range(4):
         pixel, y, column = _corner(p, i, H, W)
         a = patches(x, pixel, y, column, p < count, t, H, W, T, CI, BN)
-        a_high = upper(a)
-        value = tl.dot(a - a_high, high, input_precision="tf32")
-        value = tl.dot(a_high, low, value, input_precision="tf32")
-        value = tl.dot(a_high, high, value, input_precision="tf32")
+        value = product(a, high, low, tl.zeros((BP, BC), tl.float32), SPLIT=True)
         if TANGENT:
             best = tl.where(which == i, value, best)
         elif i == 0:
             best = value
-        else:  # as PyTorch: the first of equals, and NaN before all
-            larger = (value > best) | (value != value)  # noqa: PLR0124
-            best = tl.where(larger, value, best)
-            which = tl.where(larger, i, which)
+        else:
+            best, which = larger(value, i, best, which)
     tl.store(pooled + place, best, mask=ok)
     if not TANGENT:
         tl.store(taken + place, which.to(tl.int8), mask=ok)

@@ -12,6 +12,7 @@ import torch
 import triton
 from torch import Tensor
 
+from pamela_cli.engine.channels_last import channels_last, empty_last
 from pamela_cli.engine.kernels import norm_pool_kernels as kernel
 from pamela_cli.engine.kernels import pools
 from pamela_cli.engine.kernels.launch import launch
@@ -49,8 +50,8 @@ class Answers:
         shape = (batch, channels, height // 2, width // 2)
         blocks = triton.cdiv(by_pools_of(values), block)
         return cls(
-            _empty(shape, values),
-            _empty(shape, values, torch.int8) if still is None else still.taken,
+            empty_last(values, shape),
+            empty_last(values, shape, torch.int8) if still is None else still.taken,
             values.new_empty(2, blocks, channels),
             values.new_empty(blocks) if still is None else still.mean,  # where it moves, nothing is counted
         )
@@ -133,7 +134,7 @@ class TritonNormPool:
 
     def gradient(self, v: Tensor) -> Cotangents:
         """From the cotangent of ``out``."""
-        self._v = _last(v)
+        self._v = channels_last(v)
         sums = self._sums = self._summed(kernel.gradient_sums, self._v, self.pooled, *self._about)
         # Where nothing moves, anything stands for how: it is not read.
         terms = *self._about, self._about[2], sums, sums, sums
@@ -154,7 +155,7 @@ class TritonNormPool:
 
     def gradient_tangent(self, v: Tensor) -> Cotangents:
         """How :meth:`gradient` moves with them, and with its cotangent along ``v``."""
-        v = _last(v)
+        v = channels_last(v)
         about = self.pooled, self._x_tangent, *self._about
         sums = self._summed(kernel.gradient_tangent_sums, self._v, v, *about)
         terms = *self._about, self._scale_tangent, self._sums, sums, self._moments
@@ -200,16 +201,6 @@ def to_z(found: Cotangents, pooled: Tensor, still: Still, z_tangent: Tensor | No
     return made
 
 
-def _empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    return torch.empty(
-        shape, dtype=dtype or like.dtype, device=like.device, memory_format=torch.channels_last
-    )
-
-
 def _wide(channels: int) -> int:
     """What a program takes of so many."""
     return min(_CHANNELS, triton.next_power_of_2(channels))
-
-
-def _last(t: Tensor) -> Tensor:
-    return t.contiguous(memory_format=torch.channels_last)

@@ -62,9 +62,9 @@ def ask(
     upper_right, lower_right = tl.split(right)
     if LOOK == AT_REST:
         which = tl.zeros((BP // 4, BC), tl.int32)
-        best, which = _larger(upper_right, 1, best, which)
-        best, which = _larger(lower_left, 2, best, which)
-        best, which = _larger(lower_right, 3, best, which)
+        best, which = larger(upper_right, 1, best, which)
+        best, which = larger(lower_left, 2, best, which)
+        best, which = larger(lower_right, 3, best, which)
         tl.store(taken + place, which.to(tl.int8), mask=ok)
     else:
         which = tl.load(taken + place, mask=ok, other=0).to(tl.int32)
@@ -74,10 +74,10 @@ def ask(
 
 
 @triton.jit
-def _larger(value, index, best, which):
+def larger(value, index, best, which):
     """As PyTorch takes the largest: the first of equals, and NaN before all."""
-    larger = (value > best) | (value != value)  # noqa: PLR0124
-    return tl.where(larger, value, best), tl.where(larger, index, which)
+    chosen = (value > best) | (value != value)  # noqa: PLR0124
+    return tl.where(chosen, value, best), tl.where(chosen, index, which)
 
 
 @triton.jit(do_not_specialize=["count", "H", "W"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-_PROGRAMS = 1024
+_FILLING = 1024
 """Programs that fill a large GPU."""
+AT_ONCE = 264
+"""Programs that a large GPU runs at once, if they are large; with more there are more shares to be summed."""
 
 
-def shared(pixels: int, block: int, programs: int, most: int = _PROGRAMS) -> tuple[int, int]:
+def shared(pixels: int, block: int, programs: int, most: int = _FILLING) -> tuple[int, int]:
     """Into how many shares pixels go, and how many a share has: whole blocks, but for the end of the last.
 
     So many ``programs`` work on each share; all together are about ``most``. A share has four blocks or more,
