@@ -27,7 +27,7 @@ typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(rea
 #ifdef __clang__
 #define UNROLLED(i, count) _Pragma("clang loop unroll(full)") for (long i = 0; i < (count); i++)
 #else
-#define UNROLLED(i, count) _Pragma("GCC unroll 8") for (long i = 0; i < (count); i++)
+#define UNROLLED(i, count) _Pragma("GCC unroll 36") for (long i = 0; i < (count); i++)
 #endif
 
 static inline vector load(const real *from)

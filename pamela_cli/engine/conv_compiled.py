@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from ctypes import CDLL, c_long
 from functools import cache
+from math import ceil
 from typing import NamedTuple
 
 import torch
@@ -20,10 +21,13 @@ from pamela_cli.engine.layout import sum_in_place
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
 
-_MOST_WASTE = 1.4
-"""Winograd's tiles may have at most so many pixels for each of the image.
+_TILE = 4
+"""Winograd's tiles have so many lines and columns."""
 
-With more (images of 3×3, not of 7×7), PyTorch's convolution is faster.
+_MOST_WASTE = 2
+"""The tiles may have at most so many pixels for each of the image.
+
+With more (images of 5×5, not of 3×3 or 6×6), PyTorch's convolution is as fast, or faster.
 """
 
 
@@ -54,7 +58,7 @@ class _Shape(NamedTuple):
 
     @property
     def winograd_pays(self) -> bool:
-        pixels = 4 * ((self.height + 1) // 2) * ((self.width + 1) // 2)
+        pixels = _TILE**2 * ceil(self.height / _TILE) * ceil(self.width / _TILE)
         return pixels <= _MOST_WASTE * self.height * self.width
 
 

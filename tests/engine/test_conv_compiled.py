@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import pytest
 import torch
 from engine_support import generator
@@ -78,7 +80,7 @@ def check(found: list[Tensor | None], expected: list[Tensor], dtype: torch.dtype
         if one is not None:
             assert one.shape == other.shape
             error = (one.double() - other).norm() / other.norm()
-            assert error < (3e-6 if dtype is torch.float32 else 1e-14)
+            assert error < (1e-5 if dtype is torch.float32 else 3e-14)
 
 
 ANY = {
@@ -103,7 +105,7 @@ def test_many_channels(terms, tasks, batch, channels, filters, height, width, dt
     at = triples(terms, tasks, batch, channels, filters, height, width, seed)
     found = by_functions(at, tasks, dtype)
     assert found[2] is not None
-    wasteful = height % 2 * width + width % 2 * height > 0.3 * height * width
+    wasteful = 16 * ceil(height / 4) * ceil(width / 4) > 2 * height * width
     assert wasteful or (found[0] is not None and found[1] is not None)
     check(found, by_autograd(at, tasks), dtype)
 
@@ -137,10 +139,10 @@ def test_shapes_that_are_left_to_pytorch(channels: int, filters: int, side: int)
     check([out, *conv3x3_gradients(at)], by_autograd(at, 1), torch.float64)
 
 
-@pytest.mark.parametrize(("channels", "side"), [(64, 3), (64, 8), (3, 8)])
+@pytest.mark.parametrize(("channels", "side"), [(64, 5), (64, 8), (3, 8)])
 @pytest.mark.parametrize("to_input", [True, False])
 def test_what_is_left_is_added_to_what_is_not(channels: int, side: int, to_input: bool) -> None:
-    """Of images of 3×3, Winograd's algorithm finds the gradient of the filters, and PyTorch the other."""
+    """Of images of 5×5, Winograd's algorithm finds the gradient of the filters, and PyTorch the other."""
     at = triples(2, 2, 3, channels, 64, side, side)
     use_compiled(True)
     out = conv3x3([(x, w) for _, x, w in at], 2)
