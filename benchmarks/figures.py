@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter
 
 from benchmarks.measures import Measure
 from benchmarks.tables import Row, by_setting, setting_title
-from pamela_cli.report.figures import COLOURS, STYLE, line_style, plain_log_axis, save
+from pamela_cli.display.figures import COLOURS, STYLE, line_style, plain_log_axis, save
 
 PANELS = {
     "train_ms": ("training [ms per task]", 1.0),

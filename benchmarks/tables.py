@@ -11,7 +11,7 @@ from rich.text import Text
 
 from benchmarks.engines import ENGINES
 from benchmarks.measures import Measure
-from pamela_cli.report.complexity import three_digits
+from pamela_cli.display.complexity import three_digits
 from pamela_cli.results import hardware_text
 
 Row = dict[str, Any]

@@ -13,6 +13,7 @@ from data_prep.store import Store
 from pamela_cli.config import SINE, Config, check_choice
 from pamela_cli.context import Context
 from pamela_cli.datasets import open_same_kind, open_trained_dataset
+from pamela_cli.display.figures import fitted_waves, loss_by_update
 from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import NormSource, TaskScores
 from pamela_cli.engine.inner_loop import Learner
@@ -27,7 +28,6 @@ from pamela_cli.measures import measure_of
 from pamela_cli.planning import plan_to_judge
 from pamela_cli.problem import Problem
 from pamela_cli.process_group import check_enough, process_group
-from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.results import (
     EvaluationProtocol,
     norm_stats_text,

@@ -22,6 +22,7 @@ from pamela_cli.adapted import AdaptedRun, check_free
 from pamela_cli.config import SINE, Config, check_choice
 from pamela_cli.context import Context
 from pamela_cli.datasets import open_trained_dataset
+from pamela_cli.display.prediction_sheet import is_sheet, write_sheet
 from pamela_cli.engine.device import use_precision
 from pamela_cli.engine.evaluation import NormSource
 from pamela_cli.engine.intervals import Floats, proportion_interval
@@ -33,7 +34,6 @@ from pamela_cli.inputs import Inputs
 from pamela_cli.judging import load_learner
 from pamela_cli.problem import Problem
 from pamela_cli.process_group import device_of
-from pamela_cli.report.prediction_sheet import is_sheet, write_sheet
 from pamela_cli.runs import RunFolder, find_run
 from pamela_cli.signals import StopRequest
 

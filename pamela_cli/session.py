@@ -247,8 +247,8 @@ def _run(
 def _draw(folder: RunFolder, config: Config, console: Console) -> None:
     """The figures of a finished run; that they cannot be written costs the figures only."""
     # Matplotlib is imported by whoever draws: of several processes one, and with --no-figures none.
-    from pamela_cli.report.figures import run_title, training_curves
-    from pamela_cli.report.trends import Trends, draw_trends
+    from pamela_cli.display.figures import run_title, training_curves
+    from pamela_cli.display.trends import Trends, draw_trends
 
     try:
         training_curves(drawable(folder.metrics(), config.measure), folder.figures / "training", config)

@@ -11,12 +11,12 @@ import numpy as np
 from pamela_cli.ablation.cells import Cell
 from pamela_cli.ablation.grid import Variant, in_order
 from pamela_cli.config import SINE, Config
+from pamela_cli.display.paper import ABLATION_GAINS
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.engine.intervals import Floats, mean_ci95, paired_advantage
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import Measure
 from pamela_cli.methods import METHODS
-from pamela_cli.report.paper import ABLATION_GAINS
 from pamela_cli.results import EvaluationProtocol
 from pamela_cli.scores import read_scores
 from pamela_cli.untrusted import printable

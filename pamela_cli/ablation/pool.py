@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.2
 
 _PRELOAD = [
     "pamela_cli.session",
-    "pamela_cli.report.trends",
+    "pamela_cli.display.trends",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_pdf",
 ]

@@ -13,6 +13,9 @@ from pamela_cli.ablation.ablating import Ablation
 from pamela_cli.ablation.cells import Cell
 from pamela_cli.ablation.outcome import Row
 from pamela_cli.console import finite
+from pamela_cli.display import ablation_figures as draw
+from pamela_cli.display.ablations import FORMATS, title
+from pamela_cli.display.figures import fitted_waves, loss_by_update
 from pamela_cli.engine.intervals import Floats, mean_ci95
 from pamela_cli.engine.tasks import Tasks
 from pamela_cli.files import write_atomically
@@ -20,9 +23,6 @@ from pamela_cli.judging import SHOWN_WAVES, fit_curves, load_learner
 from pamela_cli.methods import USUAL_INTERVAL, makes_one_update
 from pamela_cli.metrics import drawable
 from pamela_cli.problem import Problem
-from pamela_cli.report import ablation_figures as draw
-from pamela_cli.report.ablations import FORMATS, title
-from pamela_cli.report.figures import fitted_waves, loss_by_update
 from pamela_cli.runs import ABLATION
 
 _SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv"}

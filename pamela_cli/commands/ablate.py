@@ -85,7 +85,7 @@ def ablate(
     from pamela_cli.ablation import ablating
     from pamela_cli.ablation.grid import AXES, parse_seeds
     from pamela_cli.ablation.slurm import parse_parameters
-    from pamela_cli.report.ablations import FORMATS, ablation_table
+    from pamela_cli.display.ablations import FORMATS, ablation_table
 
     if vary not in AXES:
         raise UsageError(f"--vary must be one of {', '.join(AXES)}, not '{vary}'.")

@@ -43,7 +43,7 @@ def complexity(
     its setting is the same. No dataset is needed. Document and figure are written to RUNS_DIR/complexity.
     """
     from pamela_cli.complexity.session import compare_costs
-    from pamela_cli.report.complexity import complexity_tables
+    from pamela_cli.display.complexity import complexity_tables
 
     document = compare_costs(
         context,

@@ -22,8 +22,8 @@ def doctor(context: Context) -> None:
 
     Takes a few seconds. Exits with code 1 if something is wrong.
     """
+    from pamela_cli.display.doctor import doctor_tables
     from pamela_cli.doctor import examine
-    from pamela_cli.report.doctor import doctor_tables
 
     with context.console.progress("examining", 1):
         document = examine(context.data_dir, context.runs_dir)

@@ -77,7 +77,7 @@ def evaluate(
         whole_number("seed", seed, 0, 2**62),
     )
     from pamela_cli import evaluating
-    from pamela_cli.report.tables import evaluation_table
+    from pamela_cli.display.tables import evaluation_table
 
     options = evaluating.EvaluateOptions(split, *numbers, dataset, resize, norm_stats)
     document = evaluating.evaluate_runs(context, runs, options, device, figures)

@@ -57,7 +57,7 @@ def meta_train(
     was used.
     """
     from pamela_cli import session
-    from pamela_cli.report.tables import summary_table
+    from pamela_cli.display.tables import summary_table
 
     if not resume:
         summary = session.train(context, run, config, device, figures=figures, low_memory=low_memory)

@@ -64,9 +64,9 @@ def predict(
     figures: Annotated[bool, typer.Option(help="Draw that figure.")] = True,
 ) -> None:
     """Label your own images: adapt a run to a few examples of each class, in a second."""
+    from pamela_cli.display.predictions import as_csv, prediction_table
     from pamela_cli.predicting import PredictOptions
     from pamela_cli.predicting import predict as label
-    from pamela_cli.report.predictions import as_csv, prediction_table
 
     if csv and context.console.as_json:
         raise UsageError("--csv and --json exclude each other; leave out one.")

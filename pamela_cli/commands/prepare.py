@@ -103,7 +103,7 @@ def prepare(
     from data_prep import canonical_name, stored_name
     from data_prep.packing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
     from pamela_cli.datasets import prepare_with_progress, prepared_store
-    from pamela_cli.report.stores import store_record, store_table
+    from pamela_cli.display.stores import store_record, store_table
 
     console = context.console
     if listing:
@@ -160,7 +160,7 @@ def prepare(
 
 def _list(context: Context) -> None:
     from data_prep.listing import listed_datasets, prepared_stores
-    from pamela_cli.report.stores import listing_record, listing_tables
+    from pamela_cli.display.stores import listing_record, listing_tables
 
     datasets, stores = listed_datasets(), prepared_stores(context.data_dir)
     context.console.result(listing_tables(datasets, stores), listing_record(datasets, stores))
@@ -168,7 +168,7 @@ def _list(context: Context) -> None:
 
 def _verify(context: Context, store: Path) -> None:
     from data_prep import verify_store
-    from pamela_cli.report.stores import store_record, store_table
+    from pamela_cli.display.stores import store_record, store_table
 
     with context.console.progress(f"verifying {store}", 1) as bar:
         summary = verify_store(store, lambda part, done, total: bar.update(done, part, total))

@@ -60,15 +60,15 @@ def report(
         return
     if not runs:
         raise UsageError("RUN is missing: which run? `pamela report --list` shows them.")
-    from pamela_cli.pages.writing import write_report
+    from pamela_cli.report.writing import write_report
 
     document = write_report(context, runs, out)
     context.console.result(Text(document["report"]), document)
 
 
 def _list(context: Context) -> None:
-    from pamela_cli.pages import listing
-    from pamela_cli.report.runs import runs_table
+    from pamela_cli.display.runs import runs_table
+    from pamela_cli.report import listing
 
     document = listing.listing(context.runs_dir)
     context.console.result(runs_table(document), document)

@@ -51,7 +51,7 @@ def reproduce(
     What is already in the results folder, or finished in the runs folder with the same settings, is not
     trained again. The page shows the paper's numbers alongside.
     """
-    from pamela_cli.report.reproduced import cells_table
+    from pamela_cli.display.reproduced import cells_table
     from pamela_cli.reproducing import reproducing
 
     if collect + check + listing > 1:

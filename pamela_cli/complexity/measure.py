@@ -13,11 +13,11 @@ from pamela_cli.complexity.cases import Case, Work, count_flops
 from pamela_cli.complexity.memory import peak_memories
 from pamela_cli.complexity.timing import time_cases
 from pamela_cli.console import Console
+from pamela_cli.display.paper import TABLE_1, TABLE_1_UNSAID
 from pamela_cli.engine.memory_plan import fit, free_bytes, graph_bytes
 from pamela_cli.engine.runner import DoesNotFitError, Plan, is_out_of_memory
 from pamela_cli.environment import current_environment
 from pamela_cli.errors import PamelaError
-from pamela_cli.report.paper import TABLE_1, TABLE_1_UNSAID
 
 SHAPE = ("way", "shot", "query", "image_size", "channels", "width", "precision")
 """Settings that all rows share."""

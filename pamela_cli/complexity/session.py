@@ -13,11 +13,11 @@ from pamela_cli.complexity.measure import measure
 from pamela_cli.config import flag
 from pamela_cli.console import Console, finite
 from pamela_cli.context import Context
+from pamela_cli.display.complexity_figure import complexity_figure
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import COMPARED, METHODS
 from pamela_cli.process_group import describe, device_of
-from pamela_cli.report.complexity_figure import complexity_figure
 from pamela_cli.signals import StopRequest
 
 LARGE_SPREAD = 0.25

@@ -1,1 +1,1 @@
-"""Tables and figures of results."""
+"""`pamela report`: pages of results, from run folders alone, each one self-contained HTML file."""

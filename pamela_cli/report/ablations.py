@@ -1,168 +1,220 @@
-"""Tables of ablations: for the terminal, Markdown, LaTeX and CSV, all made from the JSON document."""
+"""An ablation as sections of a page: made from ``ablation.json`` and what lies beside it alone."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
-from rich.table import Table
+from pamela_cli.ablation.grid import AXES
+from pamela_cli.config import SETTINGS, Config, value_text
+from pamela_cli.context import Context
+from pamela_cli.errors import PamelaError
+from pamela_cli.measures import measure_of
+from pamela_cli.methods import makes_one_update
+from pamela_cli.report import rerun
+from pamela_cli.report.drawing import figures_there
+from pamela_cli.report.page import Block, Code, Note, Section, Table
+from pamela_cli.report.reading import ReadRun, read_run
+from pamela_cli.report.run_sections import result_text
+from pamela_cli.results import Document, task_text
+from pamela_cli.runs import ABLATION, RunFolder, labels_of
+from pamela_cli.untrusted import OddFileError, is_plain_name, read_json, shown
 
-from pamela_cli.measures import Measure, measure_of
-from pamela_cli.methods import METHODS
-from pamela_cli.report.layout import titled
-from pamela_cli.results import Document, norm_stats_text, task_text
+_MOST_ROWS = 500
+
+# Anything else in them is a number.
+_DOCUMENT: dict[str, type] = {"dataset": str, "seeds": list, "norm_stats": str, "vary": str}
+_ROW: dict[str, type] = {
+    "variant": str,
+    "label": str,
+    "status": str,
+    "failures": dict,
+    "seed_scores": dict,
+    "runs": list,
+}
 
 
-def ablation_table(document: Document) -> Group:
-    """The table for the terminal: without medians, for which 80 columns have no room."""
-    headings, lines = _cells(document, medians=False)
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for i, heading in enumerate(headings):
-        # Long headings break: the widest table fits into 80 columns. On less its numbers break, too.
-        name = heading.replace(" over ", "\nover ").replace(" of ", "\nof ").replace("'s ", "'s\n")
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    return titled(title(document), table, notes(document))
+def is_ablation(folder: Path) -> bool:
+    """Whether `pamela ablate` made the folder."""
+    return (folder / ABLATION).is_file()
 
 
-def title(document: Document) -> str:
+def ablation_title(document: Document) -> str:
     """What was ablated."""
-    return f"Ablation on {document['dataset']}, {task_text(document['way'], document['shot'])}"
+    tasks = task_text(document.get("way"), document.get("shot", "?"))
+    return f"Ablation on {document.get('dataset', '?')}, {tasks}"
 
 
-def notes(document: Document) -> str:
-    """What a reader has to know of the numbers."""
-    seeds = ", ".join(map(str, document["seeds"]))
-    several = len(document["seeds"]) > 1
-    seed_text = f"seed{'s' * several} {seeds}" + (" (a task counts once, by its mean)" if several else "")
-    if seeds_differ(document):
-        seed_text += ", not all in every row: gains are over the seeds that both rows have"
-    iterations = document["iterations"]
-    budget = f"{iterations:,} iterations in every cell" if iterations else "the cells' iterations differ"
-    text = (
-        f"n inner updates; {budget}, {seed_text}; {document['tasks']:,} test tasks, the same for all; "
-        f"{norm_stats_text(document)}. 95 % intervals; gains are computed task by task."
-    )
-    for without in dict.fromkeys(_equal(row) for row in document["rows"] if row["status"] == "equal"):
-        text += f" {without}: no connection to make, not trained."
-    for row in document["rows"]:
-        for seed, reason in row["failures"].items():
-            text += f"\n{row['label']}, n = {row['steps']}, seed {seed} failed: {reason}"
+def read_ablation(folder: Path) -> Document:
+    """The document of an ablation; :class:`PamelaError` if it is none."""
+    document: Any = None
+    with suppress(OddFileError):
+        document = read_json(folder / ABLATION)
+    rows = document.get("rows") if isinstance(document, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise PamelaError(
+            f"{folder / ABLATION} is damaged; run the same `pamela ablate` command again to rewrite it."
+        )
+    return {
+        **_of_their_kinds(document, _DOCUMENT),
+        "rows": [_of_their_kinds(row, _ROW) for row in rows[:_MOST_ROWS]],
+    }
+
+
+def _of_their_kinds(record: Document, kinds: dict[str, type]) -> Document:
+    """Values of the wrong kind count as missing."""
+    return {key: value for key, value in record.items() if isinstance(value, kinds.get(key, int | float))}
+
+
+def ablation_sections(context: Context, folder: Path, document: Document) -> list[Section]:
+    """Table, figures, the settings of its cells, and the commands that give it rerun."""
+    cells = _cells(folder, document)
+    figures = figures_there(folder / "figures", set()) or [Note("There are no figures in its folder.")]
+    return [
+        Section("Results", _results(document)),
+        Section("Figures", figures),
+        Section("Cells", _settings(cells)),
+        Section("How to reproduce it", _again(context, document, cells)),
+    ]
+
+
+def _results(document: Document) -> list[Block]:
+    rows = document["rows"]
+    measure = measure_of(document.get("way"))
+    unit = measure.heading.removeprefix(measure.title)
+
+    def score(key: str, ci95: str = "", sign: str = "") -> Callable[[Document], str]:
+        return lambda row: measure.interval(row.get(key), row.get(ci95), sign)
+
+    def plain(key: str, usual: Any = None) -> Callable[[Document], str]:
+        return lambda row: "" if row.get(key) in (None, usual) else shown(row[key])
+
+    columns = [
+        ("variant", lambda row: shown(row.get("label") or row.get("variant", ""))),
+        ("w", plain("skip_interval")),
+        ("updates", plain("steps")),
+        ("outer steps", plain("iterations", document.get("iterations"))),
+        ("status", plain("status", "done")),
+        (measure.heading, score(measure.name, "ci95")),
+        ("median" + unit, score("median")),
+        ("spread of seeds" + unit, score("seed_spread")),
+        ("gain over MAML" + unit, score("gain", "gain_ci95", "+")),
+        ("gain over +Q" + unit, score("gain_over_q", "gain_over_q_ci95", "+")),
+        ("paper's gain" + unit, score("paper_gain", "", "+")),
+    ]
+    filled = [(head, [cell(row) for row in rows]) for head, cell in columns]
+    filled = [(head, cells) for head, cells in filled if head == "variant" or any(cells)]
+    lines = list(zip(*(cells for _, cells in filled), strict=True))
+    words = frozenset(i for i, (head, _) in enumerate(filled) if head in ("variant", "status"))
+    return [Table(_caption(document), [head for head, _ in filled], lines, words), *_failures(rows)]
+
+
+def _caption(document: Document) -> str:
+    parts = ["Every row on the same test tasks"]
+    if isinstance(document.get("tasks"), int):
+        parts = [f"Every row on the same {document['tasks']:,} test tasks"]
+    if isinstance(document.get("iterations"), int):
+        parts.append(f"after {document['iterations']:,} outer steps")
+    if isinstance(document.get("seeds"), list):
+        parts.append("seeds " + ", ".join(map(str, document["seeds"][:20])))
+    text = ", ".join(parts) + "; 95 % intervals; gains are computed task by task."
+    if document.get("norm_stats") == "query":
+        text += " Queries are normalised among themselves (transductive)."
     return text
 
 
-def seeds_differ(document: Document) -> bool:
-    """Whether rows have scores under other seeds than others, so that their means do not compare."""
-    return len({tuple(sorted(row["seed_scores"])) for row in document["rows"] if row["seed_scores"]}) > 1
+def _failures(rows: list[Document]) -> list[Block]:
+    notes: list[Block] = []
+    for row in rows:
+        failures = row.get("failures")
+        for seed, reason in failures.items() if isinstance(failures, dict) else ():
+            name = row.get("label") or row.get("variant", "")
+            notes.append(Note(f"{name}, seed {seed}, failed: {reason}", pressing=True))
+    return notes[:20]
 
 
-def _cells(document: Document, medians: bool = True) -> tuple[list[str], list[list[str]]]:
-    """Headings and lines, only the columns that have something in them."""
-    rows = document["rows"]
-    measure = measure_of(document["way"])
-    columns: list[tuple[str, Callable[[Document], str]]] = [
-        ("variant", lambda row: row["label"]),
-        ("n", lambda row: str(row["steps"])),
-    ]
-    if document["iterations"] is None:
-        columns.append(("iterations", lambda row: f"{row['iterations']:,}"))
-    if seeds_differ(document):
-        columns.append(("seeds", lambda row: ", ".join(row["seed_scores"])))
-    columns.append((measure.heading, lambda row: _score(row, measure)))
-    if medians and any(row.get("median") is not None for row in rows):
-        columns.append(("median", lambda row: _single(row, "median", measure)))
-    if any(row["seed_spread"] is not None for row in rows):
-        columns.append(("spread of seeds", lambda row: _single(row, "seed_spread", measure)))
-    columns.append(("gain over MAML", lambda row: _gain(row, "gain", measure)))
-    if any(row["gain_over_q"] is not None for row in rows):
-        columns.append(("gain over +Q", lambda row: _gain(row, "gain_over_q", measure)))
-    if any(row["paper_gain"] is not None for row in rows):
-        columns.append(("paper's gain", lambda row: measure.interval(row["paper_gain"], None, "+")))
-    return [name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows]
+def _cells(folder: Path, document: Document) -> list[ReadRun]:
+    """The runs of the cells that can be read, each once."""
+    runs = []
+    names = [name for row in document["rows"] for name in _texts(row.get("runs"))]
+    for name in dict.fromkeys(names):
+        # A name leads to a folder beside that of the ablation, and nowhere else.
+        if not is_plain_name(name):
+            continue
+        try:
+            runs.append(read_run(RunFolder(folder.parent / name)))
+        except PamelaError:
+            continue
+    return runs[:_MOST_ROWS]
 
 
-def _score(row: Document, measure: Measure) -> str:
-    if row["status"] == "equal":
-        return _equal(row)
-    if row["status"] == "missing" and row[measure.name] is None:
-        return "not trained"
-    if row["status"] == "failed" and row[measure.name] is None:
-        return "failed"
-    unlike = " (not all seeds)" if row["status"] in ("failed", "missing") else ""
-    return measure.interval(row[measure.name], row["ci95"]) + unlike
+def _texts(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
-def _equal(row: Document) -> str:
-    """What the method is where it makes no connections: another one, by its title."""
-    return f"= {METHODS[METHODS[row['variant']].without_skips].title}"
-
-
-def _single(row: Document, key: str, measure: Measure) -> str:
-    return "" if row["status"] == "equal" else measure.interval(row.get(key), None)
-
-
-def _gain(row: Document, key: str, measure: Measure) -> str:
-    if row[key] is None or row["status"] == "equal":
-        return ""
-    return measure.interval(row[key], row[f"{key}_ci95"], "+")
-
-
-def as_markdown(document: Document) -> str:
-    """The table in Markdown."""
-    return f"**{title(document)}**\n\n{markdown_table(*_cells(document))}\n\n{notes(document)}\n"
-
-
-def markdown_table(headings: list[str], lines: list[list[str]]) -> str:
-    """A table whose first column is of words, and the others of numbers."""
-    rule = [":--" if i == 0 else "--:" for i in range(len(headings))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *lines))
-
-
-_LATEX = str.maketrans(
-    {char: rf"\{char}" for char in "%&_#${}"}
-    | {"±": r"$\pm$", "−": "$-$"}
-    | {"^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
-    | {raised: f"$^{digit}$" for digit, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
-)
-
-
-def _in_latex(cell: str) -> str:
-    return cell.translate(_LATEX)
-
-
-def as_latex(document: Document) -> str:
-    """The table in LaTeX, with booktabs."""
-    headings, lines = _cells(document)
-    body = [" & ".join(_in_latex(cell) for cell in line) + r" \\" for line in lines]
-    head = " & ".join(_in_latex(heading) for heading in headings) + r" \\"
-    caption = _in_latex(f"{title(document)}. {notes(document)}".replace("\n", " "))
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{caption}}}",
-            rf"  \begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}",
-            *(f"    {line}" for line in (r"\toprule", head, r"\midrule", *body, r"\bottomrule")),
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
+def _settings(cells: list[ReadRun]) -> list[Block]:
+    if not cells:
+        return [
+            Note("The runs of the cells are not beside the ablation's folder, so their settings are unknown.")
         ]
-    )
+    documents = [run.config.values() for run in cells]
+    differing = [key for key in SETTINGS if len({str(d.get(key)) for d in documents}) > 1]
+    shared = [
+        [key, value_text(value), SETTINGS[key].metadata["help"]]
+        for key, value in documents[0].items()
+        if key not in differing
+    ]
+    own = [
+        [label, *(value_text(d[key]) if key in d else "" for key in differing), result_text(run)]
+        for label, run, d in zip(labels_of([run.folder for run in cells]), cells, documents, strict=True)
+    ]
+    return [
+        Table("The runs, and the settings in which they differ.", ["run", *differing, "test"], own),
+        Table(
+            "The settings that all runs share.", ["setting", "value", "meaning"], shared, frozenset((0, 2))
+        ),
+    ]
 
 
-def as_csv(document: Document) -> str:
-    """The numbers of the rows, unrounded: accuracies and gains are fractions."""
-    keys = [key for key in document["rows"][0] if not isinstance(document["rows"][0][key], dict | list)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(keys)
-    writer.writerows([[row[key] for key in keys] for row in document["rows"]])
-    return text.getvalue()
+def _again(context: Context, document: Document, cells: list[ReadRun]) -> list[Block]:
+    if not cells:
+        return [Note("The settings of the cells are unknown, so there are no commands to show.")]
+    config, vary = _base(document, cells), _varied(document)
+    w = _interval(document) if vary == "steps" else None
+    seeds = [seed for seed in document.get("seeds") or [] if isinstance(seed, int)]
+    prepare = rerun.prepare_command(config, cells[0].fit)
+    start = [prepare] if prepare else []
+    command = rerun.ablate_command(config, vary, w, seeds, context.data_dir)
+    each = [rerun.config_command(run.folder) for run in cells]
+    return [Code("All of it:", [*start, command]), Code("A single cell:", each)]
 
 
-FORMATS = {"markdown": as_markdown, "latex": as_latex, "csv": as_csv}
-"""Ways to write a table, besides the terminal's and JSON."""
+def _base(document: Document, cells: list[ReadRun]) -> Config:
+    """The settings that the cells share, as those of MAML."""
+    first = next((run.config for run in cells if not makes_one_update(run.config.method)), cells[0].config)
+    most = max(_steps(document), default=first.steps or 1)
+    return replace(first, method="maml", skip_interval=None, seed=0, steps=most)
+
+
+def _interval(document: Document) -> int | None:
+    """The interval w of all rows with connections; None if they have several, or none has."""
+    found = {row.get("skip_interval") for row in document["rows"]} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _steps(document: Document) -> set[int]:
+    """The numbers of updates of the rows, but for the method that takes one alone."""
+    variants = ((row.get("variant"), row.get("steps")) for row in document["rows"])
+    return {n for variant, n in variants if not makes_one_update(variant) and isinstance(n, int)}
+
+
+def _varied(document: Document) -> str:
+    """What was varied, as the ablation says; earlier versions did not, and the rows must do."""
+    if document.get("vary") in AXES:
+        return str(document["vary"])
+    methods = {row.get("variant") for row in document["rows"]}
+    several = len(_steps(document)) > 1
+    return "steps" if several else "variant" if methods & {"meta-sgd", "q-shared"} else "skip-interval"

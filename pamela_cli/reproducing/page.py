@@ -13,13 +13,13 @@ from pamela_cli import __version__
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.outcome import Row, gain
 from pamela_cli.config import Config
+from pamela_cli.display.ablation_figures import by_shot
+from pamela_cli.display.ablations import markdown_table
+from pamela_cli.display.paper import ACCURACIES, OMNIGLOT_MAML, Published
 from pamela_cli.engine.intervals import mean_ci95
 from pamela_cli.errors import holds_something_else
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import METHODS
-from pamela_cli.report.ablation_figures import by_shot
-from pamela_cli.report.ablations import markdown_table
-from pamela_cli.report.paper import ACCURACIES, OMNIGLOT_MAML, Published
 from pamela_cli.reproducing.kept import KeptResult, kept_divergence, kept_result
 from pamela_cli.reproducing.plan import Group, PlannedCell
 from pamela_cli.results import hardware_text, norm_stats_text, task_text

@@ -26,10 +26,10 @@ import pamela_cli.commands.meta_train
 import pamela_cli.commands.prepare
 import pamela_cli.commands.report
 import pamela_cli.complexity.session
+import pamela_cli.display.figures
+import pamela_cli.display.tables
 import pamela_cli.evaluating
-import pamela_cli.pages.writing
-import pamela_cli.report.figures
-import pamela_cli.report.tables
+import pamela_cli.report.writing
 import pamela_cli.session  # noqa: F401
 from pamela_cli import cli
 from pamela_cli.__main__ import main

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pamela_cli.complexity import measure, session
 from pamela_cli.complexity.cases import Work
-from pamela_cli.report.complexity import complexity_tables
+from pamela_cli.display.complexity import complexity_tables
 
 TINY = [
     *("--image-size", "16", "--width", "4", "--query", "2", "--steps", "3"),

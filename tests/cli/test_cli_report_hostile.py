@@ -13,8 +13,8 @@ from cli_support import snapshot
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pamela_cli.pages.page import Note, Section, Table, to_html
-from pamela_cli.pages.page import Page as Content
+from pamela_cli.report.page import Note, Section, Table, to_html
+from pamela_cli.report.page import Page as Content
 from pamela_cli.untrusted import on_one_line, printable
 
 pytestmark = pytest.mark.usefixtures("undrawn")

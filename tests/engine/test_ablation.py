@@ -17,9 +17,9 @@ from pamela_cli.ablation.grid import Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.writing import _of_one_budget, _shown
 from pamela_cli.config import Config, Settings, resolve
+from pamela_cli.display.ablations import _in_latex, as_csv, as_latex, as_markdown
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.methods import METHODS, Method
-from pamela_cli.report.ablations import _in_latex, as_csv, as_latex, as_markdown
 from pamela_cli.runs import create_run
 
 # Cells and runs -----------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ import pytest
 
 from pamela_cli.config import Settings, resolve
 from pamela_cli.console import finite
+from pamela_cli.display.tables import summary_table
 from pamela_cli.engine.runner import Plan
 from pamela_cli.measures import MSE
 from pamela_cli.metrics import drawable, last_validation, read_metrics
 from pamela_cli.progress import Progress
-from pamela_cli.report.tables import summary_table
 from pamela_cli.results import is_summary
 from pamela_cli.untrusted import (
     OddFileError,

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep.errors import one_line
-from pamela_cli.report.layout import named, titled
+from pamela_cli.display.layout import named, titled
 from pamela_cli.results import updates_text
 
 Document = Mapping[str, Any]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pamela_cli.display.figures import VARIANTS, line_style
 from pamela_cli.methods import METHODS
-from pamela_cli.report.figures import VARIANTS, line_style
 
 
 def test_variants_have_their_colours_wherever_they_stand() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pamela_cli.config import Settings, resolve
-from pamela_cli.pages.rerun import ablate_command
+from pamela_cli.report.rerun import ablate_command
 
 
 @pytest.mark.parametrize("steps", [3, 5, 10])

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from pamela_cli.display.complexity import Row, complexity_title
+from pamela_cli.display.figures import COLOURS, STYLE, save
 from pamela_cli.methods import METHODS
-from pamela_cli.report.complexity import Row, complexity_title
-from pamela_cli.report.figures import COLOURS, STYLE, save
 
 STYLES: dict[str, Any] = {
     "second": {"color": COLOURS[0], "label": "second order"},

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pamela_cli.config import Config, Settings, resolve
+from pamela_cli.display import trends
+from pamela_cli.display.trends import Trends, _decimals, draw_trends
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.problem import network, update_rule
-from pamela_cli.report import trends
-from pamela_cli.report.trends import Trends, _decimals, draw_trends
 
 LAYERS = {
     "sine": ["linear1", "linear2", "linear3"],

@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from data_prep.errors import one_line
-from pamela_cli.report.layout import named
+from pamela_cli.display.layout import named
 
 
 def doctor_tables(document: dict[str, Any]) -> Group:

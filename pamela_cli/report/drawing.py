@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pamela_cli.console import Console
+from pamela_cli.display.ablation_figures import convergence
+from pamela_cli.display.figures import loss_by_update, run_title, training_curves
+from pamela_cli.display.trends import Trends, draw_trends
 from pamela_cli.engine.checkpoint import CheckpointError
 from pamela_cli.errors import PamelaError
-from pamela_cli.pages.page import Block, Note, Picture
-from pamela_cli.pages.reading import ReadRun
-from pamela_cli.report.ablation_figures import convergence
-from pamela_cli.report.figures import loss_by_update, run_title, training_curves
-from pamela_cli.report.trends import Trends, draw_trends
+from pamela_cli.report.page import Block, Note, Picture
+from pamela_cli.report.reading import ReadRun
 from pamela_cli.results import Document
 from pamela_cli.untrusted import on_one_line
 

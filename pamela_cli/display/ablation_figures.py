@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pamela_cli.display.figures import STYLE, line_style, moving_median, plain_log_axis, save
 from pamela_cli.engine.intervals import Floats
 from pamela_cli.measures import measure_of
 from pamela_cli.methods import makes_one_update
-from pamela_cli.report.figures import STYLE, line_style, moving_median, plain_log_axis, save
 from pamela_cli.results import Document
 
 

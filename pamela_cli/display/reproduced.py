@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep.errors import one_line
+from pamela_cli.display.layout import titled
 from pamela_cli.measures import score_text
-from pamela_cli.report.layout import titled
 
 _COLOURS = {"done": "green", "runs": "green", "diverged": "yellow", "failed": "red"}
 

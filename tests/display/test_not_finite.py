@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, nan
 from typing import Any
 
-from pamela_cli.report.ablations import FORMATS, as_markdown
+from pamela_cli.display.ablations import FORMATS, as_markdown
 
 ROW: dict[str, Any] = {
     "variant": "q", "label": "+Q", "skip_interval": None, "steps": 5, "iterations": 20, "status": "done",

@@ -10,11 +10,11 @@ from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_in, score_text
 from pamela_cli.methods import METHODS
 from pamela_cli.metrics import best_validation
-from pamela_cli.pages import rerun
-from pamela_cli.pages.drawing import run_figures
-from pamela_cli.pages.page import Block, Code, Note, Section, Table
-from pamela_cli.pages.reading import ReadRun
 from pamela_cli.problem import network, update_rule
+from pamela_cli.report import rerun
+from pamela_cli.report.drawing import run_figures
+from pamela_cli.report.page import Block, Code, Note, Section, Table
+from pamela_cli.report.reading import ReadRun
 from pamela_cli.results import Document, norm_stats_text, task_text
 from pamela_cli.untrusted import number, shown
 

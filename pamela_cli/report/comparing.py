@@ -9,9 +9,9 @@ from pamela_cli.engine.intervals import paired_advantage
 from pamela_cli.errors import some_of
 from pamela_cli.measures import score_text
 from pamela_cli.methods import METHODS
-from pamela_cli.pages.drawing import Drawer, convergence_figure
-from pamela_cli.pages.page import Block, Note, Section, Table
-from pamela_cli.pages.reading import ReadRun
+from pamela_cli.report.drawing import Drawer, convergence_figure
+from pamela_cli.report.page import Block, Note, Section, Table
+from pamela_cli.report.reading import ReadRun
 from pamela_cli.results import task_text
 from pamela_cli.runs import labels_of
 

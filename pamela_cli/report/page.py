@@ -112,7 +112,7 @@ class Page:
 def to_html(page: Page) -> str:
     """The page as one HTML document without scripts that needs no other file."""
     environment = Environment(
-        loader=PackageLoader("pamela_cli", "pages"),
+        loader=PackageLoader("pamela_cli", "report"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalize,

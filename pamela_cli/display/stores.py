@@ -11,7 +11,7 @@ from rich.text import Text
 from data_prep import StoreSummary
 from data_prep.errors import one_line, shortened
 from data_prep.listing import FoundStore, ListedDataset
-from pamela_cli.report.layout import named, titled
+from pamela_cli.display.layout import named, titled
 
 
 def store_table(summary: StoreSummary, done: str) -> Group:

@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from pamela_cli.display.layout import titled
 from pamela_cli.measures import measure_in, score_text
 from pamela_cli.methods import METHODS
-from pamela_cli.report.layout import titled
 from pamela_cli.results import norm_stats_text, task_text, updates_text
 from pamela_cli.untrusted import number
 

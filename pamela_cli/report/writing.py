@@ -11,12 +11,12 @@ from data_prep.machine import nearest_there
 from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, UsageError, holds_something_else
 from pamela_cli.files import write_atomically
-from pamela_cli.pages.ablations import ablation_sections, ablation_title, is_ablation, read_ablation
-from pamela_cli.pages.comparing import comparison
-from pamela_cli.pages.drawing import Drawer
-from pamela_cli.pages.page import Page, Section, is_page, to_html
-from pamela_cli.pages.reading import ReadRun, read_run
-from pamela_cli.pages.run_sections import headline, result_text, run_sections
+from pamela_cli.report.ablations import ablation_sections, ablation_title, is_ablation, read_ablation
+from pamela_cli.report.comparing import comparison
+from pamela_cli.report.drawing import Drawer
+from pamela_cli.report.page import Page, Section, is_page, to_html
+from pamela_cli.report.reading import ReadRun, read_run
+from pamela_cli.report.run_sections import headline, result_text, run_sections
 from pamela_cli.results import Document
 from pamela_cli.runs import RunFolder, find_run, is_run, labels_of
 

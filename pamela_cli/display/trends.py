@@ -15,12 +15,12 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from pamela_cli.config import Config
+from pamela_cli.display.figures import COLOURS, STYLE, line_style, save
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.intervals import Floats
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.problem import network, update_rule
-from pamela_cli.report.figures import COLOURS, STYLE, line_style, save
 
 PERCENTILES = (10, 90)
 """The spread over a layer's numbers that lines show."""

@@ -9,9 +9,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from data_prep.errors import one_line
+from pamela_cli.display.layout import named, titled
 from pamela_cli.measures import score_text
 from pamela_cli.methods import METHODS
-from pamela_cli.report.layout import named, titled
 from pamela_cli.results import task_text
 
 

@@ -1,1 +1,0 @@
-"""Pages of results: from run folders, without training, to one self-contained HTML file."""
