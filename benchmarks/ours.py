@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.setting import Setting
 from pamela_cli.engine.evaluation import evaluate
+from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Tasks
@@ -22,6 +23,8 @@ class Pamela:
     """
 
     def __init__(self, setting: Setting, method: str, kept_updates: int | None = None) -> None:
+        if setting.device == "cpu":
+            keep_freed_memory()  # first of all, as commands do
         self._learner, self._objective = setting.learner(method), setting.objective
         plan = Plan.choose(torch.device(setting.device), setting.meta_batch, setting.convolutional)
         self._runner = Runner(replace(plan, kept_updates=kept_updates))

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from pamela_cli.children import python
 from pamela_cli.context import Context
 from pamela_cli.engine.device import NoSuchDeviceError, choose_device
+from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.engine.processes import Processes, ProcessLostError, in_group, local_rank, neighbours
 from pamela_cli.errors import PamelaError, Stopped, UsageError
 
@@ -67,11 +68,17 @@ def process_group(context: Context, device_name: str) -> Iterator[tuple[torch.de
 
 
 def device_of(name: str) -> torch.device:
-    """The device of ``--device``; wrong names and absent devices are wrong usage."""
+    """The device of ``--device``; wrong names and absent devices are wrong usage.
+
+    Where that is the CPU, this process now keeps its memory: later, threads could have arenas of their own.
+    """
     try:
-        return choose_device(name, "--device")
+        device = choose_device(name, "--device")
     except NoSuchDeviceError as error:
         raise UsageError(f"{error}.") from error
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
 
 
 def devices_of(names: str) -> list[torch.device]:

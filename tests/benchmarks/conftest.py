@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import child, comparison, engines, machine
+from benchmarks import child, comparison, engines, machine, ours
 from pamela_cli.engine import runner
 
 
@@ -41,7 +41,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(machine.MatrixRate.__init__, "__defaults__", (64,))
     for module in (engines, machine, runner):
         monkeypatch.setattr(module, "available_cores", lambda: 1)
-    for module in (engines, runner):
+    for module in (engines, ours, runner):
         monkeypatch.setattr(module, "keep_freed_memory", lambda: True)
     before = torch.get_num_threads()
     yield
