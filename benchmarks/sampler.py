@@ -29,9 +29,9 @@ def random_pool(setting: Setting, classes: int, images: int) -> ImagePool:
 def measure(setting: Setting, repetitions: int, classes: int = 64, images: int = 600) -> list[Measure]:
     """Draw a meta-batch and take its meta-gradient, in turns."""
     use_precision(setting.precision)
+    engine, device = pamela(setting), torch.device(setting.device)
     pool = random_pool(setting, classes, images)
     source = ImageEpisodes(pool, "train", setting.way, setting.shot, setting.query)
-    engine, device = pamela(setting), torch.device(setting.device)
     draws, steps = [], []
 
     def draw(step: int) -> Tasks:

@@ -47,7 +47,7 @@ def _compiled(problems: list[str]) -> bool:
     there = can_be_compiled()
     if not there and os.environ.get("PAMELA_COMPILE") != "0":
         problems.append(
-            "No C compiler (cc) works here: on the CPU, training on images takes about 1.6 times as "
+            "No C compiler (cc) works here: on the CPU, training on images takes about twice as "
             "long; install gcc."
         )
     return there

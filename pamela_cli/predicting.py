@@ -33,7 +33,7 @@ from pamela_cli.errors import PamelaError, UsageError, holds_something_else
 from pamela_cli.inputs import Inputs
 from pamela_cli.judging import load_learner
 from pamela_cli.problem import Problem
-from pamela_cli.process_group import device_of
+from pamela_cli.process_group import device_to_compute_on
 from pamela_cli.runs import RunFolder, find_run
 from pamela_cli.signals import StopRequest
 
@@ -75,7 +75,7 @@ def predict(
 
     Returns the document, and why a figure that was asked for is not there.
     """
-    device = device_of(device_name)
+    device = device_to_compute_on(device_name)
     with _saying_what_does_not_fit():
         if Path(given[0]).is_file():
             kept = Path(given[0])

@@ -57,10 +57,11 @@ def process_group(context: Context, device_name: str) -> Iterator[tuple[torch.de
     devices = devices_of(device_name)
     if devices[0].type == "cuda" and len(set(devices)) < len(devices):
         raise UsageError(f"--device {device_name} names a device twice; name each once.")
+    device = device_to_compute_on(names[0])
     with _started(names, context.arguments) as followers:
         try:
-            with _met(context, devices[0], partial(_look_after, followers)) as processes:
-                yield devices[0], processes
+            with _met(context, device, partial(_look_after, followers)) as processes:
+                yield device, processes
         except PamelaError as error:
             if isinstance(error.__cause__, ProcessLostError) and (lost := _lost(followers)):
                 raise PamelaError(f"{lost}; {_ADVICE}") from error
@@ -68,14 +69,16 @@ def process_group(context: Context, device_name: str) -> Iterator[tuple[torch.de
 
 
 def device_of(name: str) -> torch.device:
-    """The device of ``--device``; wrong names and absent devices are wrong usage.
-
-    Where that is the CPU, this process now keeps its memory: later, threads could have arenas of their own.
-    """
+    """The device of ``--device``; wrong names and absent devices are wrong usage."""
     try:
-        device = choose_device(name, "--device")
+        return choose_device(name, "--device")
     except NoSuchDeviceError as error:
         raise UsageError(f"{error}.") from error
+
+
+def device_to_compute_on(name: str) -> torch.device:
+    """The same for this process; on the CPU it keeps freed memory from now on, before it has more threads."""
+    device = device_of(name)
     if device.type == "cpu":
         keep_freed_memory()
     return device
@@ -109,8 +112,8 @@ def _device_here(names: list[str]) -> torch.device:
     if len(names) > 1:
         if len(names) < neighbours():
             raise UsageError(f"--device names {len(names)} devices, but there are {neighbours()} processes.")
-        return device_of(names[place])
-    device = device_of(names[0])
+        return device_to_compute_on(names[place])
+    device = device_to_compute_on(names[0])
     return device_of(f"cuda:{place}") if place and device == torch.device("cuda", 0) else device
 
 
@@ -183,11 +186,13 @@ def _following(
 ) -> Iterator[_Follower]:
     """A process that works for this one while the block runs. It ends when its stdin does: with this one."""
     command = python("from pamela_cli.follower import follow; follow()", *arguments)
+    # It has a second thread before it comes to `device_to_compute_on`.
+    memory = {"MALLOC_ARENA_MAX": "1"} if device == "cpu" else {}
     with (
         tempfile.TemporaryFile() as said,  # not a pipe, which would fill
         subprocess.Popen(
             command,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, **memory},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=said,

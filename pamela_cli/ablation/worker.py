@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from pamela_cli.config import Settings
 from pamela_cli.console import Bar, Console, mute_library_warnings
+from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.errors import PamelaError, Stopped
 from pamela_cli.signals import STOPPING
 
@@ -98,6 +99,8 @@ def work(job: Job, listener: Listener) -> None:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         signal.signal(signal.SIGINT, before)
+    if job.device == "cpu":
+        keep_freed_memory()  # before there is a second thread
     _end_with_parent()
     listener.send(train_cell(job, listener))
 

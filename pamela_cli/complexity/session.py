@@ -17,7 +17,7 @@ from pamela_cli.display.complexity_figure import complexity_figure
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import COMPARED, METHODS
-from pamela_cli.process_group import describe, device_of
+from pamela_cli.process_group import describe, device_to_compute_on
 from pamela_cli.signals import StopRequest
 
 LARGE_SPREAD = 0.25
@@ -40,7 +40,7 @@ def compare_costs(
     names = _method_names(methods)
     given = dict(context.flags.values)
     _check_use(given, names)
-    device = device_of(device_name)
+    device = device_to_compute_on(device_name)
     cases = make_cases(names, {**given, "image_size": image_size, "channels": channels})
     folder = context.runs_dir / "complexity"
     _check_writable(folder)

@@ -27,6 +27,7 @@ typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(rea
 #ifdef __clang__
 #define UNROLLED(i, count) _Pragma("clang loop unroll(full)") for (long i = 0; i < (count); i++)
 #else
+/* As many as the longest loop has turns, over a window of conv_winograd.h. */
 #define UNROLLED(i, count) _Pragma("GCC unroll 36") for (long i = 0; i < (count); i++)
 #endif
 

@@ -22,12 +22,13 @@ from pamela_cli.engine.layout import sum_in_place
 Pairs = Sequence[tuple[Tensor, Tensor]]
 
 _TILE = 4
-"""Winograd's tiles have so many lines and columns."""
+"""Winograd's tiles have so many lines and columns, as in ``conv_winograd.h``."""
 
 _MOST_WASTE = 2
-"""The tiles may have at most so many pixels for each of the image.
+"""The tiles of a convolution may have at most so many pixels for each of the image.
 
-With more (images of 5×5, not of 3×3 or 6×6), PyTorch's convolution is as fast, or faster.
+With more (images of 5×5, not of 3×3 or 6×6), PyTorch's is as fast, or faster; its gradient of the filters is
+not.
 """
 
 

@@ -5,22 +5,22 @@
 
        A' [(G g G') * (B' d B)] A
 
-   by the matrices in conv_winograd.h, and summed over input channels, it is 36 products of matrices, (tiles x C_in) (C_in x C_out). The cotangent of the
-   filter is that algorithm's adjoint, G' [Σ (A v A') * (B' d B)] G; that of the input is a convolution of v with the
-   transposed filters.
+   by the matrices in conv_winograd.h, and summed over input channels, it is 36 products of matrices, (tiles x C_in)
+   (C_in x C_out). The cotangent of the filter is that algorithm's adjoint, G' [Σ (A v A') * (B' d B)] G; that of the
+   input is a convolution of v with the transposed filters.
 
    Images (B, H, W, T·C) have their channels last in memory, those of task t at t·C; so do filters, (T·C_out, 3, 3,
    C_in). All functions sum the convolutions of one or two pairs ("terms"). They work on PATCH tiles at a time, which
    stay in the cache, and to the same bits whatever the number of threads. */
 
 #include "conv.h"
-
 #include "conv_winograd.h"
 
 #define POINTS (WINDOW * WINDOW)
 #define PATCH (6 * ROWS)
 
-/* The gradient of the filters sums at least SHARE patches, if there are so many, in each of at most SHARES sums. */
+/* The gradient of the filters sums at least SHARE patches, if there are so many, in each of at most SHARES sums. Threads
+   take one each, or if there are fewer than threads, work on each sum together. */
 #define SHARE 16
 #define SHARES 8
 
@@ -49,9 +49,9 @@ static inline const real *pixel_at(Images of, const real *images, long tile, lon
 
 /* A square of M x M vectors becomes one of N x N, by its columns and then by its rows. */
 #define TRANSFORM(line, M, N, from, to)                                                                         \
-    vector half[N][M];                                                                                          \
-    UNROLLED(j, M) line(&from[0][j], M, &half[0][j], M);                                                        \
-    UNROLLED(i, N) line(half[i], 1, to[i], 1);
+    vector half[(N) * (M)];                                                                                     \
+    UNROLLED(j, M) line(from + j, M, half + j, M);                                                              \
+    UNROLLED(i, N) line(half + i * (M), 1, to + i * (N), 1);
 
 /* B' d B of a tile's C channels: its numbers are `step` apart. */
 static void transform_input(Images of, const real *x, long tile, long C, const real *zeros, real *to, long step)
@@ -60,10 +60,10 @@ static void transform_input(Images of, const real *x, long tile, long C, const r
     for (long e = 0; e < POINTS; e++)
         at[e] = pixel_at(of, x, tile, e / WINDOW - 1, e % WINDOW - 1, zeros);
     for (long c = 0; c < C; c += LANES) {
-        vector d[WINDOW][WINDOW], t[WINDOW][WINDOW];
-        UNROLLED(e, POINTS) d[e / WINDOW][e % WINDOW] = load(at[e] + c);
+        vector d[POINTS], t[POINTS];
+        UNROLLED(e, POINTS) d[e] = load(at[e] + c);
         TRANSFORM(line_of_input, WINDOW, WINDOW, d, t)
-        UNROLLED(e, POINTS) store(to + e * step + c, t[e / WINDOW][e % WINDOW]);
+        UNROLLED(e, POINTS) store(to + e * step + c, t[e]);
     }
 }
 
@@ -74,12 +74,12 @@ static void transform_output(Images of, const real *m, long step, real *y, long 
     for (long e = 0; e < TILE * TILE; e++)
         at[e] = (real *)pixel_at(of, y, tile, e / TILE, e % TILE, 0);
     for (long c = 0; c < C; c += LANES) {
-        vector from[WINDOW][WINDOW], t[TILE][TILE];
-        UNROLLED(e, POINTS) from[e / WINDOW][e % WINDOW] = load(m + e * step + c);
+        vector from[POINTS], t[TILE * TILE];
+        UNROLLED(e, POINTS) from[e] = load(m + e * step + c);
         TRANSFORM(line_of_output, WINDOW, TILE, from, t)
         UNROLLED(e, TILE * TILE)
         if (at[e])
-            store(at[e] + c, t[e / TILE][e % TILE]);
+            store(at[e] + c, t[e]);
     }
 }
 
@@ -90,10 +90,10 @@ static void transform_cotangent(Images of, const real *v, long tile, long C, con
     for (long e = 0; e < TILE * TILE; e++)
         at[e] = pixel_at(of, v, tile, e / TILE, e % TILE, zeros);
     for (long c = 0; c < C; c += LANES) {
-        vector d[TILE][TILE], t[WINDOW][WINDOW];
-        UNROLLED(e, TILE * TILE) d[e / TILE][e % TILE] = load(at[e] + c);
+        vector d[TILE * TILE], t[POINTS];
+        UNROLLED(e, TILE * TILE) d[e] = load(at[e] + c);
         TRANSFORM(line_of_cotangent, TILE, WINDOW, d, t)
-        UNROLLED(e, POINTS) store(to + e * step + c, t[e / WINDOW][e % WINDOW]);
+        UNROLLED(e, POINTS) store(to + e * step + c, t[e]);
     }
 }
 
@@ -107,20 +107,20 @@ static inline vector every(const real *from, long step)
 /* G g G' of LANES filters, `across` numbers apart, whose taps are `tap` numbers apart, from the first to the last. */
 static inline void transform_filters(const real *w, long across, long tap, real *to, long step)
 {
-    vector g[3][3], t[WINDOW][WINDOW];
-    UNROLLED(e, 9) g[e / 3][e % 3] = every(w + e * tap, across);
+    vector g[9], t[POINTS];
+    UNROLLED(e, 9) g[e] = every(w + e * tap, across);
     TRANSFORM(line_of_filter, 3, WINDOW, g, t)
-    UNROLLED(e, POINTS) store(to + e * step, t[e / WINDOW][e % WINDOW]);
+    UNROLLED(e, POINTS) store(to + e * step, t[e]);
 }
 
 /* G' u G of numbers that are `step` apart, into the taps of a row of filters. */
 static void transform_back(const real *u, long step, real *w, long C)
 {
     for (long c = 0; c < C; c += LANES) {
-        vector from[WINDOW][WINDOW], t[3][3];
-        UNROLLED(e, POINTS) from[e / WINDOW][e % WINDOW] = load(u + e * step + c);
+        vector from[POINTS], t[9];
+        UNROLLED(e, POINTS) from[e] = load(u + e * step + c);
         TRANSFORM(line_back, WINDOW, 3, from, t)
-        UNROLLED(e, 9) store(w + e * C + c, t[e / 3][e % 3]);
+        UNROLLED(e, 9) store(w + e * C + c, t[e]);
     }
 }
 
@@ -137,11 +137,11 @@ static long shares_of(Images images)
     return shares < 1 ? 1 : shares > SHARES ? SHARES : shares;
 }
 
-/* How far apart the matrices of two products are: where this were a power of two, a tile's numbers would get in each
-   other's way in the cache. */
+/* How far apart the matrices of two products are: a line of the cache farther than needed, since at powers of two a tile's
+   numbers would get in each other's way there. */
 static long apart(long numbers)
 {
-    return numbers + LANES;
+    return numbers + 64 / (long)sizeof(real);
 }
 
 /* Numbers from a transformed filter's product to the next, whose last rows may be computed in excess. */
@@ -168,8 +168,8 @@ void winograd(long terms, in x, in x2, in w, in w2, long B, long H, long W, long
     const real *images[2] = {x, x2}, *filters[2] = {w, w2};
     long K = back ? C_out : C_in, N = back ? C_in : C_out;
     Images from = images_of(B, H, W, T * K), into = images_of(B, H, W, T * N);
-    long patches = patches_of(from), u_step = apart(terms * K * N), d_step = apart(terms * PATCH * K);
-    long m_step = apart(PATCH * N);
+    long groups = (from.tiles + ROWS - 1) / ROWS;
+    long u_step = apart(terms * K * N), d_step = apart(terms * PATCH * K), m_step = apart(PATCH * N);
     real *u = space, *zeros = u + POINTS * u_step, *parts = zeros + C_in + C_out;
     memset(zeros, 0, K * sizeof(real));
     for (long t = 0; t < T; t++) {
@@ -186,8 +186,11 @@ void winograd(long terms, in x, in x2, in w, in w2, long B, long H, long W, long
                 }
         SHARED(part, threads) {
             real *d = parts + part * POINTS * (d_step + m_step), *m = d + POINTS * d_step;
-            for (long patch = part * patches / threads; patch < (part + 1) * patches / threads; patch++) {
-                long first = patch * PATCH, left = from.tiles - first, tiles = left < PATCH ? left : PATCH;
+            long end = (part + 1) * groups / threads * ROWS;
+            if (end > from.tiles)
+                end = from.tiles;
+            for (long first = part * groups / threads * ROWS; first < end; first += PATCH) {
+                long tiles = end - first < PATCH ? end - first : PATCH;
                 for (long s = 0; s < terms; s++)
                     for (long i = 0; i < (tiles + ROWS - 1) / ROWS * ROWS; i++)
                         transform_input(from, images[s] + t * K, first + i, K, zeros, d + (s * PATCH + i) * K, d_step);
@@ -211,10 +214,11 @@ void winograd_filters(long terms, in x, in x2, in v, in v2, long B, long H, long
     Images inputs = images_of(B, H, W, T * C_in), outputs = images_of(B, H, W, T * C_out);
     long patches = patches_of(inputs), shares = shares_of(inputs), u_step = sums_apart(C_in, C_out);
     long d_step = apart(terms * PATCH * C_in), a_step = apart(terms * PATCH * C_out);
+    long sharing = shares < threads ? 1 : threads;
     real *sums = space, *zeros = sums + shares * POINTS * u_step, *parts = zeros + C_in + C_out;
     memset(zeros, 0, (C_in + C_out) * sizeof(real));
     for (long t = 0; t < T; t++) {
-        SHARED(share, shares) {
+        SHARED_AMONG(sharing, share, shares) {
             real *u = sums + share * POINTS * u_step, *d = parts + share * POINTS * (d_step + a_step);
             real *a = d + POINTS * d_step;
             long begin = share * patches / shares;

@@ -1,7 +1,9 @@
 /* Winograd's algorithm F(4, 3) for a line: four numbers of the output, from six of the input and three of a filter.
+   To be included after conv.h.
 
-   The output is a part of a product of polynomials, found from its values at the points 0, a, -a, b, -b and infinity.
-   With *, the product of corresponding numbers, it is A' [(G g) * (B' d)], where
+   It is the transpose of a product of polynomials, of four coefficients v and three g, found from its values at the
+   points 0, a, -a, b, -b and infinity: A v and, but for a factor, G g are theirs, and B finds the product. So with *,
+   the product of corresponding numbers, the output is A' [(G g) * (B' d)], where
 
              1   1    1    1    1   0           1   0   0     / aabb
        A' =  0   a   -a    b   -b   0     G =   1   a  aa     / 2aa (aa - bb)
@@ -17,7 +19,7 @@
              0   aab     -aa      -b   1   0
              0  aabb       0  -aa-bb   0   1
 
-   With a = 3/4 and b = 3/2, rounding changes half as much as with the usual 1 and 2. */
+   With a = 3/4 and b = 3/2, rounding changes the result half as much as with the usual 1 and 2. */
 
 #define TILE 4
 #define WINDOW 6
@@ -92,3 +94,9 @@ LINE line_back(const vector *u, long from, vector *t, long to)
 
 #undef A
 #undef B
+#undef AA
+#undef BB
+#undef AT_ZERO
+#undef AT_A
+#undef AT_B
+#undef LINE

@@ -14,9 +14,9 @@ def keep_freed_memory() -> bool:
 
     By default the C library hands large blocks back to the system at once, which gives them out again page
     by page, each zeroed: at 84×84 that took a quarter of the time of a meta-gradient. One arena serves all
-    threads, since each would keep a peak of its own. It is for those threads that ask for memory for the
-    first time after this call; in another arena, blocks above 64 MiB are handed back as before. So it is to
-    be called before any operator works on several threads.
+    threads, since each would keep a peak of its own. Arenas that other threads have by then stay in use, by
+    new threads too, and hand blocks above 64 MiB back as before. So it is to be called before any second
+    thread asks for memory, be it an operator's or Python's.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -6,7 +6,9 @@ typedef real *restrict out;
 
 #define TEXT(words) _Pragma(#words)
 
-/* `threads` threads share the numbers from 0 to `count`; without OpenMP they come one after the other. */
-#define SHARED(i, count)                                                                                        \
-    TEXT(omp parallel for schedule(static) num_threads(threads) if (threads > 1 && (count) > 1))                \
+/* `workers` threads share the numbers from 0 to `count`; without OpenMP they come one after the other. */
+#define SHARED_AMONG(workers, i, count)                                                                         \
+    TEXT(omp parallel for schedule(static) num_threads(workers) if (workers > 1 && (count) > 1))                \
     for (long i = 0; i < (count); i++)
+
+#define SHARED(i, count) SHARED_AMONG(threads, i, count)

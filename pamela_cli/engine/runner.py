@@ -115,13 +115,13 @@ class DoesNotFitError(Exception):
 
 def settle_process(plan: Plan) -> None:
     """Set threads, compiled functions and the allocator for the whole process, as the plan says."""
-    torch.set_num_threads(plan.threads)
     device = torch.device(plan.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    torch.set_num_threads(plan.threads)
     if device.type == "cuda" and device.index is not None:  # "cuda" alone is the current one
         torch.cuda.set_device(device)  # where Triton starts kernels
     use_compiled(plan.compiled, device)
-    if device.type == "cpu":
-        keep_freed_memory()
 
 
 class Runner:
