@@ -35,14 +35,18 @@ static Images images_of(long B, long H, long W, long pixel)
     return (Images){H, W, pixel, rows, columns, B * rows * columns};
 }
 
-/* Where the pixel (i, j) of a tile is, which may lie beside it; `none` beyond the image, and beyond the last tile. */
-static inline const real *pixel_at(Images of, const real *images, long tile, long i, long j, const real *none)
+/* Where the pixels of a square of `side` lines are that begins `before` lines above and left of a tile; `none` for those
+   beyond the image, and beyond the last tile. */
+static inline void pixels_at(Images of, const real *images, long tile, long before, long side, const real *none,
+                             const real **at)
 {
     long image = tile / (of.rows * of.columns), place = tile % (of.rows * of.columns);
-    i += TILE * (place / of.columns), j += TILE * (place % of.columns);
-    if (tile >= of.tiles || i < 0 || i >= of.height || j < 0 || j >= of.width)
-        return none;
-    return images + ((image * of.height + i) * of.width + j) * of.pixel;
+    long top = TILE * (place / of.columns) - before, left = TILE * (place % of.columns) - before;
+    for (long e = 0; e < side * side; e++) {
+        long i = top + e / side, j = left + e % side;
+        int within = tile < of.tiles && i >= 0 && i < of.height && j >= 0 && j < of.width;
+        at[e] = within ? images + ((image * of.height + i) * of.width + j) * of.pixel : none;
+    }
 }
 
 /* --- the transforms ---------------------------------------------------------------------------------------- */
@@ -57,8 +61,7 @@ static inline const real *pixel_at(Images of, const real *images, long tile, lon
 static void transform_input(Images of, const real *x, long tile, long C, const real *zeros, real *to, long step)
 {
     const real *at[POINTS];
-    for (long e = 0; e < POINTS; e++)
-        at[e] = pixel_at(of, x, tile, e / WINDOW - 1, e % WINDOW - 1, zeros);
+    pixels_at(of, x, tile, 1, WINDOW, zeros, at);
     for (long c = 0; c < C; c += LANES) {
         vector d[POINTS], t[POINTS];
         UNROLLED(e, POINTS) d[e] = load(at[e] + c);
@@ -70,16 +73,15 @@ static void transform_input(Images of, const real *x, long tile, long C, const r
 /* A' m A of numbers that are `step` apart, into a tile of y. */
 static void transform_output(Images of, const real *m, long step, real *y, long tile, long C)
 {
-    real *at[TILE * TILE];
-    for (long e = 0; e < TILE * TILE; e++)
-        at[e] = (real *)pixel_at(of, y, tile, e / TILE, e % TILE, 0);
+    const real *at[TILE * TILE];
+    pixels_at(of, y, tile, 0, TILE, 0, at);
     for (long c = 0; c < C; c += LANES) {
         vector from[POINTS], t[TILE * TILE];
         UNROLLED(e, POINTS) from[e] = load(m + e * step + c);
         TRANSFORM(line_of_output, WINDOW, TILE, from, t)
         UNROLLED(e, TILE * TILE)
         if (at[e])
-            store(at[e] + c, t[e]);
+            store((real *)at[e] + c, t[e]);
     }
 }
 
@@ -87,8 +89,7 @@ static void transform_output(Images of, const real *m, long step, real *y, long 
 static void transform_cotangent(Images of, const real *v, long tile, long C, const real *zeros, real *to, long step)
 {
     const real *at[TILE * TILE];
-    for (long e = 0; e < TILE * TILE; e++)
-        at[e] = pixel_at(of, v, tile, e / TILE, e % TILE, zeros);
+    pixels_at(of, v, tile, 0, TILE, zeros, at);
     for (long c = 0; c < C; c += LANES) {
         vector d[TILE * TILE], t[POINTS];
         UNROLLED(e, TILE * TILE) d[e] = load(at[e] + c);
