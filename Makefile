@@ -2,6 +2,8 @@
 # make test   sets everything up, and passes the tests
 # make bench  compares the speed with other libraries, as docs/performance.md says
 #
+# The tests of real datasets look for cifar100.zip, images_background.zip and images_evaluation.zip in the folder
+# that the environment variable PAMELA_SHARED_DATA names (usually ../shared/data), and are skipped without.
 # PYTHON=python3.12 picks another interpreter, TORCH=torch==2.9.0 another PyTorch (any from 2.9 serves).
 
 PYTHON ?= python3

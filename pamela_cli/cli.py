@@ -13,8 +13,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NoReturn, get_args
 
 import typer
@@ -75,13 +76,13 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _setting_option(name: str, sine: bool) -> inspect.Parameter:
+def _setting_option(name: str, sine: bool, helps: Mapping[str, str]) -> inspect.Parameter:
     """An option for a setting; what it means for ``sine`` waves is left out where there are none.
 
     Values arrive as text: :mod:`pamela_cli.config` checks them, as in files.
     """
     item = SETTINGS[name]
-    help_text: str = item.metadata["help"]
+    help_text: str = helps.get(name, item.metadata["help"])
     if not sine:
         help_text = re.sub(r" \(sine: [^)]*\)", "", help_text)
     kind = setting_type(name)
@@ -129,11 +130,17 @@ def _name_value(parameter: inspect.Parameter) -> None:
 
 
 def command(
-    name: str, *, settings: Sequence[str] = (), examples: str = "", sine: bool = True
+    name: str,
+    *,
+    settings: Sequence[str] = (),
+    helps: Mapping[str, str] = MappingProxyType({}),
+    examples: str = "",
+    sine: bool = True,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a verb: its own options, those of the ``settings`` it takes, and the common ones.
 
-    ``sine``: whether it is for sine waves, too.
+    ``helps`` are the texts of settings that mean something else here; ``sine``: whether the verb is for sine
+    waves, too.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -150,7 +157,7 @@ def command(
             folders = given.pop("data_dir"), given.pop("runs_dir")
             function(Context(console, *folders, flags, _arguments), **given)
 
-        options = [_setting_option(key, sine) for key in settings]
+        options = [_setting_option(key, sine, helps) for key in settings]
         for parameter in (*own, *options, *_COMMON):
             _name_value(parameter)
         verb.__signature__ = inspect.Signature([*own, *options, *_COMMON])  # type: ignore[attr-defined]

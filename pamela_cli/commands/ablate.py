@@ -31,7 +31,10 @@ _FORMATS = ("table", "markdown", "latex", "csv", "json")
 _SETTINGS = [name for name in FLAGS if name not in ("method", "seed")]
 
 
-@command("ablate", settings=_SETTINGS, examples=EXAMPLES)
+_HELPS = {"skip_interval": "With --vary steps: interval w of gradient skips (default: 2)."}
+
+
+@command("ablate", settings=_SETTINGS, helps=_HELPS, examples=EXAMPLES)
 def ablate(
     context: Context,
     vary: Annotated[

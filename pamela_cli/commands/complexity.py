@@ -14,7 +14,7 @@ from pamela_cli.methods import COMPARED
 EXAMPLES = """
 **Examples**
 
-`pamela complexity` – the setting of the paper's Table 1; 2 to 3 minutes on 2 cores
+`pamela complexity` – the setting of the paper's Table 1; a minute on 2 cores
 
 `pamela complexity --image-size 28 --channels 1 --way 20 --methods maml,pamela`
 

@@ -188,7 +188,7 @@ def _again(context: Context, document: Document, cells: list[ReadRun]) -> list[B
     prepare = rerun.prepare_command(config, cells[0].fit)
     start = [prepare] if prepare else []
     command = rerun.ablate_command(config, vary, w, seeds, context.data_dir)
-    each = [rerun.config_command(run.folder) for run in cells]
+    each = [rerun.config_command(rerun.shown_path(run.folder.config_file), run.plan) for run in cells]
     return [Code("All of it:", [*start, command]), Code("A single cell:", each)]
 
 

@@ -10,8 +10,10 @@ from data_prep import DataError, Store, canonical_name
 from data_prep.listing import listed_datasets
 from pamela_cli.config import FLAGS, SINE, Config, Settings, resolve, typed
 from pamela_cli.datasets import EMBEDDED, recipe
+from pamela_cli.engine.runner import Plan
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import USUAL_INTERVAL
+from pamela_cli.results import Document
 from pamela_cli.runs import RunFolder
 from pamela_cli.untrusted import is_plain_name
 
@@ -32,9 +34,19 @@ def resume_command(folder: RunFolder) -> str:
     return shlex.join(["pamela", "meta-train", "--run", shown_path(folder.path), "--resume"])
 
 
-def config_command(folder: RunFolder) -> str:
-    """Train the run again from its own settings."""
-    return shlex.join(["pamela", "meta-train", "--config", shown_path(folder.config_file)])
+def config_command(config_file: str, plan: Document) -> str:
+    """Train a run again from its own settings, as ``plan``, that in its config.toml, says."""
+    return shlex.join(["pamela", "meta-train", "--config", config_file, *_devices(plan)])
+
+
+def _devices(plan: Document) -> list[str]:
+    """``--device`` where several processes trained a run, since another number of them rounds differently."""
+    how = Plan.recorded(plan)
+    if how is None or how.processes == 1:
+        return []
+    kind, _, number = how.device.partition(":")
+    names = [f"{kind}:{i}" if number else kind for i in range(how.processes)]
+    return ["--device", ",".join(names)]
 
 
 def evaluate_command(folder: RunFolder, config: Config) -> str:
@@ -72,11 +84,13 @@ def _known_name(dataset: str) -> str | None:
         return None
 
 
-def flags_command(config: Config, data_dir: Path) -> str:
+def flags_command(config: Config, plan: Document, data_dir: Path) -> str:
     """Train the run again without its folder: the dataset, and each flag that differs from its recipe."""
     kind = _recipe_name(config, data_dir)
     changed = _explicit(config) if kind is None else _changed(config, [recipe(kind)])
-    return shlex.join(["pamela", "meta-train", "--dataset", config.dataset or "", *_flags(changed)])
+    return shlex.join(
+        ["pamela", "meta-train", "--dataset", config.dataset or "", *_flags(changed), *_devices(plan)]
+    )
 
 
 def ablate_command(config: Config, vary: str, w: int | None, seeds: list[int], data_dir: Path) -> str:

@@ -193,9 +193,10 @@ def _again(context: Context, run: ReadRun) -> list[Block]:
     config = run.config
     prepare = rerun.prepare_command(config, run.fit)
     start = [prepare] if prepare else []
+    config_file = rerun.shown_path(run.folder.config_file)
     blocks: list[Block] = [
-        Code("From this run folder:", [*start, rerun.config_command(run.folder)]),
-        Code("Without it:", [*start, rerun.flags_command(config, context.data_dir)]),
+        Code("From this run folder:", [*start, rerun.config_command(config_file, run.plan)]),
+        Code("Without it:", [*start, rerun.flags_command(config, run.plan, context.data_dir)]),
         Code("To test it again, and draw figures:", [rerun.evaluate_command(run.folder, config)]),
     ]
     if config.store_sha256 is not None:
@@ -205,8 +206,8 @@ def _again(context: Context, run: ReadRun) -> list[Block]:
         blocks.append(Note(text))
     blocks.append(
         Note(
-            "The same settings give the same bits on the same machine with the same versions; others round "
-            "differently, and results then vary as they do between seeds."
+            "The same settings give the same bits on the same machine with as many processes and the same "
+            "versions; others round differently, and results then vary as they do between seeds."
         )
     )
     return blocks

@@ -42,10 +42,11 @@ _LINES = 200
 
 @dataclass(frozen=True)
 class KeptResult:
-    """A result that is kept: its settings, summary, test scores by task, and what it was computed on."""
+    """A result that is kept: its settings, how it was computed, summary, test scores by task, and on what."""
 
     path: Path
     config: Config
+    plan: Document
     summary: Document
     tasks: str
     scores: Floats
@@ -129,7 +130,7 @@ def _read(path: Path) -> KeptResult | None:
     """What :func:`keep` has written into a folder; None if it is not there, or not whole."""
     folder = RunFolder(path)
     try:
-        config, _ = folder.read_config()
+        config, recorded = folder.read_config()
         summary, scores = folder.read_summary(), read_json(path / "scores.json")
         values = np.array([np.nan if v is None else v for v in scores["test"]], np.float64)
         tasks = str(scores["tasks"])
@@ -142,7 +143,7 @@ def _read(path: Path) -> KeptResult | None:
         return None  # the numbers are of other settings
     if not (path / "checkpoint.json").is_file():
         return None
-    return KeptResult(path, config, summary, tasks, values, folder.environment())
+    return KeptResult(path, config, recorded.get("plan", {}), summary, tasks, values, folder.environment())
 
 
 def _json(value: Any) -> str:

@@ -20,6 +20,7 @@ from pamela_cli.engine.intervals import mean_ci95
 from pamela_cli.errors import holds_something_else
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import METHODS
+from pamela_cli.report.rerun import config_command
 from pamela_cli.reproducing.kept import KeptResult, kept_divergence, kept_result
 from pamela_cli.reproducing.plan import Group, PlannedCell
 from pamela_cli.results import hardware_text, norm_stats_text, task_text
@@ -33,8 +34,8 @@ every test task, what it was computed on, and a summary of its checkpoint.
 Scores are means over test tasks that are the same for all methods, with 95 % intervals (1.96·s/√tasks). A
 task counts once, with its mean over the seeds; the spread is the standard deviation of the seeds' means.
 Gains are differences task by task, over the seeds that both methods have. The checkpoint was selected on
-validation tasks. On the same CPU, with the same code and PyTorch, the same settings give the same bits;
-elsewhere results vary as they do between seeds.
+validation tasks. On the same CPU, with as many cores and processes, the same code and the same PyTorch, the
+same settings give the same bits; elsewhere results vary as they do between seeds.
 """
 
 _COMPARED_WITH = ("maml", "meta-sgd", "q")
@@ -179,9 +180,11 @@ def _conditions(group: Group, kept: list[KeptResult], diverged: bool) -> str:
     ]
     if config.dataset == "omniglot" and any(each.config.method == "maml" for each in kept):
         sentences.append("Published: MAML's own paper, which splits the characters differently.")
+    if (config.dataset, config.way, config.shot) in ACCURACIES:
+        sentences.append("Published: PAMELA's paper, which mentions neither augmentation nor weight decay.")
     first = f"results/{group.name}/{kept[0].path.name}/config.toml"
     again = f"pamela reproduce {group.name} --results again --runs-dir again/runs   # all of them"
-    commands = [again, f"pamela meta-train --config {first}   # a single cell"]
+    commands = [again, f"{config_command(first, kept[0].plan)}   # a single cell"]
     block = "\n".join(commands)
     return " ".join(sentences) + f"\n\n```sh\n{block}\n```"
 

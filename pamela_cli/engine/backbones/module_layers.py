@@ -5,7 +5,7 @@ a number of P for each layer (section 3.1.1). So, unless told otherwise:
 
 - kernel: the weights of a convolution, its bias, and the scale and shift of the normalisation that follows it
   share one number for each output channel;
-- matrix, vector: every number of any other parameter has its own.
+- parameter: every number of any other parameter has its own.
 """
 
 from __future__ import annotations
