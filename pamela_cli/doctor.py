@@ -18,6 +18,7 @@ from pamela_cli.engine.compiling import can_be_compiled
 from pamela_cli.engine.memory_plan import free_bytes
 from pamela_cli.engine.selftest import SelfTest, self_tests
 from pamela_cli.environment import current_environment
+from pamela_cli.planning import slower_here
 
 LITTLE_DISK, LITTLE_MEMORY = 1 << 30, 1 << 30
 """Bytes below which a problem is reported."""
@@ -44,13 +45,9 @@ def examine(data_dir: Path, runs_dir: Path) -> dict[str, Any]:
 
 
 def _compiled(problems: list[str]) -> bool:
-    there = can_be_compiled()
-    if not there and os.environ.get("PAMELA_COMPILE") != "0":
-        problems.append(
-            "No C compiler (cc) works here: on the CPU, training on images takes about twice as "
-            "long; install gcc."
-        )
-    return there
+    if slower := slower_here(torch.device("cpu")):
+        problems.append(slower)
+    return can_be_compiled()
 
 
 def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
@@ -60,12 +57,8 @@ def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
         free = free_bytes(device)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         tests = self_tests(device)
-        if device.type == "cuda" and not can_be_compiled(device) and os.environ.get("PAMELA_COMPILE") != "0":
-            problems.append(
-                f"This project's kernels cannot be used on {device}, so training on images is "
-                "several times slower: they need Triton, a C compiler, and an NVIDIA GPU of the "
-                "Ampere generation or newer."
-            )
+        if device.type == "cuda" and (slower := slower_here(device)):
+            problems.append(slower)
     except Exception as error:  # drivers, devices, and compilers of kernels fail in many ways
         problems.append(f"The engine cannot compute on {device}: {first_line(error)}.")
     if free is not None and free < LITTLE_MEMORY:

@@ -86,9 +86,7 @@ def fit_curves(
 ) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], Floats]:
     """Sine waves: support x, y (T, K), true x, y (T, points), fits (updates + 1, T, points)."""
     with torch.no_grad():
-        expanded = learner.expand()
-    trajectory = inner_loop(learner, problem.objective(), tasks, expanded, steps)
-    with torch.no_grad():
+        trajectory = inner_loop(learner, problem.objective(), tasks, learner.expand(), steps)
         fits = torch.stack([learner.backbone(theta, tasks.query_x) for theta in trajectory])
     support_x, support_y, x, y, curves = (
         t[..., 0].double().cpu().numpy()

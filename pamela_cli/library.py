@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from operator import index
 from pathlib import Path
@@ -14,21 +15,24 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor, nn
 
+from data_prep.machine import available_cores
 from data_prep.store import Store
 from pamela_cli.config import Config, check_arguments
 from pamela_cli.engine.augmentation import NO_AUGMENTATION, Augmentation
 from pamela_cli.engine.backbones.module import ModuleBackbone
 from pamela_cli.engine.backbones.module_layers import ModuleLayer
+from pamela_cli.engine.compiling import use_compiled
 from pamela_cli.engine.device import choose_device
 from pamela_cli.engine.episodes import EpisodeSource, ImageEpisodes, Indices
 from pamela_cli.engine.evaluation import NormSource, TaskScores, check_norm_stats, concatenate
 from pamela_cli.engine.evaluation import evaluate as judged
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.engine.meta_gradient import MetaGradient, mean_meta_gradient
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings, StepMetrics
 from pamela_cli.engine.own_loss import LossFunction, OwnLoss
 from pamela_cli.engine.prediction import Adapted, adapted
-from pamela_cli.engine.runner import Plan, Runner, settle_process
+from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.task_checks import check_numbers, checked
 from pamela_cli.engine.tasks import Objective, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
@@ -124,10 +128,10 @@ def meta_train(
     source such as :func:`episodes` returns, from which ``meta_batch`` tasks are drawn by ``seed``. ValueError
     for impossible arguments, at once.
 
-    What it sets for the whole process: on a CPU, tasks of a network with convolutions run side by side, with
-    one of PyTorch's threads each until training has ended, and a network below :data:`SMALL` numbers gets one
-    thread, since more would only wait for each other; on a GPU, that device becomes the current one; for a
-    network of this project, layers are computed by compiled code; and freed memory is kept.
+    On a CPU, tasks of a network with convolutions run side by side, PyTorch's threads shared among them, and
+    a network below :data:`SMALL` numbers gets one thread, since more would only wait for each other. What
+    lasts for the process: layers of a network of this project are computed by compiled code from then on, and
+    freed memory is kept.
     """
     if not (callable(draw) or hasattr(draw, "draw")):
         raise ValueError(f"draw must be a function of the step, or a source of episodes, not {draw!r:.100}")
@@ -138,9 +142,7 @@ def meta_train(
         schedule=schedule, weight_decay=weight_decay,
     )  # fmt: skip
     settings, own_seed = OuterSettings(**given), check_arguments(seed=seed)["seed"]
-    plan = _plan(learner, settings.meta_batch)
-    loop = OuterLoop(learner, objective, Runner(plan, settles=False), settings, own_seed)
-    return _settled(plan, loop.run(source))
+    return _steps(learner, objective, source, settings, own_seed)
 
 
 def evaluate(
@@ -220,16 +222,23 @@ def load_run(folder: Path | str, device: str = "auto") -> Run:
     return Run(config, load_learner(run, problem), problem.objective(), inputs)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Drawn:
     """A function of the step as a source of episodes."""
 
     function: Callable[[int], Tasks]
     learner: Learner
     objective: Objective
+    first: Tasks | None = None
 
     def draw(self, seed: int, step: int, indices: Indices) -> Tasks:
-        return checked(self.function(step), self.learner, self.objective)
+        first, self.first = self.first, None
+        return first or checked(self.function(step), self.learner, self.objective)
+
+    def look_ahead(self) -> int:
+        """How many tasks the first step has; they are drawn, and kept for it."""
+        self.first = self.draw(0, 0, range(0))
+        return len(self.first)
 
 
 def _objective(loss: Loss) -> Objective:
@@ -256,18 +265,35 @@ def _one_by_one(learner: Learner) -> Runner:
 def _plan(learner: Learner, meta_batch: int) -> Plan:
     """How a learner is trained: modules, which go task by task, in the memory of as few as is fast."""
     theta, own = learner.theta, not isinstance(learner.backbone, ModuleBackbone)
+    threads = torch.get_num_threads()
     convolutional = any(layer.sharing == "kernel" for layer in learner.rule.layout.layers)
     if own or (convolutional and theta.device.type == "cpu"):
-        return Plan.choose(theta.device, meta_batch, convolutional, dtype=theta.dtype, compiled=own)
-    threads = 1 if theta.numel() < SMALL else torch.get_num_threads()
-    return Plan(str(theta.device), 1, 1, workers=1, threads=threads)
+        cores = min(available_cores(), threads)
+        return Plan.choose(
+            theta.device, meta_batch, convolutional, cores=cores, dtype=theta.dtype, compiled=own
+        )
+    return Plan(str(theta.device), 1, 1, workers=1, threads=1 if theta.numel() < SMALL else threads)
 
 
-def _settled(plan: Plan, steps: Iterator[StepMetrics]) -> Iterator[StepMetrics]:
-    """The steps, with this process as the plan has it; its number of threads comes back in the end."""
-    before = torch.get_num_threads()
-    settle_process(plan)
-    try:
-        yield from steps
-    finally:
-        torch.set_num_threads(before)
+def _steps(
+    learner: Learner, objective: Objective, source: EpisodeSource, settings: OuterSettings, seed: int
+) -> Iterator[StepMetrics]:
+    """Each step with this process as its plan has it, and between them as the caller has it."""
+    plan = _plan(learner, source.look_ahead() if isinstance(source, _Drawn) else settings.meta_batch)
+    device = torch.device(plan.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    if plan.compiled:  # never off: another training may be using it
+        use_compiled(True, device)
+    loop = OuterLoop(learner, objective, Runner(plan, settles=False), settings, seed).run(source)
+    while True:
+        before = torch.get_num_threads()
+        torch.set_num_threads(plan.threads if device.type == "cpu" else before)
+        try:
+            with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+                step = next(loop, None)
+        finally:
+            torch.set_num_threads(before)
+        if step is None:
+            return
+        yield step

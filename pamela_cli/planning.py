@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+import torch
 
 from data_prep.machine import available_cores
 from pamela_cli.config import Recorded
 from pamela_cli.console import Console
+from pamela_cli.engine.compiling import why_not_compiled
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.memory_plan import (
     check_room,
@@ -42,10 +46,12 @@ class Share:
 ALL = Share()
 
 
-def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_memory: bool = False) -> Plan:
+def new_plan(
+    problem: Problem, processes: Processes, console: Console, share: Share = ALL, low_memory: bool = False
+) -> Plan:
     """The fastest plan that fits into the device's free memory, for this process's share of the work.
 
-    :class:`PamelaError` if none can.
+    What keeps it from being faster is said. :class:`PamelaError` if none can.
     """
     config, device = problem.config, problem.device
     tasks, images = _tasks(problem, processes), _images_in_training(problem, share.cells)
@@ -57,6 +63,8 @@ def new_plan(problem: Problem, processes: Processes, share: Share = ALL, low_mem
         return fit(fastest, config.steps or 0, update_bytes, query_bytes, free)
 
     plan = _fitted(problem, problem.task_shape(), tasks, images, fastest, fitted)
+    if convolutional and not plan.compiled and (slower := slower_here(device)):
+        console.warn(slower)
     kept = 0 if low_memory else plan.kept_updates
     return replace(plan, processes=processes.size, kept_updates=kept, low_memory=low_memory)
 
@@ -75,9 +83,9 @@ def same_plan(
             "[plan] in the run's config.toml does not say how it was computed; it continues in the way "
             "that is fastest here, which may round differently."
         )
-        return new_plan(problem, processes, share)
+        return new_plan(problem, processes, console, share)
     if plan.device.partition(":")[0] != problem.device.type or plan.processes != processes.size:
-        return new_plan(problem, processes, share, plan.low_memory)
+        return new_plan(problem, processes, console, share, plan.low_memory)
     images = _images_in_training(problem, share.cells)
     same = replace(plan, device=str(problem.device))
     if problem.device.type == "cpu":
@@ -89,6 +97,23 @@ def same_plan(
         return fewer_workers(same, problem.config.steps or 0, update_bytes, query_bytes, free)
 
     return _fitted(problem, problem.task_shape(), _tasks(problem, processes), images, same, fitted)
+
+
+def slower_here(device: torch.device) -> str | None:
+    """A sentence on why images take longer on ``device`` than they could; None if it is as fast as can be."""
+    why = why_not_compiled(device)
+    if why is None or os.environ.get("PAMELA_COMPILE") == "0":
+        return None
+    if device.type == "cpu":
+        return (
+            "Training on images takes about twice as long on the CPU as it could, for want of compiled "
+            f"functions ({why}); install gcc."
+        )
+    return (
+        f"Training on images takes several times as long on {device} as it could, for want of this "
+        f"project's kernels ({why}); they need Triton, a C compiler, and an NVIDIA GPU of the Ampere "
+        "generation or newer."
+    )
 
 
 def plan_to_judge(problem: Problem, split: str, task: Tasks, count: int) -> Plan:

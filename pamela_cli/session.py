@@ -98,7 +98,7 @@ def _start(
     _check_enough(problem.config, processes)
     if problem.config.precision == "tf32" and device.type == "cpu":
         context.console.warn("--precision tf32 has no effect on the CPU, which computes in float32.")
-    plan = new_plan(problem, processes, share, low_memory)
+    plan = new_plan(problem, processes, context.console, share, low_memory)
     folder = create_run(context.runs_dir, run, problem.config, problem.recorded(plan))
     if run is None and folder.name != (usual := default_name(problem.config)):
         context.console.say(f"{context.runs_dir / usual} already exists: this run is {folder.name}")

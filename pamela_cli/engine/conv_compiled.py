@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pamela_cli.engine.c_functions import c_functions, call, threads_for
 from pamela_cli.engine.channels_last import channels_last, empty_last
-from pamela_cli.engine.layout import sum_in_place
+from pamela_cli.engine.sums import sum_in_place
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
 

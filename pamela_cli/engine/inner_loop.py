@@ -46,10 +46,10 @@ class Learner:
         """A fresh learner on the CPU: θ as PyTorch's modules start, Q at ``inner_lr``, P at 0."""
         generator = torch.Generator().manual_seed(seed)
         theta = backbone.initial(generator)
-        q = torch.full(rule.q_shape, inner_lr)
+        q = torch.full(rule.q_shape, inner_lr, dtype=torch.float32, device="cpu")
         if rule.method.q_range is not None:
             q.uniform_(*rule.method.q_range, generator=generator)
-        learner = cls(backbone, rule, inner_lr, theta, q, torch.zeros(rule.p_shape)).to(theta.device, dtype)
+        learner = cls(backbone, rule, inner_lr, theta, q, q.new_zeros(rule.p_shape)).to(theta.device, dtype)
         if rule.method.q_range is None:
             learner.q.fill_(inner_lr)  # in float64, the number that MAML's constant is
         return learner

@@ -14,6 +14,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from pamela_cli.engine.sums import sum_in_order
 from pamela_cli.methods import Granularity
 
 Shapes = dict[str, tuple[int, ...]]
@@ -138,19 +139,3 @@ class Layout:
         """Learned Q by layer, each (n, numbers), for people and files."""
         parts = q.split(self.q_sizes(granularity), dim=1)
         return {layer.name: part for layer, part in zip(self.layers, parts, strict=True)}
-
-
-def sum_in_order(tensors: list[Tensor]) -> Tensor:
-    """Their sum, added first to last whatever thread made them, so that its bits are always the same."""
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total
-
-
-def sum_in_place(tensors: list[Tensor]) -> Tensor:
-    """The first, with the others added to it in their order."""
-    total, *others = tensors
-    for tensor in others:
-        total += tensor
-    return total

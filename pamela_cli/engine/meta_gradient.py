@@ -16,10 +16,10 @@ from torch import Tensor
 from pamela_cli.engine.backbones.base import LossGradient
 from pamela_cli.engine.graphs import Graphs
 from pamela_cli.engine.inner_loop import Learner
-from pamela_cli.engine.layout import sum_in_order
 from pamela_cli.engine.once import once
 from pamela_cli.engine.replaying import replayed
 from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.sums import sum_in_order
 from pamela_cli.engine.tasks import Objective, Tasks
 
 
@@ -84,7 +84,8 @@ def _forward(
     # In one block: one by one they would lie scattered among the large tensors that come and go.
     later = learner.theta.new_empty(rule.steps, len(tasks), learner.theta.numel())
     for j in range(rule.steps):
-        keep = j >= rule.steps - kept
+        # To first order there is no graph, so nothing to save by computing it again.
+        keep = rule.method.first_order or j >= rule.steps - kept
         at = _gradient_at(forward.trajectory[j], learner, objective, tasks, keep=keep)
         forward.gradients.append(at if keep else None)
         forward.trajectory.append(later[j].copy_(rule.apply(j, forward.trajectory, at.gradient, *expanded)))

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pamela_cli.engine.conv_compiled import CompiledConv, compiled_conv
-from pamela_cli.engine.layout import sum_in_place
 from pamela_cli.engine.own_code import in_use
+from pamela_cli.engine.sums import sum_in_place
 
 
 def conv3x3(pairs: Sequence[tuple[Tensor, Tensor]], groups: int = 1) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from pamela_cli.engine.backbones import Backbone, NormStats
 from pamela_cli.engine.evaluation import NormSource, check_norm_stats
 from pamela_cli.engine.inner_loop import Learner, inner_loop
+from pamela_cli.engine.once import once
 from pamela_cli.engine.tasks import Objective, Tasks
 
 
@@ -57,12 +58,11 @@ def adapted(
 
     Classes may have unequal numbers of examples: the loss is the mean over all of them.
     """
-    x, y = support_x[None], support_y[None]
-    with torch.no_grad():
-        expanded = learner.expand()
     steps = learner.rule.steps if steps is None else steps
-    for theta in inner_loop(learner, objective, Tasks(x, y, x[:, :0], y[:, :0]), expanded, steps):
-        last = theta
-    with torch.no_grad():
+    with torch.no_grad(), once.kept():
+        x, y = support_x[None], support_y[None]
+        tasks = Tasks(x, y, x[:, :0], y[:, :0])
+        for theta in inner_loop(learner, objective, tasks, learner.expand(), steps):
+            last = theta
         # Of no update at all it is the learner's own tensor.
         return Adapted(learner.backbone, last[0].clone(), learner.backbone.norm_stats(last, x))

@@ -50,7 +50,7 @@ def random_bits(*address: int | Tensor) -> Tensor:
     known, rest = 0, list(address)
     while rest and not isinstance(rest[0], Tensor):
         known = _mix_int((((known ^ index(rest.pop(0))) & _WORD) + _GAMMA) & _WORD)
-    state = torch.full((), _signed(known), dtype=torch.int64)
+    state = torch.full((), _signed(known), dtype=torch.int64, device="cpu")
     for coordinate in rest:
         word = coordinate if isinstance(coordinate, Tensor) else _signed(index(coordinate))
         state = _mix((state ^ word) + _signed(_GAMMA))

@@ -187,11 +187,11 @@ def _pool(plan: Plan) -> ThreadPoolExecutor | None:
 
 
 def is_out_of_memory(error: RuntimeError, retries: bool = False) -> bool:
-    """CUDA's allocator has an exception of its own; the CPU's, and CUDA's libraries, say it in words.
+    """CUDA's allocator has an exception of its own; the CPU's, CUDA's libraries and Triton say it in words.
 
     Those of cuDNN are the same where the workspace of no algorithm fits and where it has none for this
     device: they count only for one who ``retries`` with less, and believes them in the end.
     """
-    words = ["can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED"]
+    words = ["can't allocate memory", "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED"]
     words += ["unable to find an engine to execute this computation"] if retries else []
     return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)

@@ -118,7 +118,7 @@ def free(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
 
 
 def test_low_memory_goes_along_to_another_device(problem: Problem) -> None:
-    plan = new_plan(problem, Processes(), low_memory=True)
+    plan = new_plan(problem, Processes(), Console(), low_memory=True)
     for elsewhere in (plan, replace(plan, device="cuda:0"), replace(plan, device="cuda:0", processes=2)):
         recorded = {"plan": vars(elsewhere)}
         assert same_plan(recorded, problem, Processes(), Console()) == plan
@@ -130,7 +130,7 @@ def test_a_run_goes_on_with_as_many_workers_as_there_is_room_for(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning, "available_cores", lambda: 12)
-    plan = replace(new_plan(problem, Processes()), workers=16, threads=2)
+    plan = replace(new_plan(problem, Processes(), Console()), workers=16, threads=2)
     recorded = {"plan": vars(plan)}
     assert same_plan(recorded, problem, Processes(), Console()) == replace(plan, workers=6)
     assert same_plan(recorded, problem, Processes(), Console(), Share(cores=1)).workers == 1
@@ -152,7 +152,7 @@ def needed(monkeypatch: pytest.MonkeyPatch, plan: Callable[[], object]) -> float
 
 def test_images_need_room(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     def plan() -> object:
-        return new_plan(problem, Processes())
+        return new_plan(problem, Processes(), Console())
 
     with_images = needed(monkeypatch, plan)
     free(monkeypatch, with_images + 1)
@@ -182,7 +182,7 @@ def test_who_has_a_share_of_the_machine_has_that_share_of_the_memory(
 ) -> None:
     """However many cores there are for each: there may be more cells than cores."""
     free(monkeypatch, 64 * MIB)
-    new_plan(problem, Processes(), Share(cores=1, cells=cells))
+    new_plan(problem, Processes(), Console(), Share(cores=1, cells=cells))
     assert set(given) == {64 * MIB // jobs - 2 * SPLIT}
 
 
@@ -203,7 +203,7 @@ def test_images_on_a_gpu_are_counted_as_they_will_lie(
     there = Problem(problem.config, problem.store, torch.device("cuda", 0))
     monkeypatch.setattr(planning, "check_room", lambda what, size, device: None)
     free(monkeypatch, room * SPLIT)
-    new_plan(there, Processes())
+    new_plan(there, Processes(), Console())
     assert set(given) == {int(room * SPLIT) - placed * SPLIT}
 
 
@@ -220,7 +220,7 @@ def test_a_task_on_each_core_is_judged_where_memory_allows(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pamela_cli.engine.runner.available_cores", lambda: 16)
-    training, task = new_plan(problem, Processes()), problem.task_shape()
+    training, task = new_plan(problem, Processes(), Console()), problem.task_shape()
     assert (training.workers, training.threads) == (problem.config.meta_batch, 4)
 
     def plan(count: int) -> Plan:

@@ -15,7 +15,7 @@ import torch
 
 from pamela_cli.engine import compiled
 from pamela_cli.engine.c_functions import c_functions
-from pamela_cli.engine.compiling import can_be_compiled, use_compiled
+from pamela_cli.engine.compiling import can_be_compiled, use_compiled, why_not_compiled
 from pamela_cli.engine.conv_compiled import compiled_conv
 from pamela_cli.engine.norm_pool import norm_pool
 from pamela_cli.engine.runner import Plan, settle_process
@@ -45,7 +45,7 @@ CACHES = (
     compiled.cache_folder,
     c_functions,
     compiled_conv,
-    can_be_compiled,
+    why_not_compiled,
 )
 
 
@@ -215,17 +215,33 @@ def test_a_device_without_number_is_the_current_one(monkeypatch: pytest.MonkeyPa
     assert made_current == [1]
 
 
-def test_kernels_are_tried_whatever_the_caller_has_set_of_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of PyTorch's two ways to set it, the older one cannot be read where somebody took the newer."""
-    conv = torch.backends.cudnn.conv
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    before = conv.fp32_precision
-    try:
-        for setting in ("ieee", "tf32"):
-            conv.fp32_precision = setting
-            can_be_compiled.cache_clear()
-            assert not can_be_compiled(torch.device("cuda", 0))  # tried, and failed: there is no GPU
-            assert conv.fp32_precision == setting
-    finally:
-        conv.fp32_precision = before
+def test_trying_kernels_changes_nothing_that_the_caller_has_set_of_tf32() -> None:
+    """In a process of its own: what PyTorch takes from where once it has been set cannot be unset.
+
+    Of PyTorch's two ways to set it, the older one cannot be read where somebody took the newer.
+    """
+    code = """
+import torch
+from pamela_cli.engine.compiling import why_not_compiled
+cudnn = torch.backends.cudnn
+torch.cuda.is_available = lambda: True
+torch.cuda.get_device_capability = lambda device: (9, 0)
+tried = []
+torch.cuda.device = lambda device: tried.append(device) or 1 / 0
+for setting in ("ieee", "tf32", "ieee"):
+    cudnn.fp32_precision = setting  # convolutions follow until they are told something of their own
+    why_not_compiled.cache_clear()
+    assert why_not_compiled(torch.device("cuda", 0)) == "division by zero", "tried, and failed"
+    assert cudnn.conv.fp32_precision == cudnn.rnn.fp32_precision == setting
+assert len(tried) == 3
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_precision_is_exact_where_it_has_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv = pytest.importorskip("pamela_cli.engine.kernels.conv")
+    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "tf32")
+    assert conv.precision() == "tf32"
+    with conv.exactly():
+        assert conv.precision() == "tf32x3"
+    assert conv.precision() == "tf32"

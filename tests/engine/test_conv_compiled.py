@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pamela_cli.engine.c_functions import LEAST_SHARED
-from pamela_cli.engine.compiling import can_be_compiled, use_compiled
+from pamela_cli.engine.compiling import can_be_compiled, use_compiled, why_not_compiled
 from pamela_cli.engine.conv_compiled import CompiledConv, compiled_conv
 from pamela_cli.engine.ops import conv3x3, conv3x3_gradients
 
@@ -186,10 +186,10 @@ def test_a_wrong_convolution_is_not_trusted(method: str, monkeypatch: pytest.Mon
         return None if found is None else found * 1.01
 
     monkeypatch.setattr(CompiledConv, method, wrong)
-    can_be_compiled.cache_clear()
-    assert not can_be_compiled()
+    why_not_compiled.cache_clear()
+    assert why_not_compiled() == "it computes something else here than PyTorch's operations"
     monkeypatch.undo()
-    can_be_compiled.cache_clear()
+    why_not_compiled.cache_clear()
     assert can_be_compiled()
 
 

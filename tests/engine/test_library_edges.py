@@ -21,7 +21,6 @@ from pamela_cli import (
     Tasks,
     adapt,
     evaluate,
-    library,
     make_learner,
     meta_gradient,
     meta_train,
@@ -112,32 +111,7 @@ def test_copies_do_not_move_with_what_they_are_of() -> None:
     assert all(torch.equal(each.theta, before) for each, before in zip(copies[1:], kept[1:], strict=True))
 
 
-# What training does to the process, and to memory ---------------------------------------------------
-
-
-@pytest.fixture
-def two_threads() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_training_gives_the_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = [torch.get_num_threads() for _ in meta_train(learner_of(), LOSS, lambda step: labelled(), 2)]
-    assert seen == [1, 1] and torch.get_num_threads() == 2
-    monkeypatch.setattr(library, "SMALL", 1)  # a large network has those that the caller has set
-    seen = [torch.get_num_threads() for _ in meta_train(learner_of(), LOSS, lambda step: labelled(), 2)]
-    assert seen == [2, 2]
-    images = Tasks(
-        *(x.view(2, 6, 1, 2, 2) if x.is_floating_point() else x for x in vars(labelled()).values())
-    )
-    network = nn.Sequential(nn.Conv2d(1, 4, 1), nn.Flatten(), nn.Linear(16, 3))
-    steps = meta_train(make_learner(network), LOSS, lambda step: images, 2, meta_batch=2)
-    next(steps)
-    steps.close()
-    assert torch.get_num_threads() == 2
+# What adaptation holds on to -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("method", "most"), [("q", 1), ("pamela", 2)])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -62,3 +65,32 @@ def test_a_module_must_return_one_tensor() -> None:
     learner = make_learner(nn.LSTM(2, 3, batch_first=True), "maml", steps=2)
     with pytest.raises(TypeError, match="must return one tensor, but it returned a tuple"):
         adapt(learner, F.cross_entropy, X.view(2, 3, 2), Y[:2])
+
+
+def test_threads_share_what_stays_fixed() -> None:
+    """A frozen encoder may be most of a module: there is one of it, however many tasks run side by side."""
+    module = nn.Sequential(nn.Linear(2, 8).requires_grad_(False), nn.Linear(8, 3))
+    backbone = ModuleBackbone(module)
+    theta = backbone.initial(torch.Generator())[None]
+    at_work = threading.Barrier(3)
+
+    def used(_: int) -> nn.Module:
+        at_work.wait()  # until each thread has one
+        return backbone._at(theta)
+
+    with ThreadPoolExecutor(3) as pool:
+        copies = list(pool.map(used, range(3)))
+    assert len({id(each) for each in copies}) == 3
+    for name in ("0.weight", "0.bias"):
+        found = {each.get_parameter(name).data_ptr() for each in copies}
+        assert len(found) == 1 and module.get_parameter(name).data_ptr() not in found
+
+
+def test_a_copy_elsewhere_leaves_the_first_where_it_is() -> None:
+    backbone = ModuleBackbone(nn.Sequential(nn.Linear(2, 8).requires_grad_(False), nn.Linear(8, 3)))
+    theta = backbone.initial(torch.Generator())[None]
+    first, other = backbone._at(theta), backbone._at(theta.double())
+    assert {p.dtype for p in first.parameters()} == {torch.float32}
+    assert {p.dtype for p in other.parameters()} == {torch.float64}
+    outputs = backbone(theta, X[None]), backbone(theta.double(), X[None].double())
+    torch.testing.assert_close(outputs[0].double(), outputs[1], rtol=1e-5, atol=1e-6)

@@ -91,3 +91,18 @@ def test_so_many_graphs_are_alive_at_once(
     learner = make_learner("pamela", Conv4(3, 1, 16, 4), 9, 2)
     summed_meta_gradient(learner, Classification(3), image_tasks(1, 3, 1, 2), learner.expand(), kept)
     assert peak == most
+
+
+@pytest.mark.parametrize(("method", "times"), [("fomaml", 6), ("maml", 11)])
+def test_to_first_order_nothing_is_computed_again(method: str, times: int) -> None:
+    class Counting(Conv4):
+        asked = 0
+
+        def loss_gradient(self, *given, **named):
+            self.asked += 1
+            return super().loss_gradient(*given, **named)
+
+    learner = make_learner(method, backbone := Counting(3, 1, 16, 4), 5)
+    tasks = image_tasks(1, 3, 1, 2)
+    summed_meta_gradient(learner, Classification(3), tasks, learner.expand(), kept_updates=0)
+    assert backbone.asked == times  # five support sets and the query set, five of them twice

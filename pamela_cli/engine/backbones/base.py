@@ -74,6 +74,10 @@ class AutogradGradient:
         y: Tensor,
         differentiable: bool,
     ) -> None:
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "adaptation differentiates, which torch.inference_mode() forbids; use torch.no_grad()"
+            )
         # A copy: the θ_j share a block, in which later ones are written while this graph is kept.
         self._leaf = theta.detach().clone().requires_grad_()
         with torch.enable_grad():
@@ -106,4 +110,4 @@ class AutogradGradient:
 def uniform(generator: torch.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
     """A tensor initialized as PyTorch's layers are: uniform within ±1/√fan_in."""
     bound = fan_in**-0.5
-    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+    return torch.empty(shape, dtype=torch.float32, device="cpu").uniform_(-bound, bound, generator=generator)

@@ -60,7 +60,7 @@ class Conv4:
             shape = layer.shapes["weight"]
             fan_in = shape[1] * 9
             pieces += [uniform(generator, shape, fan_in).flatten(), uniform(generator, shape[:1], fan_in)]
-            pieces += [torch.ones(self.width), torch.zeros(self.width)]
+            pieces += [pieces[-1].new_ones(self.width), pieces[-1].new_zeros(self.width)]
         head = self.layout.layers[-1].shapes
         pieces += [uniform(generator, shape, self.features).flatten() for shape in head.values()]
         return torch.cat(pieces)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -34,14 +35,20 @@ class ModuleBackbone:
         _check(module)
         self._module = copy.deepcopy(module)
         self.layout = layout_of(module, module_layers(module) if layers is None else layers)
+        self._forget_copies()
+
+    def _forget_copies(self) -> None:
         # One for each thread: parameters are put into the module for the duration of a call.
         self._copies = threading.local()
+        self._placed: dict[tuple[torch.device, torch.dtype], nn.Module] = {}
+        self._placing = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_copies"}
+        return {name: vars(self)[name] for name in ("_module", "layout")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _copies=threading.local())
+        vars(self).update(state)
+        self._forget_copies()
 
     def initial(self, generator: torch.Generator) -> Tensor:
         """The module's own parameters as θ, (N,)."""
@@ -96,11 +103,16 @@ class ModuleBackbone:
         return True
 
     def _at(self, theta: Tensor) -> nn.Module:
-        """This thread's copy of the module where θ is, in its type."""
+        """This thread's copy of the module where θ is, in its type; the threads share its tensors."""
         copies = self._copies.__dict__.setdefault("by_place", {})
         place = theta.device, theta.dtype
         if place not in copies:
-            copies[place] = copy.deepcopy(self._module).to(*place)
+            with self._placing:
+                if place not in self._placed:
+                    self._placed[place] = copy.deepcopy(self._module).to(*place)
+            shared = self._placed[place]
+            tensors = chain(shared.parameters(), shared.buffers())
+            copies[place] = copy.deepcopy(shared, {id(tensor): tensor for tensor in tensors})
         return copies[place]  # type: ignore[no-any-return]
 
 

@@ -26,8 +26,8 @@ from pamela_cli.engine.kernels.norm_pool import (
     together,
 )
 from pamela_cli.engine.kernels.parameters import Parameters
-from pamela_cli.engine.layout import sum_in_order
 from pamela_cli.engine.ops import conv3x3, conv3x3_backward
+from pamela_cli.engine.sums import sum_in_order
 
 _CHANNELS_FOR_CUDNN = 14
 """Where TF32 is all that is asked for, convolutions of more channels are left to cuDNN, which is faster."""

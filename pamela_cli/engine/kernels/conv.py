@@ -10,6 +10,10 @@ Most derivatives need the sum of two convolutions, or of two gradients: one kern
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -175,16 +179,29 @@ def _weight_gradient(
     tl.store(out + place + 2 * CI, a2, mask=known)
 
 
+_exact: ContextVar[bool] = ContextVar("exact", default=False)
+
+
 def precision() -> str:
-    """How Triton is to multiply float32 numbers."""
-    return "tf32" if tf32_setting().fp32_precision == "tf32" else "tf32x3"
+    """How Triton is to multiply float32 numbers: as PyTorch is set, but within :func:`exactly`."""
+    return "tf32" if not _exact.get() and tf32_setting().fp32_precision == "tf32" else "tf32x3"
+
+
+@contextmanager
+def exactly() -> Iterator[None]:
+    """Without TF32, whatever PyTorch is set to. (Setting it, and setting it back, would not be the same.)"""
+    before = _exact.set(True)
+    try:
+        yield
+    finally:
+        _exact.reset(before)
 
 
 def convolution(pairs: Pairs, groups: int) -> Tensor:
     """Sum of convolutions, (B, groups·C_out, H, W), of one or two pairs of images with weights.
 
     Images (B, groups·C_in, H, W), float32 on CUDA, their channels last in memory; weights
-    (2, groups·C_out, 9, C_in), tap by tap: what TF32 takes of each, and the rest.
+    (parts, groups·C_out, 9, C_in), tap by tap, as ``Parameters.ahead`` has them.
     """
     return _convolved_by(pairs, groups, NOTHING, None)[0]
 
