@@ -1,6 +1,7 @@
 """What this process may use of the machine."""
 
 import os
+import re
 import sys
 from contextlib import suppress
 from math import ceil
@@ -17,11 +18,15 @@ _GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def available_cores() -> int:
-    """Return how many CPU cores the system, a container or a job scheduler lets this process use.
+    """Return how many CPU cores the system, a container, a job scheduler or the user lets this process use.
 
-    A part of a core counts as one.
+    A part of a core counts as one. Users say it by OMP_NUM_THREADS; torchrun, which sets that to 1 itself,
+    does not say it for them.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    told = re.match("[0-9]{1,6}", os.environ.get("OMP_NUM_THREADS", ""))  # "4,2": two levels of threads
+    if told and int(told[0]) and "TORCHELASTIC_RUN_ID" not in os.environ:
+        cores = min(cores, int(told[0]))
     return min([cores, *(_granted_cores(group, cores) for group in control_groups())])
 
 

@@ -11,6 +11,12 @@ from data_prep import machine
 from data_prep.machine import available_cores, control_groups
 
 
+@pytest.fixture(autouse=True)
+def untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Control groups job/task in a folder, on a machine of 16 cores."""
@@ -65,6 +71,25 @@ def test_the_least_quota_counts(groups: Path) -> None:
     (groups / "job/cpu.max").write_text("300000 100000")
     (groups / "job/task/cpu.max").write_text("800000 100000")
     assert available_cores() == 3
+
+
+@pytest.mark.parametrize(
+    ("told", "cores"),
+    [("3", 3), ("1", 1), ("99", 16), ("4,2", 4), ("0", 16), ("", 16), ("-2", 16), ("x", 16), ("9" * 99, 16)],
+)
+def test_the_user_may_want_fewer(
+    groups: Path, monkeypatch: pytest.MonkeyPatch, told: str, cores: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert available_cores() == cores
+    (groups / "job/cpu.max").write_text("200000 100000")
+    assert available_cores() == min(cores, 2)
+
+
+def test_what_torchrun_sets_is_not_the_users_wish(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert available_cores() == 16
 
 
 def test_this_machine_has_a_core() -> None:
