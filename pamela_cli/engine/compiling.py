@@ -16,6 +16,7 @@ from pamela_cli.engine import own_code
 from pamela_cli.engine.backbones.conv4_gradient import BATCH_NORM_EPS, Block, BlockGradient, Linear, linear
 from pamela_cli.engine.c_functions import c_functions
 from pamela_cli.engine.conv_compiled import CompiledConv, compiled_conv
+from pamela_cli.engine.first_compiled import CompiledFirstBlock, first_block_library
 from pamela_cli.engine.kernels.beside import beside
 from pamela_cli.engine.norm_pool import NormPool, TorchNormPool
 from pamela_cli.engine.norm_pool_compiled import CompiledNormPool
@@ -31,6 +32,9 @@ _LAYERS = [(2, 17, 5, 7), (4, 65, 12, 12)]
 
 _CONVOLUTIONS = [(2, 32, 64, 5, 10), (1, 64, 32, 6, 8), (2, 1, 32, 5, 7), (1, 3, 64, 4, 8)]
 """Tasks, channels, filters, height and width: odd sides, and channels for vectors of every width."""
+
+_FIRST_BLOCKS = [(1, 5, 3, 64, 12, 12), (1, 5, 1, 32, 13, 7)]
+"""As of ``block_results``; threads share the first."""
 
 _WRONG = "it computes something else here than PyTorch's operations"
 
@@ -61,12 +65,28 @@ def why_not_compiled(device: torch.device = _CPU) -> str | None:
 
 def _why_no_c_functions() -> str | None:
     functions, convolutions = c_functions("norm_pool", torch.float32), compiled_conv(torch.float32)
-    if functions is None or convolutions is None:
+    first = first_block_library(torch.float32)
+    if functions is None or convolutions is None or first is None:
         return "no C compiler (cc) works here"
     ours = partial(CompiledNormPool, functions)
     layers = all(_agree(_layer(ours, shape), _layer(TorchNormPool, shape)) for shape in _LAYERS)
     right = layers and all(_convolves(convolutions, *shape) for shape in _CONVOLUTIONS)
-    return None if right else _WRONG
+    return None if right and all(_begins(*shape) for shape in _FIRST_BLOCKS) else _WRONG
+
+
+def _begins(*shape: int) -> bool:
+    """Whether a first block of that shape, and its derivatives, are PyTorch's in float64."""
+
+    def ours(images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, first: bool) -> BlockGradient:
+        own = CompiledFirstBlock.where_it_suits(images, weight, scale, shift, BATCH_NORM_EPS)
+        return own or Block(images, weight, scale, shift, first)
+
+    before, own_code.in_use["cpu"] = own_code.in_use["cpu"], False  # so that Block is PyTorch's alone
+    try:
+        found = block_results(ours, shape, _CPU, torch.float32, first=True)
+        return _agree(found, block_results(Block, shape, _CPU, torch.float64, first=True))
+    finally:
+        own_code.in_use["cpu"] = before
 
 
 def _convolves(ours: CompiledConv, tasks: int, channels: int, filters: int, height: int, width: int) -> bool:

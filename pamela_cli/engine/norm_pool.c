@@ -11,18 +11,9 @@
 #include <math.h>
 
 #include "norm_pool.h"
+#include "pooled.h"
 
 /* --- the layer --------------------------------------------------------------------------------------------- */
-
-static void stats_pixels(in z, in from, out sum, out square, long pixels, long C)
-{
-    for (long j = 0; j < pixels; j++, z += C)
-        CHANNELS {
-            real a = z[c] - from[c];
-            sum[c] += a;
-            square[c] += a * a;
-        }
-}
 
 static void stats_windows(in z, in below, in from, out pooled, out sum, out square, long windows, long C)
 {
@@ -33,15 +24,6 @@ static void stats_windows(in z, in below, in from, out pooled, out sum, out squa
             a -= from[c], b -= from[c], d -= from[c], e -= from[c];
             sum[c] += (a + b) + (d + e);
             square[c] += (a * a + b * b) + (d * d + e * e);
-        }
-}
-
-static void normalise_windows(in pooled, in mean, in r, in scale, in shift, out y, long windows, long C)
-{
-    for (long j = 0; j < windows; j++, pooled += C, y += C)
-        CHANNELS {
-            real x = (pooled[c] - mean[c]) * r[c];
-            y[c] = largest(x * scale[c] + shift[c], 0);
         }
 }
 
@@ -64,10 +46,7 @@ void norm_pool(in z, in scale, in shift, double eps, long B, long H, long W, lon
         mean[c] = from[c] + shifted;
         r[c] = 1 / sqrt((variance < 0 ? 0 : variance) + eps);
     }
-    LINES(B * (H / 2)) {
-        long at = line * (W / 2) * C;
-        normalise_windows(pooled + at, mean, r, scale, shift, y + at, W / 2, C);
-    }
+    normalise(pooled, mean, r, scale, shift, B, H, W, C, threads, y);
 }
 
 /* --- its gradient ------------------------------------------------------------------------------------------ */
@@ -97,35 +76,12 @@ static void affine_windows(in z, in below, in pooled, in y, in v, in steep, in f
     }
 }
 
-static void sum_windows(in v, in pooled, in y, in mean, in r, out sum, out product, long windows, long C)
-{
-    for (long j = 0; j < windows; j++, v += C, pooled += C, y += C)
-        CHANNELS {
-            real d = y[c] > 0 ? v[c] : 0;
-            sum[c] += d;
-            product[c] += d * (pooled[c] - mean[c]) * r[c];
-        }
-}
-
 /* to_z, and to_scale, to_shift (C), from the cotangent v of y. `work` (3, C). */
 void norm_pool_gradient(in v, in z, in pooled, in y, in mean, in r, in scale, long B, long H, long W, long C,
                         long threads, out to_z, out to_scale, out to_shift, out work, out rows, sums total)
 {
-    LINES(B * (H / 2)) {
-        long at = line * (W / 2) * C;
-        real *row = start(rows, line, C);
-        sum_windows(v + at, pooled + at, y + at, mean, r, row, row + C, W / 2, C);
-    }
-    gather(total, rows, B * (H / 2), C);
-    double n = (double)B * H * W;
+    gradient_terms(v, pooled, y, mean, r, scale, B, H, W, C, threads, to_scale, to_shift, work, rows, total);
     out steep = work, factor = work + C, offset = work + 2 * C;
-    CHANNELS {
-        to_shift[c] = total[c];
-        to_scale[c] = total[C + c];
-        steep[c] = scale[c] * r[c];
-        factor[c] = -steep[c] * r[c] * total[C + c] / n;
-        offset[c] = -steep[c] * total[c] / n - factor[c] * mean[c];
-    }
     LINES(lines_of(B, H)) {
         Line at = line_at(line, H, W, C);
         affine_windows(z + at.above, z + at.below, pooled + at.pooled, y + at.pooled, v + at.pooled, steep, factor,
@@ -161,17 +117,6 @@ static void moments_windows(in zt, in zt_below, in z, in below, in pooled, in me
     }
 }
 
-static void move_windows(in pooled, in y, in mean, in r, in m0, in m1, in scale, in scale_t, in shift_t, out xt,
-                         out yt, long windows, long C)
-{
-    for (long j = 0; j < windows; j++, pooled += C, y += C, xt += C, yt += C)
-        CHANNELS {
-            real x = (pooled[c] - mean[c]) * r[c];
-            xt[c] = r[c] * (xt[c] - m0[c] - x * m1[c]);
-            yt[c] = y[c] > 0 ? scale_t[c] * x + scale[c] * xt[c] + shift_t[c] : 0;
-        }
-}
-
 /* m0, m1 (2, C): means of zt and zt x; xt and yt, the tangents of x where the pool took it, and of y. */
 void norm_pool_tangent(in zt, in z, in pooled, in y, in mean, in r, in scale, in scale_t, in shift_t, long B, long H,
                        long W, long C, long threads, out moments, out xt, out yt, out rows, sums total)
@@ -191,10 +136,7 @@ void norm_pool_tangent(in zt, in z, in pooled, in y, in mean, in r, in scale, in
         m0[c] = total[c] / n;
         m1[c] = total[C + c] * r[c] / n;
     }
-    LINES(B * (H / 2)) {
-        long at = line * (W / 2) * C;
-        move_windows(pooled + at, y + at, mean, r, m0, m1, scale, scale_t, shift_t, xt + at, yt + at, W / 2, C);
-    }
+    move(pooled, y, mean, r, moments, scale, scale_t, shift_t, B, H, W, C, threads, xt, yt);
 }
 
 /* --- the tangent of the gradient --------------------------------------------------------------------------- */
@@ -226,41 +168,14 @@ static void tangent_windows(in z, in below, in zt, in zt_below, in pooled, in y,
     }
 }
 
-static void sum_tangent_windows(in vt, in v, in pooled, in y, in xt, in mean, in r, out sum, out product,
-                                long windows, long C)
-{
-    for (long j = 0; j < windows; j++, vt += C, v += C, pooled += C, y += C, xt += C)
-        CHANNELS {
-            real open = y[c] > 0 ? 1 : 0;
-            sum[c] += open * vt[c];
-            product[c] += open * (vt[c] * (pooled[c] - mean[c]) * r[c] + v[c] * xt[c]);
-        }
-}
-
 /* Tangents of what norm_pool_gradient gives, vt being that of v. `work` (5, C). */
 void norm_pool_gradient_tangent(in vt, in v, in zt, in z, in pooled, in y, in xt, in mean, in r, in scale, in scale_t,
                                 in to_scale, in to_shift, in moments, long B, long H, long W, long C, long threads,
                                 out to_zt, out to_scale_t, out to_shift_t, out work, out rows, sums total)
 {
-    LINES(B * (H / 2)) {
-        long at = line * (W / 2) * C;
-        real *row = start(rows, line, C);
-        sum_tangent_windows(vt + at, v + at, pooled + at, y + at, xt + at, mean, r, row, row + C, W / 2, C);
-    }
-    gather(total, rows, B * (H / 2), C);
-    double n = (double)B * H * W;
+    gradient_tangent_terms(vt, v, pooled, y, xt, mean, r, scale, scale_t, to_scale, to_shift, moments, B, H, W, C,
+                           threads, to_scale_t, to_shift_t, work, rows, total);
     out steep = work, steep_t = work + C, factor = work + 2 * C, factor_t = work + 3 * C, offset = work + 4 * C;
-    CHANNELS {
-        double m0 = moments[c], m1 = moments[C + c], d0 = to_shift[c], d1 = to_scale[c];
-        double s = (double)scale[c] * r[c], st = (double)scale_t[c] * r[c] - s * r[c] * m1;
-        to_shift_t[c] = total[c];
-        to_scale_t[c] = total[C + c];
-        steep[c] = s;
-        steep_t[c] = st;
-        factor[c] = (s * r[c] * m1 * d1 - st * d1 - s * total[C + c]) * r[c] / n;
-        factor_t[c] = -s * r[c] * d1 / n;
-        offset[c] = (s * r[c] * m0 * d1 - st * d0 - s * total[c]) / n - factor[c] * mean[c];
-    }
     LINES(lines_of(B, H)) {
         Line at = line_at(line, H, W, C);
         tangent_windows(z + at.above, z + at.below, zt + at.above, zt + at.below, pooled + at.pooled, y + at.pooled,

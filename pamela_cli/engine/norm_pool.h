@@ -56,3 +56,14 @@ static inline real largest(real a, real b)
 {
     return b > a ? b : a;
 }
+
+/* Sums of differences from some pixel, which keep more digits, and of their squares. */
+static void stats_pixels(in z, in from, out sum, out square, long pixels, long C)
+{
+    for (long j = 0; j < pixels; j++, z += C)
+        CHANNELS {
+            real a = z[c] - from[c];
+            sum[c] += a;
+            square[c] += a * a;
+        }
+}

@@ -1,5 +1,7 @@
 /* What all compiled functions are written in: numbers, and loops that threads share. */
 
+#pragma once
+
 typedef REAL real;
 typedef const real *restrict in;
 typedef real *restrict out;

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from pamela_cli.engine import compiled
 from pamela_cli.engine.c_functions import c_functions
 from pamela_cli.engine.compiling import can_be_compiled, use_compiled, why_not_compiled
 from pamela_cli.engine.conv_compiled import compiled_conv
+from pamela_cli.engine.first_compiled import first_block_library
 from pamela_cli.engine.norm_pool import norm_pool
 from pamela_cli.engine.runner import Plan, settle_process
 
@@ -45,6 +47,7 @@ CACHES = (
     compiled.cache_folder,
     c_functions,
     compiled_conv,
+    first_block_library,
     why_not_compiled,
 )
 
@@ -93,7 +96,7 @@ def test_it_is_compiled_once(tmp_path: Path) -> None:
     expected = ["True", "CompiledNormPool", str(tmp_path / "compiled")]
     assert run(tmp_path) == expected
     made = libraries(tmp_path)
-    assert len(made) == 3  # one for each source
+    assert len(made) == 4  # one for each source
     assert run(tmp_path) == expected
     assert libraries(tmp_path) == made
 
@@ -240,7 +243,7 @@ assert len(tried) == 3
 
 def test_precision_is_exact_where_it_has_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     conv = pytest.importorskip("pamela_cli.engine.kernels.conv")
-    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "tf32")
+    monkeypatch.setattr(conv, "tf32_setting", lambda: SimpleNamespace(fp32_precision="tf32"))
     assert conv.precision() == "tf32"
     with conv.exactly():
         assert conv.precision() == "tf32x3"

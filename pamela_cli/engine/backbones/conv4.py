@@ -16,14 +16,13 @@ from pamela_cli.engine.backbones.conv4_gradient import (
     block_type,
     features,
     linear_type,
-    negative_scales,
     side_by_side,
-    signed,
 )
 from pamela_cli.engine.layout import Layer, Layout, Shapes
 from pamela_cli.engine.norm_pool import channel_stats, norm_relu_pool
 from pamela_cli.engine.once import once
 from pamela_cli.engine.ops import conv3x3
+from pamela_cli.engine.signs import negative_scales, signed
 from pamela_cli.engine.tasks import Objective
 
 

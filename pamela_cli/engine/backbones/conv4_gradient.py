@@ -14,11 +14,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pamela_cli.engine.first_compiled import CompiledFirstBlock
 from pamela_cli.engine.layout import Layout
 from pamela_cli.engine.norm_pool import norm_pool
 from pamela_cli.engine.once import once
 from pamela_cli.engine.ops import conv3x3, conv3x3_gradients
-from pamela_cli.engine.own_code import suits_kernels
+from pamela_cli.engine.own_code import in_use, suits_kernels
+from pamela_cli.engine.signs import negative_scales, signed
 from pamela_cli.engine.tasks import Objective
 
 BATCH_NORM_EPS = 1e-5
@@ -131,10 +133,19 @@ def block_type(images: Tensor, filters: int) -> Callable[..., BlockGradient]:
     ``filters`` of all tasks.
     """
     if not suits_kernels(images, filters):
-        return Block
+        return _on_any_device
     from pamela_cli.engine.kernels.block import triton_block
 
     return partial(triton_block, eps=BATCH_NORM_EPS)
+
+
+def _on_any_device(
+    images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, first: bool
+) -> BlockGradient:
+    own = None
+    if first and in_use["cpu"] and images.device.type == "cpu":
+        own = CompiledFirstBlock.where_it_suits(images, weight, scale, shift, BATCH_NORM_EPS)
+    return own or Block(images, weight, scale, shift, first)
 
 
 class Block:
@@ -212,19 +223,3 @@ def features(images: Tensor, tasks: int) -> Tensor:
 def as_grouped_filters(weight: Tensor) -> Tensor:
     """The weights of the tasks, (T, C_out, C_in, 3, 3), as those of one grouped convolution."""
     return weight.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-
-
-def negative_scales(scale: Tensor) -> Tensor | None:
-    """−1 where ``scale`` is negative, 1 elsewhere; None if it is known that there is no negative one."""
-    # Only on the CPU can one ask without waiting.
-    if scale.device.type == "cpu" and not (scale < 0).any():
-        return None
-    return torch.copysign(torch.ones_like(scale), scale)
-
-
-def signed(t: Tensor, sign: Tensor | None) -> Tensor:
-    """``t`` (T, channels, …) times ``sign``.
-
-    A negative scale with a kernel is a positive one with the kernel's negative.
-    """
-    return t if sign is None else t * sign.view(*sign.shape, *[1] * (t.dim() - 2))
