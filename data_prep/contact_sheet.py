@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from data_prep.errors import DataError
 from data_prep.store import SPLITS, Split, Store
@@ -18,6 +18,7 @@ from data_prep.thumbnails import (
     fitting,
     is_marked,
     marked,
+    sheet_font,
     shown_side,
     thumbnail,
     wrapped,
@@ -73,7 +74,7 @@ def _draw(store: Store) -> Image.Image:
 
 def _draw_heading(draw: ImageDraw.ImageDraw, top: int, text: str, width: int) -> None:
     draw.rectangle((MARGIN, top + 4, width - MARGIN, top + _HEADING - 4), fill=FAINT)
-    font = ImageFont.load_default(15)
+    font = sheet_font(14)
     draw.text((MARGIN + 6, top + _HEADING / 2), fitting(draw, text, font, width - 48), INK, font, anchor="lm")
 
 
@@ -82,9 +83,9 @@ def _draw_row(
 ) -> None:
     """Draw a class: its name and number of images, and some of them."""
     first, end = (int(offset) for offset in split.class_offsets[label : label + 2])
-    lines = wrapped(draw, split.class_names[label], ImageFont.load_default(13), _NAMES - 12)
+    lines = wrapped(draw, split.class_names[label], sheet_font(12), _NAMES - 12)
     text = "\n".join([*lines, f"{end - first:,}"])
-    draw.multiline_text((MARGIN, top + side / 2), text, INK, ImageFont.load_default(13), anchor="lm")
+    draw.multiline_text((MARGIN, top + side / 2), text, INK, sheet_font(12), anchor="lm")
     for column, index in enumerate(evenly(end - first, _IMAGES)):
         image = thumbnail(np.asarray(split.images[first + index]), side)
         sheet.paste(image, (MARGIN + _NAMES + column * (side + GAP), top))

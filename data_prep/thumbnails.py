@@ -1,11 +1,14 @@
 """Small pictures of what is in a store, and texts beside them, for sheets that people look at."""
 
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from data_prep.font_files import font_folder
 from data_prep.resizing import picture
 from data_prep.store.format import Images
 
@@ -19,6 +22,16 @@ _MADE_BY = "Software"
 
 _SIDES = (48, 96)  # smaller images are enlarged, larger ones reduced
 _LETTERS = 200  # that are measured one by one; two lines have fewer
+
+
+@cache
+def sheet_font(size: int) -> Font:
+    """Return a font of so many pixels: DejaVu, of most alphabets, or Pillow's own, of Latin alone."""
+    folder = font_folder()
+    if folder is not None:
+        with suppress(OSError):
+            return ImageFont.truetype(str(folder / "DejaVuSans.ttf"), size)
+    return ImageFont.load_default(size)
 
 
 def marked(what: str) -> PngInfo:

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Callable
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from fontTools.ttLib import TTFont, TTLibError
 
 from data_prep.archives.base import file_sha256, list_sha256
 from data_prep.errors import DataError
+from data_prep.font_files import font_folder
 from data_prep.glyphs.outlines import Outlines, Points, from_contours
 
 FACES = tuple(
@@ -72,12 +72,11 @@ class Face:
 
 def load_faces() -> list[Face]:
     """Return the faces; DataError if matplotlib is not there or has lost its fonts."""
-    spec = find_spec("matplotlib")  # found, not imported: that takes longer than reading the fonts
-    if spec is None or spec.origin is None:
+    folder = font_folder()
+    if folder is None:
         raise DataError(
             "The letters of glyphs are drawn from matplotlib's fonts, but matplotlib is missing; install it."
         )
-    folder = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
     paths = [folder / f"{name}.ttf" for name in FACES]
     for path in paths:
         if not path.is_file():

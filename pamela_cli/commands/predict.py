@@ -13,6 +13,9 @@ from pamela_cli.config import whole_number
 from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, UsageError
 
+_MOST_BROKEN = 20
+"""Files that are named one by one."""
+
 EXAMPLES = """
 **Examples**
 
@@ -88,5 +91,9 @@ def predict(
     if fault is not None:
         raise PamelaError(f"the images are labelled, but the figure could not be drawn: {fault}")
     if broken := document["broken"]:
-        rest = f", and {len(broken) - 1:,} more" if len(broken) > 1 else ""
-        raise PamelaError(f"the other images are labelled, but {broken[0].rstrip('.')}{rest}.")
+        if len(broken) == 1:
+            raise PamelaError(f"the other images are labelled, but {broken[0]}")
+        for why in broken[:_MOST_BROKEN]:
+            context.console.warn(why)
+        named = f" (--json names those after the {_MOST_BROKEN}th)" if len(broken) > _MOST_BROKEN else ""
+        raise PamelaError(f"{len(broken):,} files could not be labelled{named}; the other images are.")

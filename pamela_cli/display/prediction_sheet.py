@@ -6,11 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from data_prep.errors import one_line
 from data_prep.store.format import Images
-from data_prep.thumbnails import FAINT, INK, MARGIN, PAPER, fitting, is_marked, marked, shown_side, thumbnail
+from data_prep.thumbnails import (
+    FAINT,
+    INK,
+    MARGIN,
+    PAPER,
+    fitting,
+    is_marked,
+    marked,
+    sheet_font,
+    shown_side,
+    thumbnail,
+)
 from pamela_cli.files import replacing
 
 _COLUMNS = 10
@@ -55,7 +66,7 @@ def _draw_heading(draw: ImageDraw.ImageDraw, document: Mapping[str, Any], shown:
     text += "" if shown == count else f", {shown} of them shown"
     if document["accuracy"] is not None:
         text += f"; {100 * document['accuracy']:.1f} % correct"
-    font = ImageFont.load_default(15)
+    font = sheet_font(14)
     draw.rectangle((MARGIN, MARGIN - 4, width - MARGIN, MARGIN + _HEADING - 12), fill=FAINT)
     place = (MARGIN + 6, MARGIN + (_HEADING - 16) / 2)
     draw.text(place, fitting(draw, one_line(text), font, width - 48), INK, font, anchor="lm")
@@ -79,7 +90,7 @@ def _draw_image(
     texts = [(prediction["label"], INK), (f"{100 * prediction['probability']:.0f} %", INK)]
     if truth is not None and not right:
         texts.append((f"true: {truth}", _WRONG))
-    font = ImageFont.load_default(12)
+    font = sheet_font(11)
     for i, (text, colour) in enumerate(texts):
         place = (left, top + image.height + 4 + i * _LINE)
         draw.text(place, fitting(draw, one_line(text)[:200], font, cell - 6), colour, font)

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pamela_cli.display.layout import titled
-from pamela_cli.measures import measure_in, score_text
+from pamela_cli.measures import Measure, measure_in, score_text
 from pamela_cli.methods import METHODS
 from pamela_cli.results import norm_stats_text, task_text, updates_text
 from pamela_cli.untrusted import number
@@ -83,6 +83,15 @@ def _compared(document: dict[str, Any]) -> Table:
         before = measure.number(record[f"{measure.name}_per_step"][0]) + measure.unit
         table.add_row(_with_origin(record), f"{record['steps']}{beyond}", score_text(record), before)
     for pair in document["pairs"]:
-        text = measure.gain(pair["difference"], pair["ci95"])
-        table.add_row(f"{pair['a']} better than {pair['b']} by", "", text, "")
+        table.add_row(*_gain(pair, measure), "")
     return table
+
+
+def _gain(pair: dict[str, Any], measure: Measure) -> tuple[str, str, str]:
+    """A paired difference, as the gain of the better run over the other."""
+    (better, other), by, ci95 = (pair["a"], pair["b"]), pair["difference"], pair["ci95"]
+    if (number(by) or 0) < 0:
+        better, other, by = other, better, -by
+    certain = number(by) is None or number(ci95) is None or by > ci95
+    text = measure.gain(by, ci95) + ("" if certain else " (0 is in the interval)")
+    return f"gain of {better} over {other}", "", text

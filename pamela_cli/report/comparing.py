@@ -62,7 +62,7 @@ def _pairs(labels: Sequence[str], runs: Sequence[ReadRun]) -> list[Block]:
             rows.append([a, b, measure.gain(gain, ci95), f"{len(x):,}", certain])
     blocks: list[Block] = []
     if rows:
-        header = ["run", "is better than", "by", "tasks", "interval excludes 0"]
+        header = ["run", "compared with", "gain", "tasks", "interval excludes 0"]
         caption = (
             "Paired differences on the same test tasks, with 95 % intervals: of accuracy, or of error with "
             "its sign reversed, so that positive is better."

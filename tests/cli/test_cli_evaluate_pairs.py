@@ -51,6 +51,23 @@ def test_three_runs_make_three_pairs(evaluate: Evaluate) -> None:
     assert ends == [("sine-a", "sine-b"), ("sine-a", "sine-a"), ("sine-b", "sine-a")]
 
 
+def test_the_better_run_comes_first_for_people(
+    pamela, own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    options = ["--tasks", 8, "--no-figures"]
+    (pair,) = pamela("evaluate", "sine-a", "sine-b", *options, "--json").ok().document["pairs"]
+    better, other = ("sine-a", "sine-b") if pair["difference"] > 0 else ("sine-b", "sine-a")
+    includes_0 = abs(pair["difference"]) <= pair["ci95"]
+    for names in (("sine-a", "sine-b"), ("sine-b", "sine-a")):
+        shown = pamela("evaluate", *names, *options, "-q").ok().out
+        line = next(line for line in shown.splitlines() if "gain of" in line)
+        assert f"gain of {better} over {other}" in line
+        assert "+" in line and "−" not in line
+        assert "better" not in shown
+        assert ("0 is in the interval" in line) == includes_0
+
+
 def test_names_that_differ_at_their_end_are_told_apart(pamela, own_world: Path) -> None:
     names = [f"pamela-of-a-long-name-5w1s-with-more-s{seed}" for seed in (0, 1)]
     for name in names:
