@@ -22,7 +22,7 @@ class WrongUsage(DataError):
 
 
 class Damaged(DataError):
-    """A file is broken or not what its name says: a fresh copy is needed."""
+    """A file is broken, not what its name says, or not to be used: another one is needed."""
 
 
 class OfStranger(DataError):

@@ -47,19 +47,24 @@ _TURNS = {
 }
 
 
+class Unsuited(ValueError):
+    """An image that is sound, but cannot be used as it is: what is wrong, and what to do."""
+
+
+TOO_LARGE = f"more than {MAX_PIXELS // 10**6} million pixels: scale it down"
+
+
 def fit_image(image: Image.Image, size: int, channels: int, fit: Fit) -> Image.Image:
     """Turn an image that was opened, but not decoded, into one of size × size pixels, "L" or "RGB".
 
     Of an animation the first frame is taken. "crop" fills the square and cuts off the ends of the longer
     side, "pad" shows all and fills up with black, "stretch" squeezes the longer side; transparent parts
-    become white. ValueError for more than 64 million pixels, and for floating-point pixels, whose range
+    become white. `Unsuited` for more than 64 million pixels, and for floating-point pixels, whose range
     nobody can know. Whatever Pillow raises on damaged files is let through.
     """
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ValueError(
-            f"{width:,} × {height:,} pixels are more than the {MAX_PIXELS // 10**6} million allowed"
-        )
+        raise Unsuited(f"{width:,} × {height:,} pixels, {TOO_LARGE}")
     tile = _tile_pixels(image)
     if tile > max(_SMALL_TILE, min(4 * width * height, MAX_PIXELS)):
         raise ValueError(f"its tiles of {tile:,} pixels are larger than the image")
@@ -93,7 +98,7 @@ def _orientation(image: Image.Image) -> int:
 def _plain(image: Image.Image) -> Image.Image:
     """Decode to a mode that can be resized: L, RGB or RGBA."""
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers")
+        raise Unsuited("floating-point pixels, whose range is unknown: save it with whole numbers")
     if image.mode.startswith("I"):  # Pillow would cut values over 255 off
         return Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
     if image.has_transparency_data:

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from data_prep.archives import where
 from data_prep.errors import Damaged, DataError, is_of_content
-from data_prep.fitting import Fit, fit_image
+from data_prep.fitting import TOO_LARGE, Fit, Unsuited, fit_image
 from data_prep.machine import available_cores
 from data_prep.metadata import check_metadata
 from data_prep.store.format import Images
@@ -70,7 +70,7 @@ def strict_pillow() -> Iterator[None]:
 def decode(data: bytes, where: str, how: Decoding) -> Images:
     """Decode one image file: uint8 (size, size, channels), antialiased where it is resized.
 
-    `Damaged` names `where` for a file that is broken, of another format or size, or absurdly large.
+    `Damaged` names `where` for a file that is broken, of another format or size, or too large.
     """
     try:
         check_metadata(data)
@@ -94,6 +94,10 @@ def decode(data: bytes, where: str, how: Decoding) -> Images:
         raise DataError(
             f"{where} cannot be decoded: there is not enough memory; free some, or use fewer --workers."
         ) from error
+    except Unsuited as error:
+        raise Damaged(f"{where} cannot be used, as it has {error}.") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:  # before ours
+        raise Damaged(f"{where} cannot be used, as it has {TOO_LARGE}.") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise Damaged(f"{where} is broken ({_reason(error, how)}); get a fresh copy.") from error
     return 255 - array if how.invert else array

@@ -137,7 +137,8 @@ def check_size(size: int, path: Path, name: str) -> None:
     """Refuse a file that is larger than any image or list."""
     if size > MAX_MEMBER_BYTES:
         raise DataError(
-            f"{where(path, name)} has {size:,} bytes, more than any image or list; get a fresh copy."
+            f"{where(path, name)} has {size:,} bytes; images and lists may have up to "
+            f"{MAX_MEMBER_BYTES:,}: make it smaller, or get a fresh copy."
         )
 
 

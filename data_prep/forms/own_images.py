@@ -96,6 +96,10 @@ class OwnImages:
             )
 
 
+_HEIF = (".heic", ".heif")
+_AND_CONVERT = "; photos in HEIC are not read: convert them to JPEG"
+
+
 def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     """Find the class folders of a tree: those that images lie in.
 
@@ -114,7 +118,7 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     if not folders:
         raise DataError(
             f"{tree.path} has no folders of images ({', '.join(sorted(SUFFIXES))}); make "
-            "a folder for each class."
+            f"a folder for each class{_AND_CONVERT if _any_heif(tree) else ''}."
         )
     splits: dict[str, list[str]] | None = None
     if divided is not None:
@@ -145,7 +149,11 @@ def image_files(tree: Tree) -> tuple[list[str], list[str]]:
     kinds = shortened(", ".join(sorted(others, key=lambda kind: (-others[kind], kind))[:5]))
     one = others.total() == 1
     what = "1 file that is not an image is" if one else f"{others.total():,} files that are not images are"
-    return images, [f"{what} ignored ({kinds})."]
+    return images, [f"{what} ignored ({kinds}){_AND_CONVERT if _any_heif(tree) else ''}."]
+
+
+def _any_heif(tree: Tree) -> bool:
+    return any(PurePosixPath(name).suffix.lower() in _HEIF for name in tree.names())
 
 
 def _split_root(tree: Tree, folders: Mapping[FolderParts, list[str]]) -> FolderParts | None:

@@ -171,9 +171,19 @@ def test_pixels_without_a_known_range_are_refused() -> None:
 
 def test_an_image_that_promises_too_many_pixels_is_refused_at_once() -> None:
     start = time.monotonic()
-    with pytest.raises(DataError, match=r"9,000 × 9,000 pixels are more than the 64 million allowed"):
+    why = r"cannot be used, as it has 9,000 × 9,000 pixels, more than 64 million pixels: scale it down\.$"
+    with pytest.raises(DataError, match=why):
         decoded(huge_png(9_000))
     assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize("side", [10_000, 20_000])
+def test_beyond_pillows_own_limits_it_says_the_same(side: int) -> None:
+    with (
+        strict_pillow(),
+        pytest.raises(DataError, match=r"has more than 64 million pixels: scale it down\.$"),
+    ):
+        decoded(huge_png(side))
 
 
 @settings(max_examples=100)

@@ -152,7 +152,7 @@ def test_broken_files_are_left_out_and_named(tmp_path: Path) -> None:
     ]
     for name, note in zip(broken, made.notes[2:6], strict=True):
         assert f"{name} is broken (" in note
-    assert "9,000 × 9,000 pixels are more than" in made.notes[3]
+    assert "9,000 × 9,000 pixels, more than" in made.notes[3]
     assert "fewer than 16" not in " ".join(made.notes)
 
 
@@ -178,6 +178,7 @@ def test_a_damaged_member_of_an_archive_is_a_broken_file(tmp_path: Path) -> None
 
 
 FAULTS: dict[str, tuple[dict[str, bytes], dict[str, object], str]] = {
+    "photos in HEIC": ({"a/1.HEIC": b"x", "b/2.heif": b"x"}, {}, "HEIC are not read: convert them to JPEG."),
     "nothing": ({"readme.txt": b"x"}, {}, "no folders of images"),
     "no folders": ({"1.jpg": coloured(1), "2.jpg": coloured(2)}, {}, "no folders of images"),
     "two classes": (folders(CLASSES[:2]), {}, "has 2 classes, but train, val and test"),
