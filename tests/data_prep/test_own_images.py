@@ -147,12 +147,15 @@ def test_broken_files_are_left_out_and_named(tmp_path: Path) -> None:
     assert sum(own["images"] for own in made.splits.values()) == 300
     verify_store(made.store)
     assert made.notes[:2] == [
-        "4 files that are not images are ignored (.heic, .txt, without a suffix).",
+        "4 files that are not images are ignored (.heic, .txt, without a suffix); photos in HEIC are not read: "
+        "convert them to JPEG.",
         "4 of 304 images cannot be used and are left out.",
     ]
     for name, note in zip(broken, made.notes[2:6], strict=True):
-        assert f"{name} is broken (" in note
-    assert "9,000 × 9,000 pixels, more than" in made.notes[3]
+        why = (
+            "cannot be used, as it has 9,000 × 9,000 pixels, more than" if "a.png" in name else "is broken ("
+        )
+        assert f"{name} {why}" in note
     assert "fewer than 16" not in " ".join(made.notes)
 
 
