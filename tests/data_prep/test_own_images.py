@@ -147,8 +147,8 @@ def test_broken_files_are_left_out_and_named(tmp_path: Path) -> None:
     assert sum(own["images"] for own in made.splits.values()) == 300
     verify_store(made.store)
     assert made.notes[:2] == [
-        "4 files that are not images are ignored (.heic, .txt, without a suffix); photos in HEIC are not read: "
-        "convert them to JPEG.",
+        "4 files that are not images are ignored (.heic, .txt, without a suffix); photos in HEIC are "
+        "not read: convert them to JPEG.",
         "4 of 304 images cannot be used and are left out.",
     ]
     for name, note in zip(broken, made.notes[2:6], strict=True):
