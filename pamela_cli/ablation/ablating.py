@@ -9,23 +9,34 @@ from typing import Any
 import torch
 
 from data_prep import Store
-from pamela_cli.ablation.cells import Cell, alike, all_runs, differing, earlier_cells, free_names, make_cells
+from pamela_cli.ablation.cells import (
+    Cell,
+    alike,
+    all_runs,
+    differing,
+    earlier_cells,
+    free_names,
+    make_cells,
+    passed_over,
+)
 from pamela_cli.ablation.grid import MOST_STEPS, Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.ablation.slurm import open_executor
-from pamela_cli.config import Config, Settings, checked, flag, read_config_file
+from pamela_cli.config import SETTINGS, SINE, Config, Settings, checked, flag, read_config_file, resolve
 from pamela_cli.context import Context
+from pamela_cli.datasets import recipe
 from pamela_cli.errors import UsageError
-from pamela_cli.methods import METHODS, USUAL_INTERVAL
+from pamela_cli.methods import METHODS
 from pamela_cli.problem import Problem
-from pamela_cli.runs import RunFolder
+from pamela_cli.runs import ABLATION, RunFolder, numbered
 from pamela_cli.session import settle
+from pamela_cli.untrusted import OddFileError, read_json
 
 
 @dataclass(frozen=True)
 class AblateOptions:
-    """What to ablate. ``seeds`` None: 0, or with ``train`` off all that are there.
+    """What to ablate. ``seeds`` None: 0, or with ``train`` off all that are there; ``methods`` None: all.
 
     ``table`` adds the cells that were finished earlier; ``train`` off trains nothing. ``jobs`` cells at a
     time (None: by the device) on ``devices``, which may be several with commas between; ``slurm``
@@ -40,6 +51,7 @@ class AblateOptions:
     devices: str = "auto"
     slurm: dict[str, Any] | None = None
     figures: bool = True
+    methods: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,10 @@ def ablate(context: Context, options: AblateOptions, config_file: Path | None) -
     seeds = options.seeds or [given.get("seed", 0)]
     failures: dict[Cell, str] = {}
     if options.train:
-        cells = make_cells(variants, seeds, base, all_runs(context.runs_dir))
+        runs = all_runs(context.runs_dir)
+        cells = make_cells(variants, seeds, base, runs)
+        for sentence in passed_over(cells, runs):
+            context.console.say(sentence)
         free = free_names([cell for cell in cells if cell.folder is None], context.runs_dir)
         names = ["" if cell.folder else next(free) for cell in cells]
         failures = train_cells(context, cells, names, store, slots, options.figures, executor)
@@ -98,8 +113,10 @@ def ablate(context: Context, options: AblateOptions, config_file: Path | None) -
             "--iterations 0 trains none; leave out --iterations 0."
         )
     rows = make_rows(variants if options.train else [], cells, failures, base)
-    folder = context.runs_dir / _folder_name(base, options.vary)
     table = document(rows, base, options.seeds or (seeds if options.train else None), options.vary)
+    table |= {"methods": options.methods, "skip_interval": context.flags.values.get("skip_interval")}
+    table |= {"settings": _unusual(problem)}
+    folder = _folder(context.runs_dir, base, table)
     return Ablation(base, store, rows, table, folder, _by_shot(base, rows, runs))
 
 
@@ -125,14 +142,17 @@ def _shared(layer: Settings) -> Settings:
 
 def _variants(options: AblateOptions, base: Config, flags: Settings, given: dict[str, Any]) -> list[Variant]:
     """``given`` are the settings of the file and the flags."""
-    if options.vary != "steps":
-        if "skip_interval" in flags.values:
-            raise UsageError(
-                f"--vary {options.vary} varies the skip interval itself; --skip-interval "
-                "goes only with --vary steps."
-            )
-        return grid(options.vary, base.steps or 0)
-    return grid(options.vary, given.get("steps", MOST_STEPS), given.get("skip_interval", USUAL_INTERVAL))
+    w = flags.values.get("skip_interval")
+    if options.vary == "steps":
+        return grid("steps", given.get("steps", MOST_STEPS), given.get("skip_interval"), options.methods)
+    if options.vary == "skip-interval" and w is not None:
+        raise UsageError("--vary skip-interval varies the skip interval itself; leave out --skip-interval.")
+    variants = grid(options.vary, base.steps or 0, w, options.methods)
+    if not variants:
+        raise UsageError(
+            f"with --steps {base.steps} there is no connection to make; raise it, or name other --methods."
+        )
+    return variants
 
 
 def _by_shot(base: Config, rows: list[Row], runs: list[tuple[Config, RunFolder]]) -> dict[int, list[Row]]:
@@ -152,10 +172,32 @@ def _by_shot(base: Config, rows: list[Row], runs: list[tuple[Config, RunFolder]]
     return made if len(made) > 1 else {}
 
 
-def _folder_name(base: Config, vary: str) -> str:
+def _unusual(problem: Problem) -> dict[str, Any]:
+    """The settings of all cells that are not those of the recipe for ablations, but for what tables tell."""
+    c, kind = problem.config, SINE if problem.store is None else problem.store.dataset
+    facts = {name: getattr(c, name) for name in ("dataset", "store_sha256", "image_size", "channels")}
+    facts = {name: value for name, value in facts.items() if value is not None}
+    usual = resolve([recipe(kind), recipe(kind, "ablation"), Settings({"method": c.method} | facts)])
+    told = ("way", "shot", "steps", "iterations", "seed", "test_tasks")
+    names = (name for name in SETTINGS if name not in told)
+    return {name: getattr(c, name) for name in names if getattr(c, name) != getattr(usual, name)}
+
+
+def _folder(runs_dir: Path, base: Config, table: dict[str, Any]) -> Path:
+    """Where an ablation is written: over an earlier one of the same settings, never over one of others."""
     way = f"{base.way}w" if base.way else ""
-    axis = "" if vary == "variant" else f"-{vary}"
-    return f"ablation-{base.dataset}-{way}{base.shot}s{axis}"
+    axis = "" if table["vary"] == "variant" else f"-{table['vary']}"
+    stem = f"ablation-{base.dataset}-{way}{base.shot}s{axis}"
+    paths = (runs_dir / name for name in numbered(stem))
+    return next(path for path in paths if _made_with(path) in (None, table["settings"]))
+
+
+def _made_with(folder: Path) -> Any:
+    """The unusual settings of the ablation in a folder; None if there is none that can be read."""
+    try:
+        return read_json(folder / ABLATION).get("settings", {})
+    except (OddFileError, AttributeError):
+        return None
 
 
 def _slots(options: AblateOptions, dataset: str | None) -> list[str]:

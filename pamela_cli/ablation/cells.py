@@ -8,10 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pamela_cli.ablation.grid import Variant
-from pamela_cli.config import SETTINGS, Config
+from pamela_cli.config import SETTINGS, Config, typed
 from pamela_cli.errors import PamelaError
 from pamela_cli.methods import METHODS
 from pamela_cli.runs import RunFolder, default_name, numbered, runs_in
+
+_JUDGING = {"val_every", "val_tasks", "test_tasks"}
+"""Settings that recipes for ablations have of their own."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,23 @@ def find_cell(config: Config, runs: Iterable[tuple[Config, RunFolder]]) -> RunFo
     return min(same, key=lambda folder: (not folder.summary_file.exists(), len(folder.name)), default=None)
 
 
+def passed_over(cells: Iterable[Cell], runs: Iterable[tuple[Config, RunFolder]]) -> list[str]:
+    """Sentences on finished runs that would be cells, had they been validated or tested like them."""
+    found = []
+    for cell in cells if (runs := list(runs)) else ():
+        for config, folder in runs if cell.folder is None else ():
+            names = _differences(nameless(cell.config), nameless(config))
+            if names and set(names) <= _JUDGING and folder.summary_file.exists():
+                why = ", ".join(" ".join(typed(name, getattr(config, name))) for name in names)
+                found.append(f"{folder.path} is not taken for {cell}, because of its {why}")
+                break
+    return found
+
+
+def _differences(one: Config, other: Config) -> list[str]:
+    return [name for name in SETTINGS if getattr(one, name) != getattr(other, name)]
+
+
 def nameless(config: Config) -> Config:
     """The settings, where what a store is called does not count, only what is in it."""
     return config if config.store_sha256 is None else replace(config, dataset=None)
@@ -100,7 +120,7 @@ def differing(base: Config, runs: Iterable[tuple[Config, RunFolder]]) -> list[st
     for config, folder in runs:
         if folder.summary_file.exists() and config.dataset == base.dataset:
             have = _shared(config, any_budget=True)
-            found.append([name for name in SETTINGS if getattr(have, name) != getattr(wanted, name)])
+            found.append(_differences(have, wanted))
     return min(found, key=len, default=[])
 
 

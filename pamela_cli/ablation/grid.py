@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pamela_cli.config import Config, read_number
@@ -14,6 +14,9 @@ AXES = ("variant", "skip-interval", "steps")
 
 MOST_STEPS = 10
 """Updates up to which ``--vary steps`` goes, if not told otherwise."""
+
+_ALONG = ("maml", "q", "pamela")
+"""The methods that are compared along w and n."""
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -52,24 +55,27 @@ class Variant:
         return self.steps == 1 and METHODS[self.method].one_update
 
 
-def grid(vary: str, steps: int, skip_interval: int = USUAL_INTERVAL) -> list[Variant]:
+def grid(
+    vary: str, steps: int, skip_interval: int | None = None, methods: Sequence[str] | None = None
+) -> list[Variant]:
     """The variants along an axis, in the table's order.
 
     ``steps`` is the number of updates n, for "steps" the largest of them; ``skip_interval`` that of the
-    connections, where it is not what varies.
+    connections (None: all there are, and for "steps" the usual one); ``methods`` are the axis's own, unless
+    given.
     """
     if vary == "steps":
-        kinds = (("maml", None), ("q", None), ("pamela", skip_interval))
-        return [Variant(method, n, w) for n in _to(steps) for method, w in kinds]
-    if vary == "skip-interval":
-        return [Variant("maml", steps), Variant("q", steps), *_of_method("pamela", steps)]
-    return [variant for method in COMPARED for variant in _of_method(method, steps)]
+        skip_interval = skip_interval or USUAL_INTERVAL
+    names = methods or (COMPARED if vary == "variant" else _ALONG)
+    counts = _to(steps) if vary == "steps" else [steps]
+    found = [variant for n in counts for name in names for variant in _of_method(name, n, skip_interval)]
+    return list(dict.fromkeys(found))  # a method of one update has one whatever n is
 
 
-def _of_method(name: str, steps: int) -> list[Variant]:
+def _of_method(name: str, steps: int, skip_interval: int | None) -> list[Variant]:
     method = METHODS[name]
     if method.skips:
-        return [Variant(name, steps, w) for w in _to(steps - 1)]
+        return [Variant(name, steps, w) for w in ([skip_interval] if skip_interval else _to(steps - 1))]
     return [Variant(name, 1 if method.one_update else steps)]
 
 
@@ -85,6 +91,17 @@ def in_order(variants: Iterable[Variant], steps: int) -> list[Variant]:
         return (steps if v.alone else v.steps, methods.index(v.method), v.skip_interval or 0)
 
     return sorted(variants, key=key)
+
+
+def parse_methods(text: str) -> list[str]:
+    """The methods in ``maml,q,pamela``."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in METHODS:
+            raise UsageError(f"--methods must be among {', '.join(METHODS)}, not '{name}'.")
+    if len(set(names)) < len(names):
+        raise UsageError(f"--methods names a method twice: {text}.")
+    return names
 
 
 def parse_seeds(text: str) -> list[int]:

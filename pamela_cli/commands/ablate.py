@@ -25,13 +25,15 @@ EXAMPLES = """
 
 `pamela ablate --vary steps --dataset omniglot`
 
+`pamela ablate --dataset cifar-fs --methods maml,pamela --skip-interval 2` – two cells
+
 `pamela ablate --dataset sine --shot 10 --table --iterations 0 --format latex` – trains nothing
 """
 _FORMATS = ("table", "markdown", "latex", "csv", "json")
 _SETTINGS = [name for name in FLAGS if name not in ("method", "seed")]
 
 
-_HELPS = {"skip_interval": "With --vary steps: interval w of gradient skips (default: 2)."}
+_HELPS = {"skip_interval": "Interval w of gradient skips alone (default: all; with --vary steps: 2)."}
 
 
 @command("ablate", settings=_SETTINGS, helps=_HELPS, examples=EXAMPLES)
@@ -44,6 +46,13 @@ def ablate(
             help="What to vary: the parts of the method, w, or n from 1 to --steps (10).",
         ),
     ] = "variant",
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Methods to compare, separated by commas, such as maml,pamela (default: see --vary).",
+        ),
+    ] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="INT,…", help="Seeds of each cell, such as 0,1,2 (default: 0).")
     ] = None,
@@ -86,7 +95,7 @@ def ablate(
     dataset's recipe, and its recipe for ablations, may replace them.
     """
     from pamela_cli.ablation import ablating
-    from pamela_cli.ablation.grid import AXES, parse_seeds
+    from pamela_cli.ablation.grid import AXES, parse_methods, parse_seeds
     from pamela_cli.ablation.slurm import parse_parameters
     from pamela_cli.display.ablations import FORMATS, ablation_table
 
@@ -107,6 +116,7 @@ def ablate(
         device,
         None if slurm is None else parse_parameters(slurm),
         figures,
+        None if methods is None else parse_methods(methods),
     )
     found = ablating.ablate(replace(context, flags=Settings(flags)), options, config)
     if output in FORMATS and not context.console.as_json:

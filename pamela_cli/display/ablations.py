@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
+from pamela_cli.config import typed
 from pamela_cli.display.layout import titled
 from pamela_cli.measures import Measure, measure_of
 from pamela_cli.methods import METHODS
@@ -44,8 +45,8 @@ def notes(document: Document) -> str:
     iterations = document["iterations"]
     budget = f"{iterations:,} iterations in every cell" if iterations else "the cells' iterations differ"
     text = (
-        f"n inner updates; {budget}, {seed_text}; {document['tasks']:,} test tasks, the same for all; "
-        f"{norm_stats_text(document)}. 95 % intervals; gains are computed task by task."
+        f"n inner updates; {budget}{_unusual(document)}, {seed_text}; {document['tasks']:,} test tasks, "
+        f"the same for all; {norm_stats_text(document)}. 95 % intervals; gains are computed task by task."
     )
     for without in dict.fromkeys(_equal(row) for row in document["rows"] if row["status"] == "equal"):
         text += f" {without}: no connection to make, not trained."
@@ -53,6 +54,12 @@ def notes(document: Document) -> str:
         for seed, reason in row["failures"].items():
             text += f"\n{row['label']}, n = {row['steps']}, seed {seed} failed: {reason}"
     return text
+
+
+def _unusual(document: Document) -> str:
+    """The settings of all cells that are not those of the dataset's recipe, as flags."""
+    settings = document.get("settings") or {}
+    return "".join(f", {' '.join(typed(name, value))}" for name, value in settings.items())
 
 
 def seeds_differ(document: Document) -> bool:

@@ -13,7 +13,7 @@ from pamela_cli.config import SETTINGS, Config, value_text
 from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_of
-from pamela_cli.methods import makes_one_update
+from pamela_cli.methods import METHODS, makes_one_update
 from pamela_cli.report import rerun
 from pamela_cli.report.drawing import figures_there
 from pamela_cli.report.page import Block, Code, Note, Section, Table
@@ -26,7 +26,14 @@ from pamela_cli.untrusted import OddFileError, is_plain_name, read_json, shown
 _MOST_ROWS = 500
 
 # Anything else in them is a number.
-_DOCUMENT: dict[str, type] = {"dataset": str, "seeds": list, "norm_stats": str, "vary": str}
+_DOCUMENT: dict[str, type] = {
+    "dataset": str,
+    "seeds": list,
+    "norm_stats": str,
+    "vary": str,
+    "methods": list,
+    "settings": dict,
+}
 _ROW: dict[str, type] = {
     "variant": str,
     "label": str,
@@ -183,11 +190,13 @@ def _again(context: Context, document: Document, cells: list[ReadRun]) -> list[B
     if not cells:
         return [Note("The settings of the cells are unknown, so there are no commands to show.")]
     config, vary = _base(document, cells), _varied(document)
-    w = _interval(document) if vary == "steps" else None
+    chosen = document.get("skip_interval")
+    w = _interval(document) if vary == "steps" else chosen if isinstance(chosen, int) else None
+    methods = [each for each in document.get("methods") or [] if isinstance(each, str) and each in METHODS]
     seeds = [seed for seed in document.get("seeds") or [] if isinstance(seed, int)]
     prepare = rerun.prepare_command(config, cells[0].fit)
     start = [prepare] if prepare else []
-    command = rerun.ablate_command(config, vary, w, seeds, context.data_dir)
+    command = rerun.ablate_command(config, vary, w, methods, seeds, context.data_dir)
     each = [rerun.config_command(rerun.shown_path(run.folder.config_file), run.plan) for run in cells]
     return [Code("All of it:", [*start, command]), Code("A single cell:", each)]
 

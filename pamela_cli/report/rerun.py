@@ -93,10 +93,12 @@ def flags_command(config: Config, plan: Document, data_dir: Path) -> str:
     )
 
 
-def ablate_command(config: Config, vary: str, w: int | None, seeds: list[int], data_dir: Path) -> str:
+def ablate_command(
+    config: Config, vary: str, w: int | None, methods: list[str], seeds: list[int], data_dir: Path
+) -> str:
     """Ablate again: ``config`` has the settings that the cells share, as those of MAML.
 
-    ``w`` is the interval of all connections, where it is not what varies.
+    ``w`` is the interval of all connections, where one was chosen, and so are ``methods``.
     """
     kind = _recipe_name(config, data_dir)
     recipes = [recipe(kind), recipe(kind, "ablation"), Settings({"method": config.method})] if kind else []
@@ -106,7 +108,9 @@ def ablate_command(config: Config, vary: str, w: int | None, seeds: list[int], d
         changed["steps"] = config.steps
     words = ["pamela", "ablate", "--dataset", config.dataset or ""]
     words += ["--vary", vary] if vary != "variant" else []
-    words += ["--skip-interval", str(w)] if w not in (None, USUAL_INTERVAL) else []
+    words += ["--methods", ",".join(methods)] if methods else []
+    usual = USUAL_INTERVAL if vary == "steps" else None
+    words += ["--skip-interval", str(w)] if w not in (None, usual) else []
     words += ["--seeds", ",".join(map(str, seeds))] if seeds and seeds != [0] else []
     return shlex.join([*words, *_flags(changed)])
 

@@ -53,7 +53,7 @@ def test_a_store_under_another_name_is_the_same(tmp_path: Path) -> None:
 
 def test_cells_without_a_run_get_a_name_that_tells_them_apart(tmp_path: Path) -> None:
     finished(tmp_path, replace(cell("maml"), iterations=3), [1.0, 2.0])
-    variants = [*grid("skip-interval", 3, 2), Variant("meta-sgd", 1)]
+    variants = [*grid("skip-interval", 3), Variant("meta-sgd", 1)]
     cells = make_cells(variants, [4], BASE, [])
     assert list(free_names(cells, tmp_path)) == [
         "maml-sine-1s-s4-n3",
