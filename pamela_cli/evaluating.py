@@ -22,6 +22,7 @@ from pamela_cli.engine.processes import Processes
 from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.tasks import Tasks
 from pamela_cli.errors import PamelaError, UsageError, reason
+from pamela_cli.evaluations import record_evaluation
 from pamela_cli.inputs import Inputs
 from pamela_cli.judging import SHOWN_WAVES, fit_curves, judge, load_learner
 from pamela_cli.measures import measure_of
@@ -123,14 +124,26 @@ def evaluate_runs(
         except OSError as error:
             # The numbers are there: a run folder that may not be written to costs the figures only.
             context.console.warn(f"no figures: {reason(error)}")
-    if len(judged) == 1:
-        return judged[0].record
     pairs = []
     for a, b in combinations(judged, 2):
         higher = a.problem.objective().higher_is_better
         difference, ci95 = paired_advantage(a.scores.final, b.scores.final, higher)
         pairs.append({"a": a.label, "b": b.label, "difference": difference, "ci95": ci95})
+    if processes.leads:
+        _keep(context, judged, pairs)
+    if len(judged) == 1:
+        return judged[0].record
     return {"runs": [each.record for each in judged], "pairs": pairs}
+
+
+def _keep(context: Context, judged: list[Judged], pairs: list[dict[str, Any]]) -> None:
+    """Record each result in its run's folder; where that is impossible, only the record is lost."""
+    try:
+        for each in judged:
+            own = [pair for pair in pairs if each.label in (pair["a"], pair["b"])]
+            record_evaluation(each.folder, each.record, own)
+    except PamelaError as error:
+        context.console.warn(f"not recorded: {error}")
 
 
 def _usual_tasks(problem: Problem) -> int:

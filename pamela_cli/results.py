@@ -121,10 +121,11 @@ def is_summary(document: Any) -> bool:
     if not isinstance(document, dict) or not _has(document, _SUMMARY):
         return False
     timed = None not in (number(document.get("seconds")), number(document.get("tasks_per_second")))
-    return timed and document["method"] in METHODS and all(_is_result(document[s]) for s in ("val", "test"))
+    return timed and document["method"] in METHODS and all(is_result(document[s]) for s in ("val", "test"))
 
 
-def _is_result(record: dict[str, Any]) -> bool:
+def is_result(record: dict[str, Any]) -> bool:
+    """Whether it is the result of a run on a task set, as far as anything is shown of it."""
     name = measure_in(record).name
     if not {name, "ci95", "way", "norm_stats"} <= record.keys() or not _has(record, _RESULT):
         return False

@@ -11,6 +11,7 @@ from pamela_cli.checkpoints import progress_in
 from pamela_cli.config import Config
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.errors import PamelaError
+from pamela_cli.evaluations import evaluations
 from pamela_cli.inputs import Inputs
 from pamela_cli.measures import Measure
 from pamela_cli.metrics import drawable
@@ -27,7 +28,8 @@ class ReadRun:
 
     ``summary`` is None for a run that is not finished; ``metrics`` are the sound lines; ``step`` is the
     outer step of the last checkpoint; ``divergence`` says why there is no result where the run has diverged;
-    ``fit`` is how own images were made square; ``faults`` are sentences on what is damaged.
+    ``fit`` is how own images were made square; ``evaluations`` are what `evaluate` has found; ``faults`` are
+    sentences on what is damaged.
     """
 
     folder: RunFolder
@@ -39,6 +41,7 @@ class ReadRun:
     step: int
     divergence: str | None
     fit: str
+    evaluations: list[Document]
     faults: list[str]
 
     @property
@@ -70,7 +73,8 @@ def read_run(folder: RunFolder) -> ReadRun:
     fit = "crop" if inputs is None else inputs.preparation.fit
     plan, progress = recorded.get("plan", {}), _progress(folder, config, faults)
     why = progress.divergence(config) if summary is None else None
-    return ReadRun(folder, config, plan, summary, metrics, scores, progress.step, why, fit, faults)
+    found = evaluations(folder)
+    return ReadRun(folder, config, plan, summary, metrics, scores, progress.step, why, fit, found, faults)
 
 
 def _summary(folder: RunFolder, faults: list[str]) -> Document | None:

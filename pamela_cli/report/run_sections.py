@@ -85,7 +85,34 @@ def _results(run: ReadRun) -> list[Block]:
         blocks += _last_validation(run)
     else:
         blocks += [_scores(run.summary), _training(run, run.summary), _by_update(run.summary)]
-    return [*blocks, *_meta_parameters(run)]
+    return [*blocks, *_evaluations(run), *_meta_parameters(run)]
+
+
+def _evaluations(run: ReadRun) -> list[Block]:
+    """What `evaluate` has found, the last of each kind."""
+    rows, compared = [], []
+    for each in run.evaluations[-_MOST_ENTRIES * 2 :]:
+        seed = "" if each.get("seed") is None else f", seed {shown(each['seed'])}"
+        on = f"{shown(each['dataset'])} {shown(each.get('split'))}{seed}"
+        task = shown(task_text(each["way"], each.get("shot")))
+        stats = "" if each["norm_stats"] is None else each["norm_stats"]
+        when = shown(each.get("evaluated"), 10).removesuffix("…")
+        rows.append([on, task, shown(each["steps"]), stats, f"{each['tasks']:,}", score_text(each), when])
+        measure = measure_in(each)
+        compared += [
+            [shown(gain["with"], _LONGEST), on, task, measure.gain(gain["difference"], gain["ci95"])]
+            for gain in each["compared"]
+        ]
+    blocks: list[Block] = []
+    if rows:
+        header = ["on", "tasks of", "updates", "batch norm by", "tasks", "result", "on the day (UTC)"]
+        blocks.append(
+            Table("By pamela evaluate: the last result of each kind.", header, rows, frozenset((0, 1, 3)))
+        )
+    if compared:
+        header = ["compared with", "on", "tasks of", "gain"]
+        blocks.append(Table("And paired with other runs then.", header, compared[:50], frozenset((0, 1, 2))))
+    return blocks
 
 
 def _scores(summary: Document) -> Table:

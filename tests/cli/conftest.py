@@ -121,7 +121,8 @@ def quick(made_once, warm: WarmProcesses) -> Path:
 @pytest.fixture
 def own_world(world: Path, here: Path) -> Path:
     """A copy of the world as the working directory, to be changed at will."""
-    shutil.copytree(world, here, dirs_exist_ok=True)
+    # Tests that evaluate in the world itself leave their results there, and nothing else.
+    shutil.copytree(world, here, dirs_exist_ok=True, ignore=shutil.ignore_patterns("evaluations.jsonl"))
     return here
 
 

@@ -1,0 +1,76 @@
+"""What `evaluate` has found of a run: ``evaluations.jsonl`` in its folder, a line for each time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from pamela_cli.console import finite
+from pamela_cli.errors import PamelaError
+from pamela_cli.files import append
+from pamela_cli.results import Document, is_result
+from pamela_cli.runs import RunFolder
+from pamela_cli.untrusted import OddFileError, number, parse_json, read_lines
+
+_FILE = "evaluations.jsonl"
+_MOST = 10_000
+
+_HOW = ("dataset", "split", "way", "shot", "query", "tasks", "seed", "steps", "norm_stats")
+"""What one evaluation differs from another in."""
+
+
+def record_evaluation(folder: RunFolder, record: Document, pairs: Iterable[Document]) -> None:
+    """Add a result of ``evaluate``, with the time and its differences from the runs beside it.
+
+    :class:`PamelaError` if that is impossible: a run may come from anywhere, and no link is followed.
+    """
+    file = folder.path / _FILE
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise PamelaError(f"{file} is no plain file; remove it to have results recorded there.")
+    compared = [_seen_from(record["run"], pair) for pair in pairs]
+    line = {"evaluated": datetime.now(UTC).isoformat(timespec="seconds"), **record, "compared": compared}
+    append(file, json.dumps(finite(line), ensure_ascii=False) + "\n")
+
+
+def _seen_from(run: str, pair: Document) -> Document:
+    """A paired difference as the gain of ``run`` over the other."""
+    ahead = pair["a"] == run
+    difference = pair["difference"] if ahead else -pair["difference"]
+    return {"with": pair["b"] if ahead else pair["a"], "difference": difference, "ci95": pair["ci95"]}
+
+
+def evaluations(folder: RunFolder) -> list[Document]:
+    """The last result of each kind, in the order of their times; lines that are none are passed over."""
+    found: dict[Any, Document] = {}
+    try:
+        for line in islice(read_lines(folder.path / _FILE), _MOST):
+            record = _sound(line)
+            if record is not None:
+                key = tuple(str(record.get(name)) for name in _HOW)
+                found.pop(key, None)
+                found[key] = record
+    except OddFileError:  # there is none, or it may not be read
+        pass
+    return list(found.values())
+
+
+def _sound(line: bytes) -> Document | None:
+    try:
+        record = parse_json(line)
+    except OddFileError:
+        return None
+    if not isinstance(record, dict) or not is_result(record) or not isinstance(record.get("dataset"), str):
+        return None
+    compared = record.get("compared")
+    return record | {
+        "compared": [each for each in compared if _is_gain(each)] if isinstance(compared, list) else []
+    }
+
+
+def _is_gain(each: Any) -> bool:
+    if not isinstance(each, dict) or not isinstance(each.get("with"), str):
+        return False
+    return None not in (number(each.get("difference")), number(each.get("ci95")))

@@ -1,0 +1,88 @@
+"""What `pamela evaluate` has found is kept in the run's folder, and shown by `pamela report`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_page import MARKUP
+
+OPTIONS = ["--tasks", "6", "--no-figures", "-q"]
+CAPTION, PAIRED = "By pamela evaluate", "And paired with other runs"
+
+
+def lines_of(run: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path("runs", run, "evaluations.jsonl").read_text().splitlines()]
+
+
+def test_each_evaluation_is_a_line(pamela, own_world: Path) -> None:
+    documents = [
+        pamela("evaluate", "tiny-a", *OPTIONS, *more, "--json").ok().document
+        for more in ([], ["--norm-stats", "support"], ["--seed", "3"])
+    ]
+    lines = lines_of("tiny-a")
+    assert [
+        {k: v for k, v in line.items() if k not in ("evaluated", "compared")} for line in lines
+    ] == documents
+    assert all(line["evaluated"].endswith("+00:00") and line["compared"] == [] for line in lines)
+
+
+def test_the_page_has_the_last_of_each_kind(pamela, report, own_world: Path) -> None:
+    for more in ([], ["--norm-stats", "support"], [], ["--steps", "0"]):
+        pamela("evaluate", "tiny-a", *OPTIONS, *more).ok()
+    _, *rows = report("tiny-a").table(CAPTION)
+    assert [row[:5] for row in rows] == [
+        ["tiny test", "5-way 1-shot", "2", "support", "6"],
+        ["tiny test", "5-way 1-shot", "2", "query", "6"],
+        ["tiny test", "5-way 1-shot", "0", "query", "6"],
+    ]
+    last = lines_of("tiny-a")[2]
+    assert rows[1][5].startswith(f"{100 * last['accuracy']:.2f} %")
+    assert rows[1][6] == last["evaluated"][:10]
+
+
+def test_runs_that_were_compared_know_of_each_other(pamela, report, own_world: Path) -> None:
+    document = pamela("evaluate", "sine-a", "sine-b", *OPTIONS, "--json").ok().document
+    (pair,) = document["pairs"]
+    for run, other, sign in (("sine-a", "sine-b", 1), ("sine-b", "sine-a", -1)):
+        (line,) = lines_of(run)
+        assert line["compared"] == [
+            {"with": other, "difference": sign * pair["difference"], "ci95": pair["ci95"]}
+        ]
+        _, row = report(run).table(PAIRED)
+        assert row[:3] == [other, "sine test", "10-shot"]
+        assert row[3].startswith("+" if sign * pair["difference"] > 0 else "−")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_nothing_but_a_plain_file_is_written_to(pamela, own_world: Path, kind: str) -> None:
+    file, target = own_world / "runs/tiny-a/evaluations.jsonl", own_world / "target"
+    target.write_text("mine\n")
+    if kind == "link":
+        file.symlink_to(target)
+    elif kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.mkdir()
+    result = pamela("evaluate", "tiny-a", *OPTIONS).ok()
+    assert "not recorded: runs/tiny-a/evaluations.jsonl is no plain file" in result.err
+    assert target.read_text() == "mine\n"
+
+
+def test_lines_that_are_no_results_are_passed_over(pamela, report, own_world: Path) -> None:
+    pamela("evaluate", "tiny-a", *OPTIONS).ok()
+    file = own_world / "runs/tiny-a/evaluations.jsonl"
+    (good,) = file.read_text().splitlines()
+    odd = [
+        good[:40], "", "null", "[]", "{}", "[" * 10**5, '{"accuracy": 1e999}',
+        json.dumps(json.loads(good) | {"dataset": 7}),
+        json.dumps(json.loads(good) | {"tasks": "6"}),
+        json.dumps(json.loads(good) | {"seed": MARKUP, "compared": [7, {"with": MARKUP, "difference": "x"}]}),
+    ]  # fmt: skip
+    file.write_text("\n".join([*odd, good]) + "\n")
+    page = report("tiny-a")
+    assert [row[0] for row in page.table(CAPTION)[1:]] == [f"tiny test, seed {MARKUP[:59]}…", "tiny test"]
+    assert not any(PAIRED in caption for caption in page.captions)
