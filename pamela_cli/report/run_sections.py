@@ -96,7 +96,7 @@ def _evaluations(run: ReadRun) -> list[Block]:
         on = f"{shown(each['dataset'])} {shown(each.get('split'))}{seed}"
         task = shown(task_text(each["way"], each.get("shot")))
         stats = "" if each["norm_stats"] is None else each["norm_stats"]
-        when = shown(each.get("evaluated"), 10).removesuffix("…")
+        when = shown(each.get("evaluated"))[: len("2026-01-31")]
         rows.append([on, task, shown(each["steps"]), stats, f"{each['tasks']:,}", score_text(each), when])
         measure = measure_in(each)
         compared += [
