@@ -70,5 +70,5 @@ def _list(context: Context) -> None:
     from pamela_cli.display.runs import runs_table
     from pamela_cli.report import listing
 
-    document = listing.listing(context.runs_dir)
+    document = listing.listing(context.runs_dir, context.data_dir)
     context.console.result(runs_table(document), document)

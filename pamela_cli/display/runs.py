@@ -9,6 +9,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from data_prep.errors import one_line
+from pamela_cli.config import typed
 from pamela_cli.display.layout import named, titled
 from pamela_cli.measures import score_text
 from pamela_cli.methods import METHODS
@@ -43,6 +44,7 @@ def _row(entry: dict[str, Any]) -> tuple[Text, ...]:
         return Text.assemble(named(entry["run"]), "\n", (one_line(entry["fault"]), "red")), *([Text("–")] * 3)
     tasks = task_text(entry["way"], entry["shot"])
     what = f"{METHODS[entry['method']].title}, {entry['dataset']}, {tasks}, seed {entry['seed']}"
+    what += "".join(f", {' '.join(typed(name, value))}" for name, value in entry["settings"].items())
     finished = entry["status"] == "finished"
     steps = f"{entry['step']:,}" if finished else f"{entry['step']:,} of {entry['iterations']:,}"
     scores = (score_text(entry[split]) if entry[split] else "–" for split in ("val", "test"))

@@ -11,11 +11,15 @@ from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_in
 from pamela_cli.metrics import Record, best_validation, drawable
 from pamela_cli.progress import DIVERGENCE_WINDOWS, Progress
+from pamela_cli.report.rerun import changed_settings
 from pamela_cli.runs import ABLATION, RunFolder, runs_in
 from pamela_cli.untrusted import number
 
+_TOLD = {"method", "dataset", "way", "shot", "seed", "iterations"}
+"""What each entry tells by itself."""
 
-def listing(runs_dir: Path) -> dict[str, Any]:
+
+def listing(runs_dir: Path, data_dir: Path) -> dict[str, Any]:
     """The runs and ablations in a folder, by name, as a document (see docs/reports.md).
 
     Only small files are read, no checkpoint: a run may be training meanwhile. One that cannot be read is
@@ -24,12 +28,12 @@ def listing(runs_dir: Path) -> dict[str, Any]:
     ablations = sorted(file.parent.name for file in runs_dir.glob(f"*/{ABLATION}"))
     return {
         "runs_dir": str(runs_dir),
-        "runs": [_entry(folder) for folder in runs_in(runs_dir)],
+        "runs": [_entry(folder, data_dir) for folder in runs_in(runs_dir)],
         "ablations": ablations,
     }
 
 
-def _entry(folder: RunFolder) -> dict[str, Any]:
+def _entry(folder: RunFolder, data_dir: Path) -> dict[str, Any]:
     try:
         config = folder.read_config()[0]
         summary = folder.read_summary()
@@ -44,6 +48,10 @@ def _entry(folder: RunFolder) -> dict[str, Any]:
         "status": unfinished if summary is None else "finished",
         "fault": None,
         **{key: getattr(config, key) for key in ("method", "dataset", "way", "shot", "steps", "seed")},
+        "skip_interval": config.skip_interval,
+        "settings": {
+            name: getattr(config, name) for name in sorted(changed_settings(config, data_dir) - _TOLD)
+        },
         "iterations": config.iterations,
         "step": step if summary is None else config.iterations,
         "val": _best(metrics, config) if summary is None else _score(summary["val"]),

@@ -10,12 +10,13 @@ from data_prep import DataError, Store, canonical_name
 from data_prep.listing import listed_datasets
 from pamela_cli.config import FLAGS, SINE, Config, Settings, resolve, typed
 from pamela_cli.datasets import EMBEDDED, recipe
-from pamela_cli.engine.runner import Plan
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import USUAL_INTERVAL
 from pamela_cli.results import Document
 from pamela_cli.runs import RunFolder
-from pamela_cli.untrusted import is_plain_name
+from pamela_cli.untrusted import is_count, is_plain_name
+
+_MOST_PROCESSES = 1024
 
 
 def shown_path(path: Path) -> str:
@@ -41,11 +42,10 @@ def config_command(config_file: str, plan: Document) -> str:
 
 def _devices(plan: Document) -> list[str]:
     """``--device`` where several processes trained a run, since another number of them rounds differently."""
-    how = Plan.recorded(plan)
-    if how is None or how.processes == 1:
+    count, (kind, _, place) = plan.get("processes"), str(plan.get("device")).partition(":")
+    if not is_count(count, _MOST_PROCESSES) or count < 2 or kind not in ("cpu", "cuda"):
         return []
-    kind, _, number = how.device.partition(":")
-    names = [f"{kind}:{i}" if number else kind for i in range(how.processes)]
+    names = [f"{kind}:{i}" if place else kind for i in range(count)]
     return ["--device", ",".join(names)]
 
 

@@ -38,6 +38,19 @@ def test_finished_runs(pamela, world: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "method": "q", "dataset": "tiny", "way": 5, "shot": 1, "steps": 2, "seed": 5,
     }  # fmt: skip
     assert found["sine-a"]["way"] is None
+    assert found["tiny-a"]["skip_interval"] == 1 and found["sine-b"]["skip_interval"] is None
+
+
+def test_runs_are_told_apart_by_what_they_were_set_to(pamela, own_world: Path) -> None:
+    config = own_world / "runs/sine-a/config.toml"
+    config.write_text(config.read_text().replace("meta_lr = 0.001", "meta_lr = 0.02"))
+    found = entries(pamela)
+    assert found["sine-a"]["settings"]["meta_lr"] == 0.02
+    assert "meta_lr" not in found["sine-b"]["settings"]
+    assert not {"method", "seed", "shot", "iterations"} & found["sine-a"]["settings"].keys()
+    lines = pamela("report", "--list").ok().out.splitlines()
+    (what,) = (line for line in lines if "PAMELA (+Q+P), sine" in line)
+    assert "seed 0" in what and "--meta-lr 0.02" in what
 
 
 @pytest.mark.parametrize("name, best", [("sine-a", min), ("tiny-a", max)])
