@@ -164,8 +164,9 @@ class RunFolder:
             return None
         with suppress(OddFileError):
             summary = read_json(self.summary_file)
-            if is_summary(summary):
-                return dict(summary) | {"run": self.name}  # the folder may have been renamed
+            if is_summary(summary):  # the folder may have been renamed
+                results = {split: summary[split] | {"run": self.name} for split in ("val", "test")}
+                return {**summary, "run": self.name, **results}
         raise PamelaError(f"{self.summary_file} is damaged; delete it, and --resume tests the run again.")
 
 

@@ -253,10 +253,8 @@ def _draw(folder: RunFolder, config: Config, console: Console) -> None:
     try:
         training_curves(drawable(folder.metrics(), config.measure), folder.figures / "training", config)
         draw_trends(Trends.read(config, folder.best), folder.figures / "trends", run_title(config))
-    except OSError as error:
-        console.warn(f"no figures: {reason(error)}")
-    except (CheckpointError, PamelaError) as error:
-        console.warn(f"no figures: {error}")
+    except (OSError, CheckpointError, PamelaError) as error:
+        console.warn(f"no figures: {reason(error) if isinstance(error, OSError) else error}")
 
 
 def _facts(store: Store | None) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def config_command(config_file: str, plan: Document) -> str:
 def _devices(plan: Document) -> list[str]:
     """``--device`` where several processes trained a run, since another number of them rounds differently."""
     count, (kind, _, place) = plan.get("processes"), str(plan.get("device")).partition(":")
-    if not is_count(count, _MOST_PROCESSES) or count < 2 or kind not in ("cpu", "cuda"):
+    if count is None or not is_count(count, _MOST_PROCESSES) or count < 2 or kind not in ("cpu", "cuda"):
         return []
     names = [f"{kind}:{i}" if place else kind for i in range(count)]
     return ["--device", ",".join(names)]
