@@ -197,7 +197,7 @@ static void at_taken(in images, choice taken, in y, in steep, in v, in steep_2, 
             to[k] += images_sums[b * taps * N + k];
 }
 
-/* What all pixels add to it: factor sum z patch + offset sum patch, for one of the two terms. */
+/* What all pixels add to it: factor times sum z patch, and offset times sum patch. */
 static void add_of_all(in factor, const double *restrict with_patches, long taps, long N, out to)
 {
     for (long k = 0; k < taps; k++)
