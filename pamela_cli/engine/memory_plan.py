@@ -28,8 +28,8 @@ KERNEL_COPIES = 3
 """So many more numbers for each parameter where kernels compute on CUDA: weights as these take them."""
 
 AT_ONCE = 0.15
-"""Share of a query loss's graph that is in memory at least; measured with compiled functions at 84×84: 0.17 to
-0.21 in a test, 0.35 to 0.46 in training, since the first block does not store all of what is counted."""
+"""Share of a query loss's graph that is in memory at least; measured with compiled functions at 84×84: 0.17
+to 0.21 in a test, 0.35 to 0.46 in training, since the first block does not store all that is counted."""
 
 
 def most_graph_bytes(learner: Learner, layer_outputs: Callable[[int], int], task: Tasks) -> tuple[int, int]:
