@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from cli_support import environment, fresh
-from shared_data import SHARED_DATA
 
+IMAGES = Path(os.environ.get("PAMELA_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
 GRID = [
     *("ablate", "--dataset", "omniglot", "--table", "--iterations", "10", "--val-every", "10"),
     *("--val-tasks", "10", "--test-tasks", "40"),
@@ -21,12 +22,12 @@ GRID = [
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(not (SHARED_DATA / "images_background.zip").exists(), reason="needs Omniglot")
+@pytest.mark.skipif(not (IMAGES / "images_background.zip").exists(), reason="needs Omniglot")
 def test_its_table_is_the_same_after_kills(tmp_path: Path, here: Path) -> None:
     store = tmp_path / "data" / "omniglot.h5"
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pamela_cli", "prepare", "omniglot", str(SHARED_DATA)),
+            *(sys.executable, "-m", "pamela_cli", "prepare", "omniglot", str(IMAGES)),
             *("--out", str(store), "-q"),
         ],
         env=environment(), check=True, capture_output=True,

@@ -208,7 +208,6 @@ SENSELESS = {
     ],
     "ablate": [
         "--dataset sine --iterations 0",
-        "--dataset sine --skip-interval 2",
         "--dataset sine --vary skip-interval --skip-interval 2",
         "--dataset sine --vary steps --steps 0",
         "--dataset sine --vary steps --skip-interval 0",

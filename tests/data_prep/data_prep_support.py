@@ -1,6 +1,7 @@
 """Small stores, small images and the shared data, for the tests of data preparation."""
 
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -10,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from shared_data import SHARED_DATA
 
 from data_prep.sources import omniglot
 from data_prep.store import SPLITS, Origin, SplitContent, write_store
 from data_prep.store.format import Images
+
+SHARED_DATA = Path(os.environ.get("PAMELA_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def shared_data(name: str) -> Path:
