@@ -13,7 +13,10 @@ def main() -> None:
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        print("error: stopped.", file=sys.stderr)
+        # A second one may come while the command, which has heard the first, is on its way out.
+        cli = sys.modules.get("pamela_cli.cli")
+        if cli is None or not cli.has_failed():
+            print("error: stopped.", file=sys.stderr)
         code = 130
     sys.exit(code)
 

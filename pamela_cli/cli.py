@@ -213,6 +213,11 @@ def run(arguments: list[str]) -> int:
         return _failed(error)
 
 
+def has_failed() -> bool:
+    """Whether the command has said why it failed."""
+    return _console.has_failed
+
+
 def _run(arguments: list[str]) -> tuple[int, BaseException | None]:
     """The exit code, and the error that it stands for."""
     global _arguments  # noqa: PLW0603  (commands that start themselves again need them)

@@ -91,6 +91,7 @@ class Console:
     def __init__(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> None:
         self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
         self._muted = False
+        self.has_failed = False
         # Names may come from anybody: nothing in a text is markup.
         self._err = RichConsole(file=cast(IO[str], _Stderr()), highlight=False, markup=False, emoji=False)
         self._out = RichConsole(highlight=False, markup=False, emoji=False)
@@ -118,6 +119,7 @@ class Console:
 
     def error(self, text: str) -> None:
         """Why the command fails."""
+        self.has_failed = True
         self._err.print(Text.assemble(("error: ", "bold red"), _sentence(text)), soft_wrap=True)
 
     def result(self, renderable: Any, document: dict[str, Any]) -> None:
