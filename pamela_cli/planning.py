@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,7 @@ import torch
 from data_prep.machine import available_cores
 from pamela_cli.config import Recorded
 from pamela_cli.console import Console
-from pamela_cli.engine.compiling import why_not_compiled
+from pamela_cli.engine.compiling import FORBIDDEN, why_not_compiled
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.memory_plan import (
     check_room,
@@ -102,7 +101,7 @@ def same_plan(
 def slower_here(device: torch.device) -> str | None:
     """A sentence on why images take longer on ``device`` than they could; None if it is as fast as can be."""
     why = why_not_compiled(device)
-    if why is None or os.environ.get("PAMELA_COMPILE") == "0":
+    if why in (None, FORBIDDEN):
         return None
     if device.type == "cpu":
         return (

@@ -26,6 +26,9 @@ _SPLIT_OF = {
     "test": "test",
     "testing": "test",
 }
+_HEIF = (".heic", ".heif")
+_AND_CONVERT = "; photos in HEIC are not read: convert them to JPEG"
+
 _LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 
@@ -94,10 +97,6 @@ class OwnImages:
                 f"cannot be used, among them {_some(sorted(self._broken))}; repair or remove "
                 f"them, starting with: {error}"
             )
-
-
-_HEIF = (".heic", ".heif")
-_AND_CONVERT = "; photos in HEIC are not read: convert them to JPEG"
 
 
 def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:

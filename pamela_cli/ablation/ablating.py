@@ -23,12 +23,13 @@ from pamela_cli.ablation.grid import MOST_STEPS, Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.ablation.slurm import open_executor
-from pamela_cli.config import SETTINGS, SINE, Config, Settings, checked, flag, read_config_file, resolve
+from pamela_cli.config import SINE, Config, Settings, checked, flag, read_config_file
 from pamela_cli.context import Context
 from pamela_cli.datasets import recipe
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import METHODS
 from pamela_cli.problem import Problem
+from pamela_cli.report.rerun import changed_from
 from pamela_cli.runs import ABLATION, RunFolder, numbered
 from pamela_cli.session import settle
 from pamela_cli.untrusted import OddFileError, read_json
@@ -174,13 +175,11 @@ def _by_shot(base: Config, rows: list[Row], runs: list[tuple[Config, RunFolder]]
 
 def _unusual(problem: Problem) -> dict[str, Any]:
     """The settings of all cells that are not those of the recipe for ablations, but for what tables tell."""
-    c, kind = problem.config, SINE if problem.store is None else problem.store.dataset
-    facts = {name: getattr(c, name) for name in ("dataset", "store_sha256", "image_size", "channels")}
-    facts = {name: value for name, value in facts.items() if value is not None}
-    usual = resolve([recipe(kind), recipe(kind, "ablation"), Settings({"method": c.method} | facts)])
+    kind = SINE if problem.store is None else problem.store.dataset
+    recipes = [recipe(kind), recipe(kind, "ablation"), Settings({"method": problem.config.method})]
     told = ("way", "shot", "steps", "iterations", "seed", "test_tasks")
-    names = (name for name in SETTINGS if name not in told)
-    return {name: getattr(c, name) for name in names if getattr(c, name) != getattr(usual, name)}
+    changed = changed_from(problem.config, recipes)
+    return {name: value for name, value in changed.items() if name not in told}
 
 
 def _folder(runs_dir: Path, base: Config, table: dict[str, Any]) -> Path:

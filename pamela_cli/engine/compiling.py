@@ -36,6 +36,9 @@ _CONVOLUTIONS = [(2, 32, 64, 5, 10), (1, 64, 32, 6, 8), (2, 1, 32, 5, 7), (1, 3,
 _FIRST_BLOCKS = [(1, 5, 3, 64, 12, 12), (1, 5, 1, 32, 13, 7)]
 """As of ``block_results``; threads share the first."""
 
+FORBIDDEN = "PAMELA_COMPILE=0"
+"""The reason of who wants no compiled code."""
+
 _WRONG = "it computes something else here than PyTorch's operations"
 
 
@@ -57,7 +60,7 @@ def why_not_compiled(device: torch.device = _CPU) -> str | None:
     ``PAMELA_COMPILE=0`` forbids both.
     """
     if os.environ.get("PAMELA_COMPILE") == "0":
-        return "PAMELA_COMPILE=0"
+        return FORBIDDEN
     if device.type not in own_code.in_use:
         return f"there is none for {device.type} devices"
     return _why_no_c_functions() if device.type == "cpu" else _why_no_kernels(device)

@@ -87,7 +87,7 @@ def _known_name(dataset: str) -> str | None:
 def flags_command(config: Config, plan: Document, data_dir: Path) -> str:
     """Train the run again without its folder: the dataset, and each flag that differs from its recipe."""
     kind = _recipe_name(config, data_dir)
-    changed = _explicit(config) if kind is None else _changed(config, [recipe(kind)])
+    changed = _explicit(config) if kind is None else changed_from(config, [recipe(kind)])
     return shlex.join(
         ["pamela", "meta-train", "--dataset", config.dataset or "", *_flags(changed), *_devices(plan)]
     )
@@ -102,7 +102,7 @@ def ablate_command(
     """
     kind = _recipe_name(config, data_dir)
     recipes = [recipe(kind), recipe(kind, "ablation"), Settings({"method": config.method})] if kind else []
-    changed = _changed(config, recipes) if recipes else _explicit(config)
+    changed = changed_from(config, recipes) if recipes else _explicit(config)
     changed = {name: value for name, value in changed.items() if name not in ("method", "seed")}
     if vary == "steps":  # without the flag it goes to another number than the recipes have
         changed["steps"] = config.steps
@@ -118,7 +118,7 @@ def ablate_command(
 def changed_settings(config: Config, data_dir: Path) -> set[str]:
     """The settings in which a run differs from its dataset's recipe, or from the usual ones without one."""
     kind = _recipe_name(config, data_dir) or config.dataset or ""
-    return set(_changed(config, [recipe(kind)]))
+    return set(changed_from(config, [recipe(kind)]))
 
 
 def _recipe_name(config: Config, data_dir: Path) -> str | None:
@@ -137,7 +137,7 @@ def _recipe_name(config: Config, data_dir: Path) -> str | None:
     return dataset if recipe(dataset).values else None
 
 
-def _changed(config: Config, recipes: list[Settings]) -> dict[str, Any]:
+def changed_from(config: Config, recipes: list[Settings]) -> dict[str, Any]:
     """The flags that make ``config`` of the recipes; all of them, if fewer would not do."""
     found = {k: getattr(config, k) for k in ("dataset", "store_sha256", "image_size", "channels")}
     facts = Settings({key: value for key, value in found.items() if value is not None})

@@ -23,11 +23,8 @@ LOSS = Classification(3)
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
+def two_threads(same_process: None) -> None:
     torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def vectors(tasks: int = 2) -> Tasks:
