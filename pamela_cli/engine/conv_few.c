@@ -4,10 +4,7 @@
    Images (B, H, W, T·C) have their channels last in memory, those of task t at t·C; so do filters, (T·C_out, 3, 3,
    C). Threads share images, and the bits are the same whatever their number. */
 
-#include "conv.h"
-
-#define TRIPLE 3
-PRODUCTS(product_triple, TRIPLE)
+#include "patches.h"
 
 /* How many numbers of work space they need; 0 if they cannot be used for images or channels like these. */
 long few_space(long B, long H, long W, long C, long C_out, long threads)
@@ -42,12 +39,7 @@ void few(in x, in w, long B, long H, long W, long T, long C, long C_out, long th
                 filters[k * C_out + n] = w[(t * C_out + n) * taps + k];
         SHARED(row, B * H) {
             const real *from = images + (row + 2 * (row / H)) * line;
-            real *to = y + row * W * T * C_out + t * C_out;
-            for (long j = 0; j < W; j += ROWS) {
-                long first = j + ROWS > W ? W - ROWS : j; /* The last few pixels may be computed twice. */
-                Factors of = {from + first * C, filters, 3, 3 * C, line, C, 1, 3 * C * C_out, C_out};
-                product(of, C_out, to + first * T * C_out, T * C_out, 0);
-            }
+            convolve_row(from, filters, W, C, C_out, y + row * W * T * C_out + t * C_out, T * C_out);
         }
     }
 }
@@ -67,10 +59,7 @@ void few_filters(in x, in v, long B, long H, long W, long T, long C, long C_out,
                     product_triple(of, C_out, sums + (b * taps + k) * C_out, C_out, i > 0);
                 }
         }
-        memset(total, 0, taps * C_out * sizeof(real));
-        for (long b = 0; b < B; b++)
-            for (long k = 0; k < taps * C_out; k++)
-                total[k] += sums[b * taps * C_out + k];
+        sum_images(sums, B, taps * C_out, total);
         for (long n = 0; n < C_out; n++)
             for (long k = 0; k < taps; k++)
                 to_w[(t * C_out + n) * taps + k] = total[k * C_out + n];

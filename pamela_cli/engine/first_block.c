@@ -11,16 +11,11 @@
    filters are (taps, N), tap by tap. The work is shared by `threads` threads, image by image or line by line, and the
    bits do not depend on their number. */
 
-#include <math.h>
-
-#include "conv.h"
 #include "norm_pool.h"
+#include "patches.h"
 #include "pooled.h"
 
 typedef const signed char *restrict choice;
-
-#define TRIPLE 3
-PRODUCTS(product_triple, TRIPLE)
 
 /* Each thread has room of its own for two rows, and takes one share of the images, or of their lines. */
 #define WORKERS SHARED(worker, threads)
@@ -93,18 +88,6 @@ static void times_products(in filters, const double *restrict A, long C, long N,
 
 /* --- the block ------------------------------------------------------------------------------------------------- */
 
-/* z (rows, W, N) of so many rows of an image, whose first one's patches begin at `from`. */
-static void convolve(in from, in filters, long rows, long W, long C, long N, out z)
-{
-    long line = (W + 2) * C;
-    for (long i = 0; i < rows; i++)
-        for (long j = 0; j < W; j += ROWS) {
-            long first = j + ROWS > W ? W - ROWS : j; /* The last few pixels may be computed twice. */
-            Factors of = {from + i * line + first * C, filters, 3, 3 * C, line, C, 1, 3 * C * N, N};
-            product(of, N, z + (i * W + first) * N, N, 0);
-        }
-}
-
 static void take_windows(in z, in below, in from, out pooled, signed char *restrict taken, out sum, out square,
                          long windows, long C)
 {
@@ -139,7 +122,8 @@ void first(in images, in filters, in scale, in shift, double eps, long B, long H
         for (long line = FIRST_OF(worker, lines); line < FIRST_OF(worker + 1, lines); line++) {
             Line at = line_at(line, H, W, N);
             long b = line / ((H + 1) / 2), i = 2 * (line % ((H + 1) / 2)), both = i + 1 < H;
-            convolve(images + (b * (H + 2) + i) * line_size, filters, 1 + both, W, C, N, z);
+            for (long k = 0; k <= both; k++)
+                convolve_row(images + (b * (H + 2) + i + k) * line_size, filters, W, C, N, z + k * W * N, N);
             real *row = start(rows, line, N);
             take_windows(z, z + W * N, mean, pooled + at.pooled, taken + at.pooled, row, row + N, at.windows, N);
             for (long k = 0; k <= both; k++) /* what is in no window: all of the last row, or the last column */
@@ -147,12 +131,7 @@ void first(in images, in filters, in scale, in shift, double eps, long B, long H
         }
     }
     gather(total, rows, lines, N);
-    double n = (double)B * H * W;
-    for (long c = 0; c < N; c++) {
-        double shifted = total[c] / n, variance = total[N + c] / n - shifted * shifted;
-        mean[c] += shifted;
-        r[c] = 1 / sqrt((variance < 0 ? 0 : variance) + eps);
-    }
+    finish_stats(total, (double)B * H * W, eps, N, mean, r);
     normalise(pooled, mean, r, scale, shift, B, H, W, N, threads, y);
 }
 
@@ -191,10 +170,7 @@ static void at_taken(in images, choice taken, in y, in steep, in v, in steep_2, 
                 }
             }
     }
-    memset(to, 0, taps * N * sizeof(real));
-    for (long b = 0; b < B; b++)
-        for (long k = 0; k < taps * N; k++)
-            to[k] += images_sums[b * taps * N + k];
+    sum_images(images_sums, B, taps * N, to);
 }
 
 /* What all pixels add to it: factor times sum z patch, and offset times sum patch. */
@@ -244,7 +220,8 @@ void first_tangent(in images, in filters_t, in filters, const double *restrict A
         real *zt = space + worker * 2 * W * N;
         for (long line = FIRST_OF(worker, lines); line < FIRST_OF(worker + 1, lines); line++) {
             long b = line / (H / 2), i = 2 * (line % (H / 2)), at = line * (W / 2) * N;
-            convolve(images + (b * (H + 2) + i) * line_size, filters_t, 2, W, C, N, zt);
+            for (long k = 0; k < 2; k++)
+                convolve_row(images + (b * (H + 2) + i + k) * line_size, filters_t, W, C, N, zt + k * W * N, N);
             follow_windows(zt, zt + W * N, taken + at, xt + at, W / 2, N);
         }
     }

@@ -65,14 +65,20 @@ class CompiledFirstBlock:
     ) -> CompiledFirstBlock | None:
         """The block, of ``images`` (B, T·C, H, W) on the CPU; None where it is not for such shapes."""
         functions = first_block_library(images.dtype) if len(weight) == 1 else None
-        if functions is None or not _space(functions, _shape(images, weight.shape[1])):
-            return None
-        return cls(functions, images, weight, scale, shift, eps)
+        space = _space(functions, _shape(images, weight.shape[1])) if functions is not None else 0
+        return cls(functions, space, images, weight, scale, shift, eps) if functions and space else None
 
     def __init__(
-        self, functions: CDLL, images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, eps: float
+        self,
+        functions: CDLL,
+        space: int,
+        images: Tensor,
+        weight: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        eps: float,
     ) -> None:
-        self._functions, self._images = functions, images
+        self._functions, self._space, self._images = functions, space, images
         self._shape = _shape(images, weight.shape[1])
         batch, height, width, _, filters, _ = self._shape
         self._bordered = once.of(with_border, images)
@@ -154,5 +160,4 @@ class CompiledFirstBlock:
         batch, height, _, _, filters, _ = self._shape
         lines = batch * ((height + 1) // 2)
         total = self._mean.new_empty(2, filters, dtype=torch.float64)
-        space = self._mean.new_empty(_space(self._functions, self._shape))
-        return self._mean.new_empty(lines, 2, filters), total, space
+        return self._mean.new_empty(lines, 2, filters), total, self._mean.new_empty(self._space)

@@ -8,8 +8,6 @@
    (float or double) along a line, and in double over the lines, in their order, so the number of threads leaves the
    bits alone; `rows` (B*((H+1)/2), 2, C) and `total` (2, C) are where. */
 
-#include <math.h>
-
 #include "norm_pool.h"
 #include "pooled.h"
 
@@ -40,12 +38,8 @@ void norm_pool(in z, in scale, in shift, double eps, long B, long H, long W, lon
             stats_pixels(z + at.rest[k], from, row, row + C, at.rests[k], C);
     }
     gather(total, rows, lines_of(B, H), C);
-    double n = (double)B * H * W;
-    CHANNELS {
-        double shifted = total[c] / n, variance = total[C + c] / n - shifted * shifted;
-        mean[c] = from[c] + shifted;
-        r[c] = 1 / sqrt((variance < 0 ? 0 : variance) + eps);
-    }
+    memcpy(mean, from, C * sizeof(real));
+    finish_stats(total, (double)B * H * W, eps, C, mean, r);
     normalise(pooled, mean, r, scale, shift, B, H, W, C, threads, y);
 }
 

@@ -1,5 +1,6 @@
 /* What all loops of norm_pool.c are written in: lines of an image, and sums over them. */
 
+#include <math.h>
 #include <string.h>
 
 #include "real.h"
@@ -66,4 +67,14 @@ static void stats_pixels(in z, in from, out sum, out square, long pixels, long C
             sum[c] += a;
             square[c] += a * a;
         }
+}
+
+/* mean and r of n numbers, from such sums; where they begin, `mean` holds that pixel. */
+static void finish_stats(sums total, double n, double eps, long C, out mean, out r)
+{
+    for (long c = 0; c < C; c++) {
+        double shifted = total[c] / n, variance = total[C + c] / n - shifted * shifted;
+        mean[c] += shifted;
+        r[c] = 1 / sqrt((variance < 0 ? 0 : variance) + eps);
+    }
 }
