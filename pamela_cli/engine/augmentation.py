@@ -47,7 +47,7 @@ class Augmentation:
     def __bool__(self) -> bool:
         return bool(self.crop or self.flip or self.color_jitter)
 
-    def draw(self, seed: int, step: int, index: Tensor, images: int) -> Tensor:
+    def draw(self, seed: int, step: int | Tensor, index: Tensor, images: int) -> Tensor:
         """Numbers (T, images, 6) in [0, 1), float64, for the tasks at ``index`` (T, 1, 1) of a meta-batch."""
         device = index.device
         image = torch.arange(images, device=device)[:, None]

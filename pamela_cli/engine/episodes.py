@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import pi
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,11 +25,32 @@ Indices = range | Tensor
 """Places in a meta-batch, (T,). A ``range`` is made on any device; a tensor elsewhere must be waited for."""
 
 
+Step = int | Tensor
+"""A number, or an int64 tensor () on the device, for which the operations are the same at every step."""
+
+
 class EpisodeSource(Protocol):
     """Where tasks come from."""
 
     def draw(self, seed: int, step: int, indices: Indices) -> Tasks:
         """The T tasks at ``indices`` of the global meta-batch of ``step``."""
+        ...
+
+
+@runtime_checkable
+class RecordableSource(Protocol):
+    """A source that draws with the same operations at each step given as a tensor, and waits for no device.
+
+    A CUDA graph can be made of it, where ``recordable``.
+    """
+
+    @property
+    def recordable(self) -> bool:
+        """Whether the host has no part in it."""
+        ...
+
+    def draw(self, seed: int, step: Step, indices: Indices) -> Tasks:
+        """As :meth:`EpisodeSource.draw`."""
         ...
 
 
@@ -154,7 +175,12 @@ class ImageEpisodes:
         self._turns = 4 if rotations else 1
         self._largest = int(counts.max())
 
-    def draw(self, seed: int, step: int, indices: Indices) -> Tasks:
+    @property
+    def recordable(self) -> bool:
+        """Whether the images are where the tasks are drawn, rather than fetched by the host."""
+        return self.pool.images.device == self.pool.mean.device
+
+    def draw(self, seed: int, step: Step, indices: Indices) -> Tasks:
         """Tasks with classes and images drawn without replacement."""
         device = self._starts.device
         index = _placed(indices, device)[:, None]
@@ -209,8 +235,9 @@ class SineEpisodes:
     device: torch.device
     dtype: torch.dtype
     even_query: bool = False
+    recordable = True
 
-    def waves(self, seed: int, step: int, indices: Indices) -> Tensor:
+    def waves(self, seed: int, step: Step, indices: Indices) -> Tensor:
         """Amplitude, frequency and phase of the waves, (T, 3) float64."""
         index = _placed(indices, self.device)[:, None]
         which = torch.arange(3, device=self.device)
@@ -219,7 +246,7 @@ class SineEpisodes:
         bounds = ((0.1, 5.0), (0.8, 1.2), (0.0, pi))
         return torch.stack([a + (b - a) * each for (a, b), each in zip(bounds, drawn, strict=True)], -1)
 
-    def draw(self, seed: int, step: int, indices: Indices) -> Tasks:
+    def draw(self, seed: int, step: Step, indices: Indices) -> Tasks:
         """Tasks whose inputs and targets are (T, points, 1)."""
         amplitude, frequency, phase = self.waves(seed, step, indices)[:, None].unbind(-1)
         index = _placed(indices, self.device)[:, None]

@@ -41,14 +41,15 @@ class Graphs:
     """The recorded work of a device. On a CPU, or with ``PAMELA_GRAPHS=0``, everything is computed as usual.
 
     The same holds if cuDNN may use algorithms that give different bits each time, since what is recorded is
-    compared with the usual computation, on other inputs, before it is trusted. ``refused`` is a sentence
-    that says why there are no graphs here, once one was wrong or could not be recorded.
+    compared with the usual computation, on other inputs, before it is trusted. ``wanted`` is off where there
+    are none from the start; ``refused`` is a sentence that says why there are none any more, once one was
+    wrong or could not be recorded.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.refused: str | None = None
-        self._device = device
-        self._wanted = device.type == "cuda" and os.environ.get("PAMELA_GRAPHS") != "0"
+        self.device = device
+        self.wanted = device.type == "cuda" and os.environ.get("PAMELA_GRAPHS") != "0"
         self._times: Counter[Hashable] = Counter()
         self._recorded: dict[Hashable, RecordedWork] = {}
         self._trusted: set[Hashable] = set()
@@ -61,7 +62,7 @@ class Graphs:
         The work must be a function of the inputs alone, with the same operations for inputs of the same
         shapes whenever ``same`` is equal, and never wait for the device.
         """
-        if not self._wanted or self.refused is not None or not torch.backends.cudnn.deterministic:
+        if not self.wanted or self.refused is not None or not torch.backends.cudnn.deterministic:
             return work(*inputs)
         key = (same, tuple((t.shape, t.dtype) for t in inputs))
         if key in self._trusted:
@@ -72,7 +73,7 @@ class Graphs:
             try:
                 self._prepare(key, work, inputs, found)
             except RuntimeError as error:  # of the driver, or memory that does not suffice for both
-                beside.forget(self._device)
+                beside.forget(self.device)
                 self._refuse(_first_fault(error))
         return found
 
@@ -99,7 +100,7 @@ class Graphs:
     def _prepare(self, key: Hashable, work: Work, inputs: Tensors, found: Tensors) -> None:
         """Record the work; or, the next time, check a replay against what was computed as usual."""
         if key not in self._recorded:
-            self._place = self._place or _Place.on(self._device)
+            self._place = self._place or _Place.on(self.device)
             self._recorded[key] = RecordedWork.of(work, inputs, self._place)
             return
         replayed = self._recorded[key].replay(inputs)
@@ -178,7 +179,8 @@ def _record(graph: Any, place: _Place, work: Callable[[], Tensors]) -> Tensors:
 
 def _difference(found: Tensor, expected: Tensor) -> float:
     """How far it is from what is expected, beside its length."""
-    scale = max(float(expected.norm()), torch.finfo(expected.dtype).tiny)
+    found, expected = found.double(), expected.double()  # classes are whole numbers
+    scale = max(float(expected.norm()), torch.finfo(torch.float32).tiny)
     return float((found - expected).norm()) / scale
 
 

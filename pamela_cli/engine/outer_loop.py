@@ -18,6 +18,7 @@ from pamela_cli.engine.adam import Adam
 from pamela_cli.engine.episodes import EpisodeSource
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
+from pamela_cli.engine.replaying import drawn
 from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.tasks import Objective
 
@@ -81,7 +82,7 @@ class OuterLoop:
             yield self._advance(source)
 
     def _advance(self, source: EpisodeSource) -> StepMetrics:
-        tasks = source.draw(self.seed, self.step, self._share)
+        tasks = drawn(self.runner.graphs, source, self.seed, self.step, self._share)
         meta_batch = self.settings.meta_batch
         mean = mean_meta_gradient(self.learner, self.objective, tasks, self.runner, meta_batch)
         gradients = {name: getattr(mean, name) for name in self.parameters()}

@@ -1,12 +1,14 @@
-"""What a learner computes for tasks, replayed from a CUDA graph if possible."""
+"""How tasks are drawn, and what a learner computes for them, replayed from CUDA graphs if possible."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
+from pamela_cli.engine.episodes import EpisodeSource, Indices, RecordableSource
 from pamela_cli.engine.graphs import Graphs, Tensors
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.tasks import Objective, Tasks
@@ -38,3 +40,19 @@ def replayed(
         return work(*inputs)
     # The objects themselves, which what is recorded holds on to: no later ones have their numbers.
     return graphs.call((id(backbone), id(rule), id(objective), how), work, *inputs)
+
+
+def drawn(graphs: Graphs, source: EpisodeSource, seed: int, step: int, indices: Indices) -> Tasks:
+    """What ``source`` draws, by two hundred tiny operations, which take longer to launch than they run.
+
+    Sources of which no graph can be made, such as users' own functions, draw as usual.
+    """
+    if not (graphs.wanted and isinstance(source, RecordableSource) and source.recordable):
+        return source.draw(seed, step, indices)
+
+    def work(at: Tensor) -> Tensors:
+        tasks = source.draw(seed, at, indices)
+        return tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y
+
+    at = torch.full((), step, dtype=torch.int64, device=graphs.device)
+    return Tasks(*graphs.call(("tasks", id(source), seed, indices), work, at))

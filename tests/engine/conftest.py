@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_support import PROGRESS, conv_learner
+from recording_support import recorded  # noqa: F401
 from store_support import write_pictures
 
 from pamela_cli.cli import run as command

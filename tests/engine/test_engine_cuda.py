@@ -12,6 +12,7 @@ from pamela_cli.engine.graphs import Graphs, times_until_recorded
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
 from pamela_cli.engine.random import random_bits
+from pamela_cli.engine.replaying import drawn
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Classification, Regression, Tasks
 
@@ -173,7 +174,7 @@ class Interrupted:
 @pytest.mark.parametrize("kind", ["images", "sine"])
 def test_a_graph_replays_to_the_same_bits(kind, at_a_time, dtype):
     plain, recorded = runner(CUDA, at_a_time), runner(CUDA, at_a_time)
-    plain.graphs._wanted = False
+    plain.graphs.wanted = False
     learners = []
     objective = Classification(5) if kind == "images" else Regression()
     for each in (plain, recorded):
@@ -195,6 +196,24 @@ def test_a_graph_replays_to_the_same_bits(kind, at_a_time, dtype):
     assert len(recorded.graphs._recorded) == (1 if at_a_time == 4 else 2)
     assert torch.equal(learners[0].theta, learners[1].theta)
     assert torch.equal(learners[0].q, learners[1].q)
+
+
+@pytest.mark.parametrize("varied", [Augmentation(), Augmentation(2, flip=True)])
+@pytest.mark.parametrize("rotations", [False, True])
+def test_tasks_drawn_by_a_graph_equal_the_cpus(rotations, varied):
+    images, offsets = torch.randint(0, 256, (6000, 3, 8, 8), dtype=torch.uint8), torch.arange(0, 6001, 600)
+    numbers = torch.full((3,), 0.5, dtype=torch.float64)
+    sources = []
+    for at in (CPU, CUDA):
+        pool = ImagePool(images.to(at), offsets.to(at), numbers.to(at), numbers.to(at))
+        sources.append(ImageEpisodes(pool, "train", 5, 1, 6, rotations, varied))
+    graphs = Graphs(CUDA)
+    found = [drawn(graphs, sources[1], 3, step, range(4)) for step in range(times_until_recorded(CUDA) + 3)]
+    assert graphs.refused is None and len(graphs._trusted) == 1
+    for step, tasks in enumerate(found):
+        back, expected = moved(tasks, CPU), sources[0].draw(3, step, range(4))
+        for name in ("support_x", "support_y", "query_x", "query_y"):
+            assert torch.equal(getattr(back, name), getattr(expected, name))
 
 
 def test_what_cannot_be_recorded_breaks_nothing():

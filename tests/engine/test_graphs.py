@@ -1,8 +1,4 @@
-"""Work that is recorded and replayed: held against the same work done as usual.
-
-Without a GPU a stand-in takes the graph's place. Like one, it always reads the same memory and writes the
-same memory, and keeps whatever else it was recorded with.
-"""
+"""Work that is recorded and replayed: held against the same work done as usual."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from engine_support import image_tasks, make_learner
+from recording_support import StandIn
 from torch import Tensor, nn
 
 from pamela_cli.engine import graphs
@@ -28,45 +25,6 @@ from pamela_cli.engine.tasks import Classification, Regression, Tasks
 from pamela_cli.library import make_learner as learner_of
 
 CPU = torch.device("cpu")
-
-
-class StandIn:
-    """What replays: the work on the memory that it was recorded with."""
-
-    def __init__(self, work: graphs.Work, inputs: graphs.Tensors, outputs: graphs.Tensors) -> None:
-        self._work, self._inputs, self._outputs = work, inputs, outputs
-        self.replays = 0
-
-    def replay(self) -> None:
-        self.replays += 1
-        for own, found in zip(self._outputs, self._work(*self._inputs), strict=True):
-            own.copy_(found)
-
-
-@pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[RecordedWork]:
-    """All that is recorded from now on, by graphs that believe themselves on a GPU."""
-    made: list[RecordedWork] = []
-
-    def of(work: graphs.Work, inputs: graphs.Tensors, place: object) -> RecordedWork:
-        own = tuple(t.clone() for t in inputs)
-        outputs = tuple(torch.full_like(t, torch.nan) for t in work(*own))
-        made.append(RecordedWork(work, StandIn(work, own, outputs), own, outputs))
-        return made[-1]
-
-    monkeypatch.setattr(RecordedWork, "of", of)
-    monkeypatch.setattr(graphs._Place, "on", lambda device: "there")
-    monkeypatch.setattr(Graphs, "__init__", believing(Graphs.__init__))
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    return made
-
-
-def believing(init: Callable[..., None]) -> Callable[..., None]:
-    def begin(self: Graphs, device: torch.device) -> None:
-        init(self, device)
-        self._wanted = True
-
-    return begin
 
 
 def called_often(made: Graphs, times: int = USUAL_TIMES + 2) -> Graphs:
@@ -87,7 +45,7 @@ def trained(learner: Learner, steps: int, at_a_time: int) -> list[Tensor]:
 def test_training_comes_to_the_same_bits(recorded, monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
     replayed = trained(make_learner("pamela", MLP((1, 8, 1)), 3, 1), 12, at_a_time)
     shapes = {1: 1, 3: 2, 4: 1}[at_a_time]  # 3 and 1 of 4 tasks are two kinds of work
-    assert len(recorded) == shapes
+    assert len(recorded) == 1 + shapes, "the tasks, and what is computed of them"
     assert sum(each.graph.replays for each in recorded) >= 12 - USUAL_TIMES
     monkeypatch.undo()
     for one, other in zip(
@@ -99,7 +57,7 @@ def test_training_comes_to_the_same_bits(recorded, monkeypatch: pytest.MonkeyPat
 def test_work_of_others_is_told_apart(recorded) -> None:
     """One runner may serve several learners, objectives and sizes of tasks."""
     runner, plain = Runner(Plan("cpu", 2, 2, 1, 1)), Runner(Plan("cpu", 2, 2, 1, 1))
-    plain.graphs._wanted = False
+    plain.graphs.wanted = False
     backbone = Conv4(3, 1, 16, 4)
     learners = [
         make_learner("pamela", backbone, 3, 1),
@@ -120,7 +78,7 @@ def test_work_of_others_is_told_apart(recorded) -> None:
 def test_other_objectives_and_plans_are_told_apart(recorded) -> None:
     learner, tasks = make_learner("pamela", Conv4(3, 1, 16, 4), 3, 1), image_tasks(2, 3, 1, 2)
     runners = [Runner(Plan("cpu", 2, 2, 1, 1)) for _ in range(2)]
-    runners[1].graphs._wanted = False
+    runners[1].graphs.wanted = False
     few = replace(tasks, support_y=tasks.support_y % 2, query_y=tasks.query_y % 2)
     cases = [
         (objective, given, kept)
@@ -140,7 +98,7 @@ def test_other_objectives_and_plans_are_told_apart(recorded) -> None:
 def test_evaluations_of_other_kinds_are_told_apart(recorded) -> None:
     learner, tasks = make_learner("pamela", Conv4(3, 1, 16, 4), 3, 1), image_tasks(2, 3, 2, 4)
     runner, plain = (Runner(Plan("cpu", 2, 2, 1, 1)) for _ in range(2))
-    plain.graphs._wanted = False
+    plain.graphs.wanted = False
     kinds = [(steps, stats, every) for steps in (2, 3) for stats in ("query", "support") for every in (0, 1)]
     objective, seen = Classification(3), set()
     for _ in range(USUAL_TIMES + 2):
@@ -294,6 +252,6 @@ def test_a_cpu_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     made = called_often(Graphs(CPU))
     assert made.refused is None
     monkeypatch.setenv("PAMELA_GRAPHS", "0")
-    assert not Graphs(torch.device("cuda", 0))._wanted
+    assert not Graphs(torch.device("cuda", 0)).wanted
     monkeypatch.delenv("PAMELA_GRAPHS")
-    assert Graphs(torch.device("cuda", 0))._wanted
+    assert Graphs(torch.device("cuda", 0)).wanted

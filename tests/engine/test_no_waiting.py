@@ -110,6 +110,17 @@ def test_of_images_beside_the_device(
     step(monkeypatch, make_learner("pamela", Conv4(5, 3, 20, 4), 3, 1), source, Classification(5))
 
 
+@pytest.mark.parametrize("step_at", [0, torch.empty((), dtype=torch.int64, device=DEVICE)])
+@pytest.mark.parametrize(("rotations", "varied"), SOURCES)
+def test_drawing_may_be_told_the_step_by_the_device(rotations: bool, varied: Augmentation, step_at) -> None:
+    """As it is where drawing is recorded as a graph."""
+    source = image_source(rotations, varied)
+    with Devices() as devices:
+        tasks = source.draw(2**62, step_at, range(1, 4))
+    assert devices.elsewhere == []
+    assert tasks.query_x.device == DEVICE
+
+
 @pytest.mark.parametrize("shot", [1, 5])
 def test_of_sine_waves(shot: int, monkeypatch: pytest.MonkeyPatch) -> None:
     source = SineEpisodes("train", shot, 5, DEVICE, torch.float64)

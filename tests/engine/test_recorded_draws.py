@@ -1,0 +1,100 @@
+"""Drawing tasks by a graph: the same tasks, by the same operations at every step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from engine_support import sines
+from recording_support import believing
+from torch import Tensor
+
+from pamela_cli.engine.augmentation import NO_AUGMENTATION, Augmentation
+from pamela_cli.engine.episodes import EpisodeSource, ImageEpisodes, ImagePool
+from pamela_cli.engine.graphs import USUAL_TIMES, Graphs
+from pamela_cli.engine.replaying import drawn
+from pamela_cli.engine.tasks import Tasks
+
+CPU = torch.device("cpu")
+
+
+def images(rotations: bool = False, augmentation: Augmentation = NO_AUGMENTATION) -> ImageEpisodes:
+    pixels = torch.arange(60 * 3 * 64).remainder(251).to(torch.uint8).view(60, 3, 8, 8)
+    numbers = torch.full((3,), 0.5, dtype=torch.float64)
+    pool = ImagePool(pixels, torch.arange(0, 61, 10), numbers, numbers)
+    return ImageEpisodes(pool, "train", 4, 2, 3, rotations, augmentation)
+
+
+def varied() -> ImageEpisodes:
+    return images(rotations=True, augmentation=Augmentation(2, True, 0.4))
+
+
+SOURCES = [images, varied, sines]
+
+
+def parts(tasks: Tasks) -> tuple[Tensor, ...]:
+    return tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y
+
+
+def assert_same(found: Tasks, expected: Tasks) -> None:
+    for one, other in zip(parts(found), parts(expected), strict=True):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+
+
+@pytest.mark.parametrize("make", SOURCES)
+@pytest.mark.parametrize("step", [0, 1, 59_999, 2**40])
+def test_a_step_as_a_tensor_gives_the_same_bits(make, step: int) -> None:
+    source = make()
+    assert source.recordable
+    assert_same(source.draw(2**63 - 1, torch.tensor(step), range(3)), source.draw(2**63 - 1, step, range(3)))
+
+
+@pytest.mark.parametrize("make", SOURCES)
+def test_what_is_replayed_is_what_is_drawn(recorded, make) -> None:
+    source, graphs = make(), Graphs(CPU)
+    found = [drawn(graphs, source, 5, step, range(1, 4)) for step in range(USUAL_TIMES + 5)]
+    assert len(recorded) == 1 and recorded[0].graph.replays >= 5
+    for step, tasks in enumerate(found):  # all are compared at the end: none may have been written over
+        assert_same(tasks, source.draw(5, step, range(1, 4)))
+
+
+def test_other_sources_seeds_and_shares_are_told_apart(recorded) -> None:
+    graphs, sources = Graphs(CPU), [sines(), sines(shot=7)]
+    cases = [
+        (source, seed, share) for source in sources for seed in (0, 1) for share in (range(2), range(2, 4))
+    ]
+    for step in range(USUAL_TIMES + 3):
+        for source, seed, share in cases:
+            assert_same(drawn(graphs, source, seed, step, share), source.draw(seed, step, share))
+    assert len(recorded) == len(cases)
+
+
+class Asking:
+    """A source of somebody's own, which looks at the step."""
+
+    def draw(self, seed: int, step: int, indices: range) -> Tasks:
+        assert type(step) is int
+        return sines().draw(seed, step, indices)
+
+
+def test_sources_that_cannot_be_recorded_are_asked_each_time(recorded) -> None:
+    graphs, beside = Graphs(CPU), images()
+    beside.pool = ImagePool(
+        beside.pool.images, beside.pool.offsets, *(torch.zeros(3, device="meta") for _ in range(2))
+    )
+    assert not beside.recordable, "the host fetches its images"
+    source: EpisodeSource = Asking()
+    for step in range(USUAL_TIMES + 3):
+        assert_same(drawn(graphs, source, 0, step, range(2)), source.draw(0, step, range(2)))
+    assert recorded == []
+
+
+def test_without_graphs_the_step_stays_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then a part of each address is mixed by Python, which is faster."""
+    asked: list[object] = []
+    monkeypatch.setattr(ImageEpisodes, "draw", lambda self, seed, step, indices: asked.append(step))
+    drawn(Graphs(CPU), images(), 0, 3, range(2))
+    assert asked == [3]
+    monkeypatch.setattr(Graphs, "__init__", believing(Graphs.__init__))
+    with pytest.raises(AttributeError):  # there are no tasks, but it was asked
+        drawn(Graphs(CPU), images(), 0, 3, range(2))
+    assert isinstance(asked[1], Tensor) and asked[1].item() == 3
