@@ -100,7 +100,7 @@ def _setting_option(name: str, sine: bool, helps: Mapping[str, str]) -> inspect.
 
 
 def int_option(help_text: str) -> Any:
-    """An option for a whole number that is not a setting; its text goes to ``config.whole_number``."""
+    """An option for a whole number that is not a setting; its text goes to ``numbers.whole_number``."""
     return typer.Option(metavar="INT", help=help_text)
 
 

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 from pamela_cli.errors import UsageError, meant
 from pamela_cli.measures import Measure, measure_of
 from pamela_cli.methods import METHODS, complete_steps
+from pamela_cli.numbers import read_number
 from pamela_cli.untrusted import LARGEST_SETTINGS, OddFileError, parse_toml, read_text, shown
 
 SINE = "sine"
@@ -49,6 +50,9 @@ class Config:
         low=0,
         high=1,
     )
+    cutmix: float = setting(
+        0.0, "task", "Probability that a training query has a patch of another one.", low=0, high=1
+    )
 
     method: str = setting(
         "pamela", "inner", f"What is learned besides θ: {', '.join(METHODS)}.", choices=tuple(METHODS)
@@ -58,6 +62,9 @@ class Config:
         None, "inner", "Interval w of gradient skips (default: 2; 1 with 2 updates).", low=1, high=999
     )
     inner_lr: float = setting(0.01, "inner", "Inner learning rate; Q starts there.", above=0, high=100)
+    shared_head: bool = setting(
+        False, "inner", "Begin with the same classifier for each class: their order does not matter."
+    )
     width: int = setting(64, "inner", "Filters per convolution (sine: hidden units).", low=1, high=4096)
 
     iterations: int = setting(60_000, "outer", "Outer steps.", low=1, high=10**9)
@@ -111,30 +118,6 @@ def setting_type(name: str) -> type:
     """The type of a setting's values, without None."""
     types: tuple[type, ...] = get_args(_TYPES[name]) or (_TYPES[name],)
     return types[0]
-
-
-def read_number(kind: type[Any], text: str) -> Any:
-    """What a person has typed, as an ``int`` or a ``float``; ValueError if it is not a number.
-
-    Both types would accept the digits of every script, which nobody types on purpose: ٣ for 3.
-    """
-    if not text.isascii():
-        raise ValueError(f"{text} has digits other than 0 to 9")
-    return kind(text)
-
-
-def whole_number(name: str, text: str | None, low: int, high: int) -> int | None:
-    """The text of a flag that is no setting, as a whole number within its bounds."""
-    if text is None:
-        return None
-    try:
-        value: int = read_number(int, text)
-    except ValueError as error:
-        raise UsageError(f"--{name} must be a whole number, not '{text}'.") from error
-    if not low <= value <= high:
-        bound = f"at least {low:,}" if value < low else f"at most {high:,}"
-        raise UsageError(f"--{name} must be {bound}, not {value}.")
-    return value
 
 
 def flag(name: str) -> str:
@@ -284,7 +267,7 @@ def _checked(name: str, value: Any, origin: str, called: Callable[[str], str] = 
 
 def _completed(config: Config) -> Config:
     if config.dataset == SINE:
-        for name in ("way", "rotations", "crop", "flip", "color_jitter"):
+        for name in ("way", "rotations", "crop", "flip", "color_jitter", "cutmix", "shared_head"):
             if getattr(config, name):
                 raise UsageError(f"{flag(name)} is for images: --dataset sine has none.")
     elif config.way is None:

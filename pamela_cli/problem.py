@@ -79,7 +79,7 @@ def network(config: Config, images: str = "the run's images") -> Conv4 | MLP:
             f"{images} are {config.image_size}×{config.image_size}, but the network takes sides of "
             f"{IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}; prepare them again with --image-size."
         )
-    return Conv4(config.way, config.channels, config.image_size, config.width)
+    return Conv4(config.way, config.channels, config.image_size, config.width, config.shared_head)
 
 
 def update_rule(config: Config, backbone: Backbone) -> UpdateRule:
@@ -187,7 +187,7 @@ class Problem:
         c = self.config
         if self.is_sine:
             return SineEpisodes("train", c.shot, c.query, self.device, self.dtype)
-        varied = Augmentation(c.crop, c.flip, c.color_jitter)
+        varied = Augmentation(c.crop, c.flip, c.color_jitter, c.cutmix)
         with self._naming_the_store():
             pool = self._pool("train")
             return ImageEpisodes(pool, "train", c.way or 0, c.shot, c.query, c.rotations, varied)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pamela_cli.config import Config, read_number
+from pamela_cli.config import Config
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import COMPARED, METHODS, USUAL_INTERVAL
+from pamela_cli.numbers import read_number
 
 AXES = ("variant", "skip-interval", "steps")
 """What ``--vary`` can vary."""

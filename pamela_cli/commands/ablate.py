@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pamela_cli.cli import command, int_option
-from pamela_cli.config import FLAGS, Settings, whole_number
+from pamela_cli.config import FLAGS, Settings
 from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, UsageError, reason
+from pamela_cli.numbers import whole_number
 
 if TYPE_CHECKING:
     from pamela_cli.ablation.ablating import Ablation

@@ -8,8 +8,8 @@ import typer
 
 from pamela_cli import completion
 from pamela_cli.cli import command, int_option
-from pamela_cli.config import whole_number
 from pamela_cli.context import Context
+from pamela_cli.numbers import whole_number
 
 EXAMPLES = """
 **Examples**

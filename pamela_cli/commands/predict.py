@@ -9,9 +9,9 @@ import typer
 
 from pamela_cli import completion
 from pamela_cli.cli import command, int_option
-from pamela_cli.config import whole_number
 from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.numbers import whole_number
 
 _MOST_BROKEN = 20
 """Files that are named one by one."""

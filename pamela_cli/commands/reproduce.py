@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from pamela_cli.cli import command, int_option
-from pamela_cli.config import whole_number
 from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.numbers import whole_number
 
 EXAMPLES = """
 **Examples**

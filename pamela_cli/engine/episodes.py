@@ -92,7 +92,7 @@ class ImagePool:
     ) -> Tensor:
         """Images at ``indices`` (T, B) as (T, B, C, H, W) of the mean's type, turned by 90°·``turns``.
 
-        With ``numbers`` (T, B, 6) they are augmented by ``augmentation`` before they are standardised.
+        With ``numbers`` (T, B, ≥ 6) they are augmented by ``augmentation`` before they are standardised.
         """
         raw = self._gathered(indices.to(self.images.device))
         if turns is not None:
@@ -205,7 +205,7 @@ class ImageEpisodes:
     def gather(self, rows: Tensor, turns: Tensor | None = None, numbers: Tensor | None = None) -> Tasks:
         """Tasks from image indices (T, way, shot + query), support columns first, in order of class.
 
-        Classes are turned by 90°·``turns`` (T, way), images varied by ``numbers`` (T, way, shot + query, 6).
+        Classes are turned by 90°·``turns`` (T, way), images varied by ``numbers`` (T, way, each, ≥ 6).
         """
         tasks, way, _ = rows.shape
         parts = []
@@ -218,6 +218,9 @@ class ImageEpisodes:
             images = self.pool.standardised(part.flatten(1), angle, self.augmentation, varied)
             parts.append((images, labels))
         (support_x, support_y), (query_x, query_y) = parts
+        if numbers is not None and self.augmentation.cutmix:
+            varied = _sent(numbers[:, :, self.shot :].flatten(1, 2), query_x.device)
+            query_x, query_y = self.augmentation.mixed(query_x, query_y, varied, way)
         return Tasks(support_x, support_y, query_x, query_y)
 
 

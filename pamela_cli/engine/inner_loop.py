@@ -52,6 +52,7 @@ class Learner:
         learner = cls(backbone, rule, inner_lr, theta, q, q.new_zeros(rule.p_shape)).to(theta.device, dtype)
         if rule.method.q_range is None:
             learner.q.fill_(inner_lr)  # in float64, the number that MAML's constant is
+        learner.theta, learner.q = rule.tied(learner.theta, learner.q)
         return learner
 
     @classmethod

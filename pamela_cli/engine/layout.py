@@ -26,12 +26,14 @@ class Layer:
 
     ``sharing="kernel"``: the tensors agree in their first dimension (the output channels), and all
     that belongs to one channel shares one number of Q (section 3.1.1, "for each convolutional
-    kernel"). ``sharing="parameter"``: each parameter has its own.
+    kernel"). ``sharing="parameter"``: each parameter has its own. ``alike``: the tensors agree in their first
+    dimension, the classes, which all begin alike.
     """
 
     name: str
     shapes: Shapes
     sharing: Granularity
+    alike: bool = False
 
     @cached_property
     def size(self) -> int:
@@ -62,6 +64,15 @@ class Layer:
             return q
         tensors = q.split([prod(shape) for shape in self.shapes.values()], dim=1)
         return sum_in_order([tensor.unflatten(1, (self.kernels, -1)).sum(2) for tensor in tensors])
+
+    def tied(self, values: Tensor) -> Tensor:
+        """Values (…, size) with each class's replaced by the mean over the classes, if they are ``alike``."""
+        if not self.alike:
+            return values
+        shapes = list(self.shapes.values())
+        tensors = zip(values.split([prod(shape) for shape in shapes], -1), shapes, strict=True)
+        by_class = [tensor.unflatten(-1, (shape[0], -1)) for tensor, shape in tensors]
+        return torch.cat([each.mean(-2, keepdim=True).expand_as(each).flatten(-2) for each in by_class], -1)
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,16 @@ class Layout:
         columns = p.split(1, dim=1)
         sizes = [layer.size for layer in self.layers]
         return torch.cat([c.expand(-1, size) for c, size in zip(columns, sizes, strict=True)], dim=1)
+
+    @cached_property
+    def has_ties(self) -> bool:
+        """Whether some layer begins alike for all classes."""
+        return any(layer.alike for layer in self.layers)
+
+    def tied(self, values: Tensor, sizes: list[int]) -> Tensor:
+        """Values (…, numbers), so many of each layer, with those of classes that begin alike made equal."""
+        parts = zip(self.layers, values.split(sizes, -1), strict=True)
+        return torch.cat([layer.tied(part) for layer, part in parts], -1)
 
     def split_q(self, q: Tensor, granularity: Granularity) -> dict[str, Tensor]:
         """Learned Q by layer, each (n, numbers), for people and files."""

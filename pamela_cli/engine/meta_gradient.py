@@ -181,4 +181,5 @@ def mean_meta_gradient(
     count = len(tasks) if meta_batch is None or processes.size == 1 else meta_batch
     placed = [processes.placed(values, count) for values in each]
     theta, q, p, loss, score = processes.sum([theta, q, p, *placed])
-    return MetaGradient(theta / count, q / count, p / count, loss, score)
+    theta, q = learner.rule.tied(theta / count, q / count)
+    return MetaGradient(theta, q, p / count, loss, score)

@@ -36,7 +36,7 @@ def checked(tasks: Tasks, learner: Learner, objective: Objective) -> Tasks:
 
 
 def check_numbers(name: str, x: Tensor, y: Tensor, learner: Learner, objective: Objective) -> None:
-    """ValueError for inputs of another type than θ, and for targets that are not classes 0…way−1.
+    """ValueError for inputs of another type than θ, and for targets that are not classes 0…way−1 or shares.
 
     Whether classes are in that range is not checked on a GPU: training would have to wait for it.
     """
@@ -45,8 +45,13 @@ def check_numbers(name: str, x: Tensor, y: Tensor, learner: Learner, objective: 
         raise ValueError(f"{name}_x must be {own}, as the network's parameters are, not {x.dtype}")
     if not isinstance(objective, Classification):
         return
+    if y.is_floating_point() and y.dtype == own and y.shape[2:] == (objective.way,):
+        return
     if y.dtype != torch.int64:
-        raise ValueError(f"{name}_y must be classes of type torch.int64, not {y.dtype}")
+        raise ValueError(
+            f"{name}_y must be classes of type torch.int64, not {y.dtype} (or shares of classes: {own}, of "
+            f"shape (tasks, examples, {objective.way}))"
+        )
     if y.device.type != "cpu":
         return
     least, largest = int(y.min()), int(y.max())

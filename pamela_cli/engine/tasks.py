@@ -14,7 +14,8 @@ from torch.nn import functional as F
 class Tasks:
     """T tasks: support (T, S, …) to adapt on, query (T, Q, …) to evaluate on.
 
-    Targets are classes 0…way−1 (int64, (T, S)) or numbers of the outputs' shape.
+    Targets are classes 0…way−1 (int64, (T, S)), shares of the classes (T, S, way), or numbers of the outputs'
+    shape.
     """
 
     support_x: Tensor
@@ -64,7 +65,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Classification:
-    """Cross-entropy and accuracy among the first ``way`` outputs.
+    """Cross-entropy and accuracy among the first ``way`` outputs, for classes or shares of classes.
 
     A network trained with more outputs also serves fewer ways: the other outputs are ignored.
     """
@@ -77,17 +78,19 @@ class Classification:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of each task, (T,)."""
         logits = self._taking_part(outputs)
-        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        return losses.view(targets.shape).mean(1)
+        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1), reduction="none")
+        return losses.view(targets.shape[:2]).mean(1)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Accuracy of each task, (T,)."""
+        """Accuracy of each task, (T,); of shares, in guessing the largest."""
+        if targets.is_floating_point():
+            targets = targets.argmax(-1)
         hits = self._taking_part(outputs).argmax(-1) == targets
         return hits.to(outputs.dtype).mean(1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Softmax minus the one-hot target, over the number of images; 0 for ignored outputs."""
-        wanted = F.one_hot(targets, self.way)
+        """Softmax minus the target's shares, over the number of images; 0 for ignored outputs."""
+        wanted = targets if targets.is_floating_point() else F.one_hot(targets, self.way)
         share = (self._taking_part(outputs).softmax(-1) - wanted) / outputs.shape[1]
         return F.pad(share, (0, outputs.shape[2] - self.way))
 

@@ -98,6 +98,16 @@ class UpdateRule:
             q = self.layout.fold_q(q, self.method.granularity)
         return q, self.layout.fold_p(p)
 
+    def tied(self, theta: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        """θ (N,) and Q, or gradients with respect to them, with the mean where classes begin alike.
+
+        Of a gradient that is the projection onto the learners that begin alike.
+        """
+        if not self.layout.has_ties:
+            return theta, q
+        theta = self.layout.tied(theta, [layer.size for layer in self.layout.layers])
+        return theta, self.layout.tied(q, self.layout.q_sizes(self.method.granularity)) if q.numel() else q
+
     def apply(self, j: int, trajectory: Trajectory, gradient: Tensor, q: Tensor, p: Tensor) -> Tensor:
         """θ_{j+1} (T, N) from θ_0…θ_j, ∇L_support(θ_j) and the expanded Q and P.
 

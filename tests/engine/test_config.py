@@ -240,7 +240,8 @@ def test_each_method_has_its_number_of_steps_unless_another_is_asked_for(method,
 def test_sine_waves_have_no_classes():
     assert settled(dataset="sine").way is None
     refused("--way is for images: --dataset sine has none", dataset="sine", way=5)
-    for name, value in (("rotations", True), ("crop", 2), ("flip", True), ("color_jitter", 0.4)):
+    of_images = {"rotations": True, "crop": 2, "flip": True, "color_jitter": 0.4, "cutmix": 0.5}
+    for name, value in (of_images | {"shared_head": True}).items():
         refused(f"--{name.replace('_', '-')} is for images", dataset="sine", **{name: value})
     assert settled(dataset="omniglot").way == 5
 

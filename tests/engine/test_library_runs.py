@@ -26,6 +26,7 @@ def test_episodes_are_those_of_the_command(trained: Path) -> None:
             episodes(store, "val", way=9, shot=1)
         for wrong, message in (
             ({"augmentation": Augmentation(color_jitter=2.0)}, "color_jitter must be at most 1"),
+            ({"augmentation": Augmentation(cutmix=-0.5)}, "cutmix must be at least 0"),
             ({"augmentation": "flip"}, "must be an Augmentation, not 'flip'"),
             ({"shot": 0}, "shot must be at least 1"),
             ({"shot": 1.5}, "shot must be a whole number"),
@@ -38,7 +39,7 @@ def test_episodes_are_those_of_the_command(trained: Path) -> None:
 
 
 def test_settings_reach_training_and_leave_the_tasks_that_judge_alone(trained: Path) -> None:
-    varied = {"rotations": True, "crop": 3, "flip": True, "color_jitter": 0.4}
+    varied = {"rotations": True, "crop": 3, "flip": True, "color_jitter": 0.4, "cutmix": 0.5}
     outer = {
         "iterations": 7, "meta_batch": 3, "meta_lr": 2e-3, "phi_lr": 3e-4, "clip": 5.0,
         "schedule": "constant", "weight_decay": 0.01,
@@ -49,7 +50,7 @@ def test_settings_reach_training_and_leave_the_tasks_that_judge_alone(trained: P
             Problem(resolve([Settings(facts | more)]), store, torch.device("cpu"))
             for more in ({}, varied | outer)
         )
-        augmentation = Augmentation(crop=3, flip=True, color_jitter=0.4)
+        augmentation = Augmentation(crop=3, flip=True, color_jitter=0.4, cutmix=0.5)
         source = episodes(store, "train", way=5, shot=1, query=5, rotations=True, augmentation=augmentation)
         one, other = (s.draw(3, 7, torch.arange(4)) for s in (source, problem.training_tasks()))
         assert torch.equal(one.support_x, other.support_x) and torch.equal(one.query_x, other.query_x)

@@ -24,7 +24,7 @@ from pamela_cli.engine.tasks import Classification, Regression
 
 DEVICE = torch.device("meta")
 
-SOURCES = [(False, Augmentation()), (True, Augmentation()), (False, Augmentation(2, True, 0.4))]
+SOURCES = [(False, Augmentation()), (True, Augmentation()), (False, Augmentation(2, True, 0.4, 0.5))]
 """Whether classes are turned, and how images are varied."""
 
 

@@ -25,7 +25,7 @@ def images(rotations: bool = False, augmentation: Augmentation = NO_AUGMENTATION
 
 
 def varied() -> ImageEpisodes:
-    return images(rotations=True, augmentation=Augmentation(2, True, 0.4))
+    return images(rotations=True, augmentation=Augmentation(2, True, 0.4, 0.5))
 
 
 SOURCES = [images, varied, sines]

@@ -30,13 +30,16 @@ class Conv4:
     """Four blocks of [3×3 convolution → batch norm → ReLU → 2×2 max pool], then a linear classifier.
 
     84×84 images give 25·width features, 32×32 give 4·width. The biases of the convolutions are
-    parameters, but batch norm cancels them: they are not computed and their gradient is zero.
+    parameters, but batch norm cancels them: they are not computed and their gradient is zero. With
+    ``shared_head`` the classifier begins alike for all classes (Ye and Chao, 2022).
     """
 
     BLOCKS = 4
     recordable = True
 
-    def __init__(self, way: int, channels: int, image_size: int, width: int = 64) -> None:
+    def __init__(
+        self, way: int, channels: int, image_size: int, width: int = 64, shared_head: bool = False
+    ) -> None:
         self.width, self.image_size = width, image_size
         # Each pool halves the side, rounding down.
         self.features = width * (image_size >> self.BLOCKS) ** 2
@@ -50,7 +53,7 @@ class Conv4:
             }
             layers.append(Layer(f"block{block + 1}", shapes, "kernel"))
         head: Shapes = {"weight": (way, self.features), "bias": (way,)}
-        self.layout = Layout((*layers, Layer("classifier", head, "parameter")))
+        self.layout = Layout((*layers, Layer("classifier", head, "parameter", shared_head)))
 
     def initial(self, generator: torch.Generator) -> Tensor:
         """A fresh θ, (N,): uniform within ±1/√fan_in, batch norm at scale 1 and shift 0."""
