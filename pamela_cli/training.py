@@ -61,7 +61,6 @@ class Training:
         self._watch, self._window_seconds = Stopwatch(), 0.0
         self._untimed = 0  # of the pending steps, those before a resumption
         self._saved_at = time.monotonic()
-        self._told_of_graphs = False
 
     def resume(self) -> None:
         """Go on from the last checkpoint, or the one before if that is damaged, or from the start."""
@@ -134,9 +133,8 @@ class Training:
         if self.runner.lowered and self.processes.leads:
             self.folder.write_config(self.config, self.problem.recorded(self.runner.plan))
         self.runner.lowered.clear()
-        if self.runner.graphs.refused is not None and not self._told_of_graphs:
-            self._told_of_graphs = True
-            self.console.warn(f"{self.runner.graphs.refused}.")
+        for why in self.runner.refusals():
+            self.console.warn(f"{why}.")
 
     def _close_window(self, tracker: Tracker) -> str:
         """Sum up the steps since the last line; returns what the bar shows, but for the {best}."""
@@ -280,7 +278,7 @@ class Training:
         """Test the best checkpoint, and write the scores and the summary."""
         check_best(self.folder, self.progress, self.loop, self.console)
         self.processes.largest(0)  # the leader has written it
-        self.runner.graphs.forget()
+        self.runner.forget_graphs()
         best = load_learner(self.folder, self.problem)
         records, stored = {}, {}
         test = self.problem.fixed_tasks("test", self.config.test_tasks)

@@ -38,15 +38,17 @@ def times_until_recorded(device: torch.device) -> int:
 
 
 class Graphs:
-    """The recorded work of a device. On a CPU, or with ``PAMELA_GRAPHS=0``, everything is computed as usual.
+    """The recorded work of a device, of one kind: ``what``, for people.
 
-    The same holds if cuDNN may use algorithms that give different bits each time, since what is recorded is
-    compared with the usual computation, on other inputs, before it is trusted. ``wanted`` is off where there
-    are none from the start; ``refused`` is a sentence that says why there are none any more, once one was
-    wrong or could not be recorded.
+    On a CPU, or with ``PAMELA_GRAPHS=0``, everything is computed as usual. The same holds if cuDNN may use
+    algorithms that give different bits each time, since what is recorded is compared with the usual
+    computation, on other inputs, before it is trusted. ``wanted`` is off where there are none from the start;
+    ``refused`` is a sentence that says why there are none any more, once one was wrong or could not be
+    recorded.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, what: str = "computing") -> None:
+        self.what = what
         self.refused: str | None = None
         self.device = device
         self.wanted = device.type == "cuda" and os.environ.get("PAMELA_GRAPHS") != "0"
@@ -113,7 +115,7 @@ class Graphs:
 
     def _refuse(self, why: str) -> None:
         self.forget()
-        self.refused = f"CUDA graphs cannot be used here, so work takes longer: {why}"
+        self.refused = f"CUDA graphs cannot be used here for {self.what}, which takes longer: {why}"
         warnings.warn(self.refused, RuntimeWarning, stacklevel=2)
 
 

@@ -128,8 +128,9 @@ class Runner:
     """Carries out a plan, and switches to a smaller one if memory runs out.
 
     ``lowered`` are the plans it switched to, in order; results of another plan are equal up to rounding.
-    ``processes`` are those that compute the same tasks by such plans, ``graphs`` what is recorded. With
-    ``settles`` off, the settings of this process are left alone: it is somebody else's program.
+    ``processes`` are those that compute the same tasks by such plans. ``graphs`` is what is recorded of
+    computing tasks, ``drawing`` of drawing them: where one cannot be, the other may. With ``settles`` off,
+    the settings of this process are left alone: it is somebody else's program.
     """
 
     def __init__(self, plan: Plan, processes: Processes | None = None, settles: bool = True) -> None:
@@ -138,9 +139,23 @@ class Runner:
         self.lowered: list[Plan] = []
         self.device = torch.device(plan.device)
         self.graphs = Graphs(self.device)
+        self.drawing = Graphs(self.device, "drawing tasks")
+        self._told: set[str] = set()
         self._pool = _pool(plan)
         if settles:
             settle_process(plan)
+
+    def refusals(self) -> list[str]:
+        """Why something cannot be recorded: sentences that were not returned before."""
+        found = [each.refused for each in (self.graphs, self.drawing) if each.refused is not None]
+        new = [why for why in found if why not in self._told]
+        self._told.update(new)
+        return new
+
+    def forget_graphs(self) -> None:
+        """Discard what is recorded, and free its memory."""
+        for graphs in (self.graphs, self.drawing):
+            graphs.forget()
 
     def map(
         self, function: Callable[[Tasks, Plan], Result], tasks: Tasks, training: bool = True
@@ -159,7 +174,7 @@ class Runner:
                     raise
                 reason = first_line(error)
             # Out of the except clause: the error holds on to the tensors that did not fit.
-            if self.graphs.make_room():  # that may be enough
+            if self.graphs.make_room() | self.drawing.make_room():  # that may be enough
                 torch.cuda.empty_cache()
                 continue
             if self._pool is not None:  # so do tasks that are still at work

@@ -47,8 +47,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[RecordedWork]:
 
 
 def believing(init: Callable[..., None]) -> Callable[..., None]:
-    def begin(self: Graphs, device: torch.device) -> None:
-        init(self, device)
+    def begin(self: Graphs, *arguments: object) -> None:
+        init(self, *arguments)
         self.wanted = True
 
     return begin

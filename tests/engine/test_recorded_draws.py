@@ -10,8 +10,9 @@ from torch import Tensor
 
 from pamela_cli.engine.augmentation import NO_AUGMENTATION, Augmentation
 from pamela_cli.engine.episodes import EpisodeSource, ImageEpisodes, ImagePool
-from pamela_cli.engine.graphs import USUAL_TIMES, Graphs
+from pamela_cli.engine.graphs import USUAL_TIMES, Graphs, RecordedWork
 from pamela_cli.engine.replaying import drawn
+from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.engine.tasks import Tasks
 
 CPU = torch.device("cpu")
@@ -98,3 +99,35 @@ def test_without_graphs_the_step_stays_a_number(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(AttributeError):  # there are no tasks, but it was asked
         drawn(Graphs(CPU), images(), 0, 3, range(2))
     assert isinstance(asked[1], Tensor) and asked[1].item() == 3
+
+
+def failing(work: object, inputs: object, place: object) -> None:
+    raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def test_where_tasks_cannot_be_drawn_so_they_are_still_computed_so(recorded, monkeypatch) -> None:
+    """And it is said once."""
+    runner, source, of = Runner(Plan("cpu", 2, 2, 1, 1)), images(), RecordedWork.of
+    monkeypatch.setattr(RecordedWork, "of", failing)
+    with pytest.warns(RuntimeWarning, match="cannot be used here for drawing tasks"):
+        for step in range(USUAL_TIMES + 2):
+            assert_same(drawn(runner.drawing, source, 0, step, range(2)), source.draw(0, step, range(2)))
+    monkeypatch.setattr(RecordedWork, "of", of)
+    for i in range(USUAL_TIMES + 2):
+        runner.graphs.call("x", lambda t: (2 * t,), torch.full((1,), 1.0 + i))
+    assert len(recorded) == 1 and recorded[0].graph.replays > 0
+    (why,) = runner.refusals()
+    assert why == (
+        "CUDA graphs cannot be used here for drawing tasks, which takes longer: "
+        "operation not permitted when stream is capturing"
+    )
+    assert runner.refusals() == []
+
+
+def test_all_that_is_recorded_can_be_forgotten(recorded) -> None:
+    runner, source = Runner(Plan("cpu", 2, 2, 1, 1)), images()
+    for step in range(USUAL_TIMES + 2):
+        drawn(runner.drawing, source, 0, step, range(2))
+        runner.graphs.call("x", lambda t: (2 * t,), torch.full((1,), 1.0 + step))
+    runner.forget_graphs()
+    assert not runner.drawing.forget() and not runner.graphs.forget(), "there is nothing left"
