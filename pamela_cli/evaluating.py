@@ -24,7 +24,7 @@ from pamela_cli.engine.tasks import Tasks
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.evaluations import record_evaluation
 from pamela_cli.inputs import Inputs
-from pamela_cli.judging import SHOWN_WAVES, fit_curves, judge, load_learner
+from pamela_cli.judging import SHOWN_WAVES, check_way, fit_curves, judge, load_learner, with_outputs
 from pamela_cli.measures import measure_of
 from pamela_cli.planning import plan_to_judge
 from pamela_cli.problem import Problem
@@ -71,11 +71,8 @@ class EvaluateOptions:
                 raise UsageError("--way is for images: sine waves have no classes.")
             if self.query is not None:
                 raise UsageError("--query is for images: sine waves are evaluated on evenly spaced points.")
-        elif self.way is not None and trained.way is not None and self.way > trained.way:
-            raise UsageError(
-                f"--way {self.way} is more than the {trained.way} classes the run was trained with; "
-                f"its network has {trained.way} outputs."
-            )
+        elif self.way is not None:
+            check_way(config, self.way, f"--way asks for {self.way} classes")
         return replace(
             trained,
             way=self.way or trained.way,
@@ -165,7 +162,7 @@ def _evaluate(
     count = options.tasks or _usual_tasks(problem)
     check_enough("--tasks", count, processes)
     plan = plan_to_judge(problem, options.split, task, len(processes.share(count)))
-    learner = load_learner(folder, problem)
+    learner, _ = with_outputs(load_learner(folder, problem), problem.config, protocol.way)
     tasks = problem.fixed_tasks(
         options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query, seed=options.seed
     )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
+from pamela_cli.config import Config
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.evaluation import NormSource, TaskScores, concatenate, evaluate
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.intervals import Floats
 from pamela_cli.engine.runner import DoesNotFitError, Runner
 from pamela_cli.engine.tasks import Objective, Tasks
-from pamela_cli.errors import PamelaError
-from pamela_cli.problem import Problem, TaskSet
+from pamela_cli.errors import PamelaError, UsageError
+from pamela_cli.problem import Problem, TaskSet, network
 from pamela_cli.runs import RunFolder
 
 SHOWN_WAVES = 3
@@ -79,6 +81,23 @@ def load_learner(folder: RunFolder, problem: Problem) -> Learner:
             "says how to train it again."
         ) from error
     return learner
+
+
+def with_outputs(learner: Learner, config: Config, way: int | None) -> tuple[Learner, Config]:
+    """The learner and its run's settings, with at least ``way`` outputs: see :func:`check_way`."""
+    if way is None or config.way is None or way <= config.way:
+        return learner, config
+    wider = replace(config, way=way)
+    return learner.for_way(network(wider), way), wider
+
+
+def check_way(config: Config, way: int, asked: str) -> None:
+    """:class:`UsageError` that names what has ``asked`` for more classes than a run's network can have."""
+    if config.way is not None and way > config.way and not config.shared_head:
+        raise UsageError(
+            f"{asked}, but the run was trained with {config.way}, and its network has {config.way} outputs; "
+            "train with a larger --way, or with --shared-head, for any number of classes."
+        )
 
 
 def fit_curves(

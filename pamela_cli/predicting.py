@@ -31,7 +31,7 @@ from pamela_cli.engine.runner import Plan, is_out_of_memory, settle_process
 from pamela_cli.engine.tasks import Classification
 from pamela_cli.errors import PamelaError, UsageError, holds_something_else
 from pamela_cli.inputs import Inputs
-from pamela_cli.judging import load_learner
+from pamela_cli.judging import check_way, load_learner, with_outputs
 from pamela_cli.problem import Problem
 from pamela_cli.process_group import device_to_compute_on
 from pamela_cli.runs import RunFolder, find_run
@@ -140,16 +140,12 @@ def _adapt(
     learner = load_learner(folder, problem)
 
     def check(classes: list[str]) -> None:
-        if len(classes) > (config.way or 0):
-            raise UsageError(
-                f"{support_dir} has {len(classes)} classes, but {folder.path} was "
-                f"trained with {config.way} and its network has no more outputs; leave some out, "
-                "or train with a larger --way."
-            )
+        check_way(config, len(classes), f"{support_dir} has {len(classes)} classes")
 
     support = read_support(support_dir, inputs.preparation, check)
     for note in support.notes:
         context.console.warn(f"{support_dir}: {note}")
+    learner, config = with_outputs(learner, config, len(support.classes))
     _settle(config, device)
     x = inputs.tensor(support.images, problem.dtype, device)
     labels = torch.from_numpy(support.labels).to(device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,6 +66,15 @@ class Learner:
         """A copy, possibly on another device or of another type."""
         tensors = (t.to(device, dtype, copy=True) for t in (self.theta, self.q, self.p))
         return Learner(self.backbone, self.rule, self.inner_lr, *tensors)
+
+    def for_way(self, backbone: Backbone, way: int) -> Learner:
+        """A learner of ``way`` classes, of this one, where all classes begin alike.
+
+        ``backbone`` is its network, which differs in the number of classes alone.
+        """
+        rule = replace(self.rule, layout=backbone.layout)
+        theta, q = self.rule.widened(self.theta, self.q, way)
+        return Learner(backbone, rule, self.inner_lr, theta, q, self.p.clone())
 
     def expand(self) -> tuple[Tensor, Tensor]:
         """Q and P as vectors over θ, which the update rule multiplies with."""

@@ -69,10 +69,21 @@ class Layer:
         """Values (…, size) with each class's replaced by the mean over the classes, if they are ``alike``."""
         if not self.alike:
             return values
+        tied = [each.mean(-2, keepdim=True).expand_as(each) for each in self._by_class(values)]
+        return torch.cat([each.flatten(-2) for each in tied], -1)
+
+    def widened(self, values: Tensor, way: int) -> Tensor:
+        """Values (…, size) with the first class's for each of ``way`` classes, if they are ``alike``."""
+        if not self.alike:
+            return values
+        wide = [each[..., :1, :].expand(*each.shape[:-2], way, -1) for each in self._by_class(values)]
+        return torch.cat([each.flatten(-2) for each in wide], -1)
+
+    def _by_class(self, values: Tensor) -> list[Tensor]:
+        """The tensors of values (…, size), each (…, classes, numbers of one)."""
         shapes = list(self.shapes.values())
-        tensors = zip(values.split([prod(shape) for shape in shapes], -1), shapes, strict=True)
-        by_class = [tensor.unflatten(-1, (shape[0], -1)) for tensor, shape in tensors]
-        return torch.cat([each.mean(-2, keepdim=True).expand_as(each).flatten(-2) for each in by_class], -1)
+        tensors = values.split([prod(shape) for shape in shapes], -1)
+        return [tensor.unflatten(-1, (shape[0], -1)) for tensor, shape in zip(tensors, shapes, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -155,6 +166,11 @@ class Layout:
         """Values (…, numbers), so many of each layer, with those of classes that begin alike made equal."""
         parts = zip(self.layers, values.split(sizes, -1), strict=True)
         return torch.cat([layer.tied(part) for layer, part in parts], -1)
+
+    def widened(self, values: Tensor, sizes: list[int], way: int) -> Tensor:
+        """The same values for ``way`` classes, of layers where classes begin alike."""
+        parts = zip(self.layers, values.split(sizes, -1), strict=True)
+        return torch.cat([layer.widened(part, way) for layer, part in parts], -1)
 
     def split_q(self, q: Tensor, granularity: Granularity) -> dict[str, Tensor]:
         """Learned Q by layer, each (n, numbers), for people and files."""

@@ -105,8 +105,20 @@ class UpdateRule:
         """
         if not self.layout.has_ties:
             return theta, q
-        theta = self.layout.tied(theta, [layer.size for layer in self.layout.layers])
-        return theta, self.layout.tied(q, self.layout.q_sizes(self.method.granularity)) if q.numel() else q
+        sizes, q_sizes = self._sizes
+        return self.layout.tied(theta, sizes), self.layout.tied(q, q_sizes) if q.numel() else q
+
+    def widened(self, theta: Tensor, q: Tensor, way: int) -> tuple[Tensor, Tensor]:
+        """θ (N,) and Q for ``way`` classes, where classes begin alike."""
+        sizes, q_sizes = self._sizes
+        return self.layout.widened(theta, sizes, way), self.layout.widened(
+            q, q_sizes, way
+        ) if q.numel() else q
+
+    @property
+    def _sizes(self) -> tuple[list[int], list[int]]:
+        """Numbers of θ and of a Q_j by layer."""
+        return [layer.size for layer in self.layout.layers], self.layout.q_sizes(self.method.granularity)
 
     def apply(self, j: int, trajectory: Trajectory, gradient: Tensor, q: Tensor, p: Tensor) -> Tensor:
         """θ_{j+1} (T, N) from θ_0…θ_j, ∇L_support(θ_j) and the expanded Q and P.

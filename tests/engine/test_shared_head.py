@@ -129,3 +129,23 @@ def test_without_it_nothing_is_averaged() -> None:
     learner = make_learner("pamela", network(shared_head=False), 3, 1)
     theta, q = learner.rule.tied(learner.theta, learner.q)
     assert theta is learner.theta and q is learner.q
+
+
+@pytest.mark.parametrize(("method", "w"), METHODS_AND_SKIPS)
+def test_a_learner_for_more_classes_is_the_same_one_for_fewer(method: str, w: int | None) -> None:
+    """Outputs that take no part have no influence."""
+    learner = alike(make_learner(method, network(), 3, w))
+    wider = learner.for_way(Conv4(7, 1, 16, 4, shared_head=True), 7)
+    assert wider.theta.numel() == wider.rule.layout.size and wider.q.shape == wider.rule.q_shape
+    tasks, runner = image_tasks(3, WAY, 2, 5), cpu_runner()
+    one, other = (
+        concatenate(evaluate(each, Classification(WAY), [tasks], runner, 3)) for each in (learner, wider)
+    )
+    torch.testing.assert_close(torch.tensor(one.loss), torch.tensor(other.loss), rtol=1e-9, atol=0)
+    more, order = image_tasks(3, 7, 2, 5), torch.tensor([2, 6, 0, 3, 1, 5, 4])
+    renamed = Tasks(more.support_x, order[more.support_y], more.query_x, order[more.query_y])
+    one, other = (
+        concatenate(evaluate(wider, Classification(7), [given], runner, 3)) for given in (more, renamed)
+    )
+    torch.testing.assert_close(torch.tensor(one.loss), torch.tensor(other.loss), rtol=1e-9, atol=0)
+    assert (wider.p == learner.p).all() and wider.p is not learner.p

@@ -1,0 +1,74 @@
+"""`--shared-head`: a run that tells any number of classes apart, however many it was trained with."""
+
+from __future__ import annotations
+
+import tomllib
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_photos import CLASSES
+from cli_support import QUICK_TINY, tensors
+
+
+@pytest.fixture(scope="session")
+def three(made_once, warm, world: Path) -> Path:
+    """A folder with the run ``three``, trained 3-way with a shared head, on the world's store."""
+
+    def train(folder: Path) -> None:
+        places = ["--data-dir", str(world / "data"), "--runs-dir", str(folder / "runs")]
+        warm(folder, *QUICK_TINY, "--way", "3", "--shared-head", "--run", "three", *places).ok()
+
+    return made_once("three", train)
+
+
+def test_its_classifier_begins_alike(three: Path) -> None:
+    run = three / "runs" / "three"
+    assert tomllib.loads((run / "config.toml").read_text())["inner"]["shared_head"] is True
+    _, shape, data = tensors(run / "best.safetensors")["theta.classifier.weight"]
+    rows = np.frombuffer(data, np.float32).reshape(shape)
+    assert shape[0] == 3 and (rows == rows[0]).all() and np.unique(rows[0]).size > 1
+
+
+@pytest.mark.parametrize("way", [2, 3, 5, 6])
+def test_it_is_evaluated_with_any_number_of_classes(pamela, three: Path, world: Path, way: int) -> None:
+    places = ["--data-dir", world / "data", "--runs-dir", three / "runs"]
+    document = pamela("evaluate", "three", "--way", way, "--tasks", 8, *places, "--no-figures", "--json").ok()
+    assert document.document["way"] == way
+    # Before the first update no class is told from another.
+    assert document.document["loss_per_step"][0] == pytest.approx(log(way))
+    assert document.document["accuracy"] > 1 / way
+
+
+def test_it_labels_more_classes_than_it_was_trained_with(
+    pamela, three: Path, world: Path, tasks: Path, tmp_path: Path
+) -> None:
+    """As `evaluate` would, and as the network that was saved does."""
+    places = ["--data-dir", world / "data", "--runs-dir", three / "runs"]
+    accuracies = []
+    for i in range(4):
+        kept, task = tmp_path / f"{i}.safetensors", tasks / str(i)
+        asked = ["three", task / "support", task / "query", "--save", kept]
+        found = pamela("predict", *asked, *places, "--no-figures", "--json").ok().document
+        assert found["way"] == 5 and list(found["support"]) == CLASSES
+        again = pamela("predict", kept, task / "query", "--no-figures", "--json").ok().document
+        assert again["predictions"] == found["predictions"]
+        accuracies.append(found["accuracy"])
+    options = ["--way", 5, "--tasks", 4, "--norm-stats", "support", "--no-figures", "--json"]
+    evaluated = pamela("evaluate", "three", *options, *places).ok().document
+    assert np.mean(accuracies) == pytest.approx(evaluated["accuracy"])
+
+
+def test_other_runs_say_how_they_could_have(
+    pamela, predict, world: Path, tasks: Path, tmp_path: Path
+) -> None:
+    places = ["--data-dir", world / "data", "--runs-dir", world / "runs"]
+    said = ("trained with 5", "--shared-head")
+    pamela("evaluate", "tiny-a", "--way", 6, *places).error(2, "--way asks for 6 classes", *said)
+    more = tmp_path / "more"
+    for name in (*CLASSES, "sixth"):
+        (more / name).mkdir(parents=True)
+        image = next((tasks / "0" / "support" / CLASSES[0]).iterdir())
+        (more / name / "0.png").write_bytes(image.read_bytes())
+    predict("tiny-a", more).error(2, "more has 6 classes", *said)
