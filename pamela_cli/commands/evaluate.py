@@ -40,7 +40,9 @@ def evaluate(
     ] = "test",
     tasks: Annotated[str | None, int_option("Number of tasks (default: 600; sine: 1000).")] = None,
     steps: Annotated[str | None, int_option("Inner updates (default: as trained).")] = None,
-    way: Annotated[str | None, int_option("Classes per task, at most as many as in training.")] = None,
+    way: Annotated[
+        str | None, int_option("Classes per task; more than trained only with --shared-head.")
+    ] = None,
     shot: Annotated[str | None, int_option("Support images per class.")] = None,
     query: Annotated[str | None, int_option("Query images per class.")] = None,
     seed: Annotated[

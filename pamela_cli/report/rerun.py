@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +129,21 @@ def _recipe_name(config: Config, data_dir: Path) -> str | None:
         return SINE
     path = data_dir / f"{dataset}.h5"
     if is_plain_name(dataset) and path.is_file():
-        try:
-            with Store.open(path) as store:
-                if store.sha256 == config.store_sha256:
-                    return store.dataset
-        except DataError:
-            pass
+        about = path.stat()
+        kept = _content_of(path, (about.st_mtime_ns, about.st_size, about.st_ino))
+        if kept is not None and kept[0] == config.store_sha256:
+            return kept[1]
     return dataset if recipe(dataset).values else None
+
+
+@lru_cache(maxsize=64)
+def _content_of(path: Path, state: tuple[int, ...]) -> tuple[str, str] | None:
+    """Checksum and dataset of a store in a ``state``, opened once for all runs on it; None if it is none."""
+    try:
+        with Store.open(path) as store:
+            return store.sha256, store.dataset
+    except DataError:
+        return None
 
 
 def changed_from(config: Config, recipes: list[Settings]) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_support import write_tiny_store
+
+from data_prep import Store
 
 RUNS = ["sine-a", "sine-b", "tiny-a", "tiny-b"]
 
@@ -51,6 +54,22 @@ def test_runs_are_told_apart_by_what_they_were_set_to(pamela, own_world: Path) -
     lines = pamela("report", "--list").ok().out.splitlines()
     (what,) = (line for line in lines if "PAMELA (+Q+P), sine" in line)
     assert "seed 0" in what and "--meta-lr 0.02" in what
+
+
+def test_a_store_is_opened_once_however_many_runs_it_has(
+    pamela, own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To have the recipe of its dataset; another store in its place is noticed."""
+    for number in range(5):
+        shutil.copytree(own_world / "runs/tiny-a", own_world / f"runs/tiny-{number}")
+    opened: list[Path] = []
+    usual = Store.open.__func__
+    monkeypatch.setattr(Store, "open", classmethod(lambda cls, path: opened.append(path) or usual(cls, path)))
+    before = entries(pamela)
+    assert len(opened) == 1 and before["tiny-4"]["settings"] == before["tiny-a"]["settings"]
+    write_tiny_store(own_world / "data/tiny.h5", dataset="omniglot", seed=1)
+    entries(pamela)
+    assert len(opened) == 2
 
 
 @pytest.mark.parametrize("name, best", [("sine-a", min), ("tiny-a", max)])
