@@ -100,7 +100,9 @@ class Augmentation:
         patch = (covered[0][..., :, None] & covered[1][..., None, :])[:, :, None]
         other = (partner * partner.shape[1]).long()
         taken = images.gather(1, other[..., None, None, None].expand_as(images))
-        share = (covered[0].sum(-1) * covered[1].sum(-1)).to(images.dtype) / patch[0, 0].numel()
+        # By numbers, CUDA would multiply with rounded reciprocals; by tensors it divides, as the CPU does.
+        pixels = images.new_full((), images.shape[-2] * images.shape[-1])
+        share = (covered[0].sum(-1) * covered[1].sum(-1)).to(images.dtype) / pixels
         own = F.one_hot(targets, way).to(images.dtype)
         others = own.gather(1, other[..., None].expand_as(own))
         return torch.where(patch, taken, images), torch.lerp(own, others, share[..., None])
@@ -108,7 +110,7 @@ class Augmentation:
 
 def _covered(side: int, length: Tensor, middle: Tensor) -> Tensor:
     """Whether each of ``side`` pixels is within half a ``length`` of ``middle``, shares of the side."""
-    pixels = (torch.arange(side, device=middle.device) + 0.5) / side
+    pixels = (torch.arange(side, dtype=middle.dtype, device=middle.device) + 0.5) / middle.new_full((), side)
     return (pixels - middle[..., None]).abs() < length[..., None] / 2
 
 

@@ -44,10 +44,17 @@ class Graphs:
     algorithms that give different bits each time, since what is recorded is compared with the usual
     computation, on other inputs, before it is trusted. ``wanted`` is off where there are none from the start;
     ``refused`` is a sentence that says why there are none any more, once one was wrong or could not be
-    recorded.
+    recorded. A replay may differ by ``same`` of the length of what was computed. ``memory`` is shared by all
+    that are given the same one, and replayed one after another.
     """
 
-    def __init__(self, device: torch.device, what: str = "computing") -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        what: str = "computing",
+        same: float = SAME,
+        memory: GraphMemory | None = None,
+    ) -> None:
         self.what = what
         self.refused: str | None = None
         self.device = device
@@ -55,8 +62,14 @@ class Graphs:
         self._times: Counter[Hashable] = Counter()
         self._recorded: dict[Hashable, RecordedWork] = {}
         self._trusted: set[Hashable] = set()
-        self._place: _Place | None = None
+        self._same = same
+        self._memory = memory or GraphMemory()
         self._made_room = False
+
+    @property
+    def in_use(self) -> bool:
+        """Whether what is called often enough is recorded."""
+        return self.wanted and self.refused is None and torch.backends.cudnn.deterministic
 
     def call(self, same: Hashable, work: Work, *inputs: Tensor) -> Tensors:
         """``work(*inputs)``, which the caller may keep.
@@ -64,7 +77,7 @@ class Graphs:
         The work must be a function of the inputs alone, with the same operations for inputs of the same
         shapes whenever ``same`` is equal, and never wait for the device.
         """
-        if not self.wanted or self.refused is not None or not torch.backends.cudnn.deterministic:
+        if not self.in_use:
             return work(*inputs)
         key = (same, tuple((t.shape, t.dtype) for t in inputs))
         if key in self._trusted:
@@ -85,7 +98,9 @@ class Graphs:
         self._times.clear()
         self._trusted.clear()
         self._recorded.clear()
-        self._place = None
+        self._memory.place = (
+            None  # other recordings keep theirs: memory given free must not be asked for again
+        )
         return held
 
     def make_room(self) -> bool:
@@ -102,12 +117,11 @@ class Graphs:
     def _prepare(self, key: Hashable, work: Work, inputs: Tensors, found: Tensors) -> None:
         """Record the work; or, the next time, check a replay against what was computed as usual."""
         if key not in self._recorded:
-            self._place = self._place or _Place.on(self.device)
-            self._recorded[key] = RecordedWork.of(work, inputs, self._place)
+            self._recorded[key] = RecordedWork.of(work, inputs, self._memory.at(self.device))
             return
         replayed = self._recorded[key].replay(inputs)
         away = [_difference(one, other) for one, other in zip(replayed, found, strict=True)]
-        wrong = [each for each in away if not each <= SAME]  # as NaN
+        wrong = [each for each in away if not each <= self._same]  # as NaN
         if wrong:
             self._refuse(f"a replay differed by {wrong[0]:.0e} from what was computed as usual")
         else:
@@ -131,6 +145,18 @@ class _Place:
     def on(cls, device: torch.device) -> _Place:
         with torch.cuda.device(device):
             return cls(device, torch.cuda.Stream(device), torch.cuda.graph_pool_handle())
+
+
+@dataclass
+class GraphMemory:
+    """Where several :class:`Graphs` record, and the memory that they share."""
+
+    place: _Place | None = None
+
+    def at(self, device: torch.device) -> _Place:
+        """The place, made when it is needed first."""
+        self.place = self.place or _Place.on(device)
+        return self.place
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class OuterLoop:
             yield self._advance(source)
 
     def _advance(self, source: EpisodeSource) -> StepMetrics:
-        tasks = drawn(self.runner.drawing, source, self.seed, self.step, self._share)
+        tasks = drawn(self.runner, source, self.seed, self.step, self._share)
         meta_batch = self.settings.meta_batch
         mean = mean_meta_gradient(self.learner, self.objective, tasks, self.runner, meta_batch)
         gradients = {name: getattr(mean, name) for name in self.parameters()}

@@ -11,6 +11,7 @@ from torch import Tensor
 from pamela_cli.engine.episodes import EpisodeSource, Indices, RecordableSource
 from pamela_cli.engine.graphs import Graphs, Tensors
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.runner import Runner, is_out_of_memory
 from pamela_cli.engine.tasks import Objective, Tasks
 
 
@@ -42,17 +43,24 @@ def replayed(
     return graphs.call((id(backbone), id(rule), id(objective), how), work, *inputs)
 
 
-def drawn(graphs: Graphs, source: EpisodeSource, seed: int, step: int, indices: Indices) -> Tasks:
+def drawn(runner: Runner, source: EpisodeSource, seed: int, step: int, indices: Indices) -> Tasks:
     """What ``source`` draws, by two hundred tiny operations, which take longer to launch than they run.
 
     Sources of which no graph can be made, such as users' own functions, draw as usual.
     """
-    if not (graphs.wanted and isinstance(source, RecordableSource) and source.recordable):
+    if not (runner.drawing.in_use and isinstance(source, RecordableSource) and source.recordable):
         return source.draw(seed, step, indices)
 
     def work(at: Tensor) -> Tensors:
         tasks = source.draw(seed, at, indices)
         return tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y
 
-    at = torch.full((), step, dtype=torch.int64, device=graphs.device)
-    return Tasks(*graphs.call(("tasks", id(source), seed, indices), work, at))
+    at = torch.full((), step, dtype=torch.int64, device=runner.device)
+    try:
+        return Tasks(*runner.drawing.call(("tasks", id(source), seed, indices), work, at))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    # Out of the except clause: the error holds on to the tensors that did not fit.
+    runner.make_room()
+    return source.draw(seed, step, indices)

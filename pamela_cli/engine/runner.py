@@ -12,7 +12,7 @@ import torch
 from data_prep.errors import first_line
 from data_prep.machine import available_cores
 from pamela_cli.engine.compiling import can_be_compiled, use_compiled
-from pamela_cli.engine.graphs import Graphs
+from pamela_cli.engine.graphs import GraphMemory, Graphs
 from pamela_cli.engine.kernels.beside import beside
 from pamela_cli.engine.memory import keep_freed_memory
 from pamela_cli.engine.processes import Processes, neighbours
@@ -138,8 +138,9 @@ class Runner:
         self.processes = processes or Processes()
         self.lowered: list[Plan] = []
         self.device = torch.device(plan.device)
-        self.graphs = Graphs(self.device)
-        self.drawing = Graphs(self.device, "drawing tasks")
+        memory = GraphMemory()
+        self.graphs = Graphs(self.device, memory=memory)
+        self.drawing = Graphs(self.device, "drawing tasks", same=0.0, memory=memory)
         self._told: set[str] = set()
         self._pool = _pool(plan)
         if settles:
@@ -151,6 +152,13 @@ class Runner:
         new = [why for why in found if why not in self._told]
         self._told.update(new)
         return new
+
+    def make_room(self) -> bool:
+        """Where memory ran out: give free what is recorded; returns whether there was any."""
+        made = self.graphs.make_room() | self.drawing.make_room()
+        if made:
+            torch.cuda.empty_cache()
+        return made
 
     def forget_graphs(self) -> None:
         """Discard what is recorded, and free its memory."""
@@ -174,8 +182,7 @@ class Runner:
                     raise
                 reason = first_line(error)
             # Out of the except clause: the error holds on to the tensors that did not fit.
-            if self.graphs.make_room() | self.drawing.make_room():  # that may be enough
-                torch.cuda.empty_cache()
+            if self.make_room():  # that may be enough
                 continue
             if self._pool is not None:  # so do tasks that are still at work
                 self._pool.shutdown(wait=True, cancel_futures=True)

@@ -47,8 +47,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[RecordedWork]:
 
 
 def believing(init: Callable[..., None]) -> Callable[..., None]:
-    def begin(self: Graphs, *arguments: object) -> None:
-        init(self, *arguments)
+    def begin(self: Graphs, *arguments: object, **named: object) -> None:
+        init(self, *arguments, **named)
         self.wanted = True
 
     return begin

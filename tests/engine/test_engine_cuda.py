@@ -198,18 +198,18 @@ def test_a_graph_replays_to_the_same_bits(kind, at_a_time, dtype):
     assert torch.equal(learners[0].q, learners[1].q)
 
 
-@pytest.mark.parametrize("varied", [Augmentation(), Augmentation(2, flip=True)])
+@pytest.mark.parametrize("varied", [Augmentation(), Augmentation(2, flip=True, cutmix=0.5)])
 @pytest.mark.parametrize("rotations", [False, True])
 def test_tasks_drawn_by_a_graph_equal_the_cpus(rotations, varied):
-    images, offsets = torch.randint(0, 256, (6000, 3, 8, 8), dtype=torch.uint8), torch.arange(0, 6001, 600)
+    images, offsets = torch.randint(0, 256, (600, 3, 84, 84), dtype=torch.uint8), torch.arange(0, 601, 60)
     numbers = torch.full((3,), 0.5, dtype=torch.float64)
     sources = []
     for at in (CPU, CUDA):
         pool = ImagePool(images.to(at), offsets.to(at), numbers.to(at), numbers.to(at))
         sources.append(ImageEpisodes(pool, "train", 5, 1, 6, rotations, varied))
-    graphs = Graphs(CUDA)
-    found = [drawn(graphs, sources[1], 3, step, range(4)) for step in range(times_until_recorded(CUDA) + 3)]
-    assert graphs.refused is None and len(graphs._trusted) == 1
+    own = runner(CUDA, 4)
+    found = [drawn(own, sources[1], 3, step, range(4)) for step in range(times_until_recorded(CUDA) + 3)]
+    assert own.drawing.refused is None and len(own.drawing._trusted) == 1
     for step, tasks in enumerate(found):
         back, expected = moved(tasks, CPU), sources[0].draw(3, step, range(4))
         for name in ("support_x", "support_y", "query_x", "query_y"):
