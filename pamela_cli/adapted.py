@@ -19,7 +19,7 @@ from pamela_cli.engine.device import number_type
 from pamela_cli.engine.prediction import Adapted
 from pamela_cli.errors import PamelaError, UsageError, holds_something_else
 from pamela_cli.inputs import Inputs
-from pamela_cli.problem import network
+from pamela_cli.problem import network, of_classes
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,11 @@ class AdaptedRun:
             if settings.get("dataset") == SINE:
                 raise PamelaError("they are not those of a run on images")
             config = resolve([Settings(settings, str(path))])
-            backbone = network(config)
+            counts = _counts(about.get("support"), config)
+            backbone = network(of_classes(config, len(counts or ())))
         except PamelaError as error:
             raise CheckpointError(f"{path} has no usable settings ({str(error).rstrip('.')})") from error
-        how, counts = Inputs.read(about, config), _counts(about.get("support"), config.way)
+        how = Inputs.read(about, config)
         if how is None or counts is None:
             raise CheckpointError(
                 f"{path} does not say what its classes are, or how its images were prepared"
@@ -130,8 +131,10 @@ def _filled(backbone: Backbone, config: Config, tensors: dict[str, Tensor]) -> A
     return Adapted(backbone, backbone.layout.pack(own), found)
 
 
-def _counts(support: Any, way: int | None) -> dict[str, int] | None:
-    """The numbers of images by class, if they are such, and of no more classes than there are outputs."""
-    if not isinstance(support, dict) or not 2 <= len(support) <= (way or 0):
+def _counts(support: Any, config: Config) -> dict[str, int] | None:
+    """The numbers of images by class, if they are such, and of no more classes than there can be outputs."""
+    if not isinstance(support, dict) or len(support) < 2:
+        return None
+    if len(support) > (config.way or 0) and not config.shared_head:
         return None
     return support if all(isinstance(count, int) for count in support.values()) else None

@@ -71,8 +71,6 @@ class EvaluateOptions:
                 raise UsageError("--way is for images: sine waves have no classes.")
             if self.query is not None:
                 raise UsageError("--query is for images: sine waves are evaluated on evenly spaced points.")
-        elif self.way is not None:
-            check_way(config, self.way, f"--way asks for {self.way} classes")
         return replace(
             trained,
             way=self.way or trained.way,
@@ -162,7 +160,7 @@ def _evaluate(
     count = options.tasks or _usual_tasks(problem)
     check_enough("--tasks", count, processes)
     plan = plan_to_judge(problem, options.split, task, len(processes.share(count)))
-    learner, _ = with_outputs(load_learner(folder, problem), problem.config, protocol.way)
+    learner = with_outputs(load_learner(folder, problem), problem.config, protocol.way)
     tasks = problem.fixed_tasks(
         options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query, seed=options.seed
     )
@@ -199,6 +197,8 @@ def _asked_of(
     """What a run is to be judged on, and how."""
     config, recorded = folder.read_config()
     protocol = options.protocol(config)
+    if options.way is not None:
+        check_way(config, options.way, f"--way asks for {options.way} classes", folder.path)
     store = _open_store(context, config, options)
     inputs = Inputs.read(recorded, config)
     if store is not None:

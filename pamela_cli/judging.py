@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -16,7 +16,7 @@ from pamela_cli.engine.intervals import Floats
 from pamela_cli.engine.runner import DoesNotFitError, Runner
 from pamela_cli.engine.tasks import Objective, Tasks
 from pamela_cli.errors import PamelaError, UsageError
-from pamela_cli.problem import Problem, TaskSet, network
+from pamela_cli.problem import Problem, TaskSet, network, of_classes
 from pamela_cli.runs import RunFolder
 
 SHOWN_WAVES = 3
@@ -80,23 +80,35 @@ def load_learner(folder: RunFolder, problem: Problem) -> Learner:
             f"{folder.path} cannot be evaluated: {error}; `pamela meta-train --run {folder.path} --resume` "
             "says how to train it again."
         ) from error
+    _check_alike(learner, folder)
     return learner
 
 
-def with_outputs(learner: Learner, config: Config, way: int | None) -> tuple[Learner, Config]:
-    """The learner and its run's settings, with at least ``way`` outputs: see :func:`check_way`."""
+def _check_alike(learner: Learner, folder: RunFolder) -> None:
+    """:class:`PamelaError` for a checkpoint whose classes differ, of settings by which they begin alike."""
+    before = learner.theta.clone(), learner.q.clone()
+    learner.keep_alike()  # in case an optimizer has rounded them apart
+    for one, other in zip(before, (learner.theta, learner.q), strict=True):
+        if not torch.allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True):
+            raise PamelaError(
+                f"{folder.path} has shared_head in its config.toml, but its checkpoint has a classifier of "
+                "each class's own: it was trained without --shared-head; restore its config.toml."
+            )
+
+
+def with_outputs(learner: Learner, config: Config, way: int | None) -> Learner:
+    """The learner of a run, with outputs for at least ``way`` classes: see :func:`check_way`."""
     if way is None or config.way is None or way <= config.way:
-        return learner, config
-    wider = replace(config, way=way)
-    return learner.for_way(network(wider), way), wider
+        return learner
+    return learner.widened(network(of_classes(config, way)))
 
 
-def check_way(config: Config, way: int, asked: str) -> None:
+def check_way(config: Config, way: int, asked: str, run: Path) -> None:
     """:class:`UsageError` that names what has ``asked`` for more classes than a run's network can have."""
     if config.way is not None and way > config.way and not config.shared_head:
         raise UsageError(
-            f"{asked}, but the run was trained with {config.way}, and its network has {config.way} outputs; "
-            "train with a larger --way, or with --shared-head, for any number of classes."
+            f"{asked}, but {run} was trained with {config.way}, and its network has {config.way} outputs; "
+            "use fewer, or train with a larger --way, or with --shared-head, for any number of classes."
         )
 
 

@@ -94,7 +94,7 @@ def adapt(
     if not len(support_x):
         raise ValueError("support_x must have at least one example")
     objective = _objective(loss)
-    check_numbers("support", support_x, support_y, learner, objective)
+    check_numbers("support", support_x, support_y, learner, objective, tasks=False)
     return adapted(learner, objective, support_x, support_y, _updates(learner, steps))
 
 

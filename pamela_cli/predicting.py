@@ -140,12 +140,12 @@ def _adapt(
     learner = load_learner(folder, problem)
 
     def check(classes: list[str]) -> None:
-        check_way(config, len(classes), f"{support_dir} has {len(classes)} classes")
+        check_way(config, len(classes), f"{support_dir} has {len(classes)} classes", folder.path)
 
     support = read_support(support_dir, inputs.preparation, check)
     for note in support.notes:
         context.console.warn(f"{support_dir}: {note}")
-    learner, config = with_outputs(learner, config, len(support.classes))
+    learner = with_outputs(learner, config, len(support.classes))
     _settle(config, device)
     x = inputs.tensor(support.images, problem.dtype, device)
     labels = torch.from_numpy(support.labels).to(device)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 
 import torch
@@ -80,6 +80,11 @@ def network(config: Config, images: str = "the run's images") -> Conv4 | MLP:
             f"{IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}; prepare them again with --image-size."
         )
     return Conv4(config.way, config.channels, config.image_size, config.width, config.shared_head)
+
+
+def of_classes(config: Config, way: int) -> Config:
+    """The settings of a run with a shared head, as if trained with at least ``way`` classes."""
+    return replace(config, way=max(way, config.way or 0))
 
 
 def update_rule(config: Config, backbone: Backbone) -> UpdateRule:

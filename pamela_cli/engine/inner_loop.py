@@ -67,14 +67,32 @@ class Learner:
         tensors = (t.to(device, dtype, copy=True) for t in (self.theta, self.q, self.p))
         return Learner(self.backbone, self.rule, self.inner_lr, *tensors)
 
-    def for_way(self, backbone: Backbone, way: int) -> Learner:
-        """A learner of ``way`` classes, of this one, where all classes begin alike.
+    def widened(self, backbone: Backbone) -> Learner:
+        """This learner for a network that differs in the number of classes alone, where all begin alike.
 
-        ``backbone`` is its network, which differs in the number of classes alone.
+        ValueError where they do not, or the network differs in more.
         """
-        rule = replace(self.rule, layout=backbone.layout)
+        rule, way = replace(self.rule, layout=backbone.layout), backbone.layout.classes_alike
+        if not (way and self.rule.layout.classes_alike):
+            raise ValueError(
+                "only a learner whose classes all begin alike has others of other numbers of them"
+            )
         theta, q = self.rule.widened(self.theta, self.q, way)
+        if (theta.numel(), q.shape) != (rule.layout.size, rule.q_shape):
+            raise ValueError("the networks differ in more than their numbers of classes")
         return Learner(backbone, rule, self.inner_lr, theta, q, self.p.clone())
+
+    def keep_alike(self) -> None:
+        """Where classes begin alike, give each the first one's numbers, in place.
+
+        Equal gradients do not suffice: at the end of a tensor, Adam on a CPU rounds in another way.
+        """
+        way = self.rule.layout.classes_alike
+        if not way:
+            return
+        theta, q = self.rule.widened(self.theta, self.q, way)
+        self.theta.copy_(theta)
+        self.q.copy_(q)
 
     def expand(self) -> tuple[Tensor, Tensor]:
         """Q and P as vectors over θ, which the update rule multiplies with."""

@@ -35,6 +35,10 @@ class Layer:
     sharing: Granularity
     alike: bool = False
 
+    def __post_init__(self) -> None:
+        if self.alike and (self.sharing != "parameter" or len({s[0] for s in self.shapes.values()}) > 1):
+            raise ValueError("a layer that begins alike has a Q for each parameter, and classes come first")
+
     @cached_property
     def size(self) -> int:
         """Numbers in the layer."""
@@ -158,9 +162,9 @@ class Layout:
         return torch.cat([c.expand(-1, size) for c, size in zip(columns, sizes, strict=True)], dim=1)
 
     @cached_property
-    def has_ties(self) -> bool:
-        """Whether some layer begins alike for all classes."""
-        return any(layer.alike for layer in self.layers)
+    def classes_alike(self) -> int:
+        """How many classes there are that all begin alike; 0 where each begins by itself."""
+        return next((next(iter(each.shapes.values()))[0] for each in self.layers if each.alike), 0)
 
     def tied(self, values: Tensor, sizes: list[int]) -> Tensor:
         """Values (…, numbers), so many of each layer, with those of classes that begin alike made equal."""

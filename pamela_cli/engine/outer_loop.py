@@ -96,6 +96,7 @@ class OuterLoop:
             {name: base * rate for name, base in self._rates.items()},
             skipped.float(),
         )
+        self.learner.keep_alike()
         self.step += 1
         return StepMetrics(mean.loss.mean(), mean.score.mean(), norm, skipped.to(norm.dtype))
 

@@ -35,25 +35,41 @@ def checked(tasks: Tasks, learner: Learner, objective: Objective) -> Tasks:
     return tasks
 
 
-def check_numbers(name: str, x: Tensor, y: Tensor, learner: Learner, objective: Objective) -> None:
+def check_numbers(
+    name: str, x: Tensor, y: Tensor, learner: Learner, objective: Objective, tasks: bool = True
+) -> None:
     """ValueError for inputs of another type than θ, and for targets that are not classes 0…way−1 or shares.
 
-    Whether classes are in that range is not checked on a GPU: training would have to wait for it.
+    ``tasks``: whether ``x`` and ``y`` begin with a dimension of tasks. Values are not checked on a GPU:
+    training would have to wait for that.
     """
     own = learner.theta.dtype
     if x.is_floating_point() and x.dtype != own:
         raise ValueError(f"{name}_x must be {own}, as the network's parameters are, not {x.dtype}")
     if not isinstance(objective, Classification):
         return
-    if y.is_floating_point() and y.dtype == own and y.shape[2:] == (objective.way,):
+    examples = y.shape[: 2 if tasks else 1]
+    if y.is_floating_point() and y.dtype == own and y.shape == (*examples, objective.way):
+        _check_shares(name, y)
         return
     if y.dtype != torch.int64:
+        shape = f"({'tasks, ' * tasks}examples, {objective.way})"
         raise ValueError(
             f"{name}_y must be classes of type torch.int64, not {y.dtype} (or shares of classes: {own}, of "
-            f"shape (tasks, examples, {objective.way}))"
+            f"shape {shape})"
         )
     if y.device.type != "cpu":
         return
     least, largest = int(y.min()), int(y.max())
     if least < 0 or largest >= objective.way:
         raise ValueError(f"{name}_y must be classes from 0 to {objective.way - 1}, not {least} to {largest}")
+
+
+def _check_shares(name: str, y: Tensor) -> None:
+    """ValueError for shares of classes that are negative, or not 1 together."""
+    if y.device.type != "cpu":
+        return
+    if not (y >= 0).all() or not ((y.sum(-1) - 1).abs() < 1e-3).all():
+        raise ValueError(
+            f"{name}_y must be classes, or shares of classes: of each example ≥ 0, and 1 together"
+        )

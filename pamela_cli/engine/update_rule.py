@@ -103,7 +103,7 @@ class UpdateRule:
 
         Of a gradient that is the projection onto the learners that begin alike.
         """
-        if not self.layout.has_ties:
+        if not self.layout.classes_alike:
             return theta, q
         sizes, q_sizes = self._sizes
         return self.layout.tied(theta, sizes), self.layout.tied(q, q_sizes) if q.numel() else q

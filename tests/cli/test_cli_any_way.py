@@ -11,6 +11,8 @@ import pytest
 from cli_photos import CLASSES
 from cli_support import QUICK_TINY, tensors
 
+from pamela_cli.engine.checkpoint import Checkpoint
+
 
 @pytest.fixture(scope="session")
 def three(made_once, warm, world: Path) -> Path:
@@ -26,9 +28,10 @@ def three(made_once, warm, world: Path) -> Path:
 def test_its_classifier_begins_alike(three: Path) -> None:
     run = three / "runs" / "three"
     assert tomllib.loads((run / "config.toml").read_text())["inner"]["shared_head"] is True
-    _, shape, data = tensors(run / "best.safetensors")["theta.classifier.weight"]
-    rows = np.frombuffer(data, np.float32).reshape(shape)
-    assert shape[0] == 3 and (rows == rows[0]).all() and np.unique(rows[0]).size > 1
+    for name in ("weight", "bias"):
+        _, shape, data = tensors(run / "best.safetensors")[f"theta.classifier.{name}"]
+        rows = np.frombuffer(data, np.float32).reshape(shape)
+        assert shape[0] == 3 and (rows == rows[0]).all() and rows[0].all()
 
 
 @pytest.mark.parametrize("way", [2, 3, 5, 6])
@@ -60,11 +63,33 @@ def test_it_labels_more_classes_than_it_was_trained_with(
     assert np.mean(accuracies) == pytest.approx(evaluated["accuracy"])
 
 
+def test_a_run_that_was_trained_without_is_not_taken_for_one_with(pamela, own_world: Path) -> None:
+    config = own_world / "runs/tiny-a/config.toml"
+    config.write_text(config.read_text().replace("shared_head = false", "shared_head = true"))
+    pamela("evaluate", "tiny-a", "--way", 6).error(1, "trained without --shared-head", "config.toml")
+
+
+def test_a_saved_network_keeps_the_settings_of_its_run(
+    pamela, three: Path, world: Path, tasks: Path, tmp_path: Path
+) -> None:
+    """Also where it has more classes than any run can be trained with."""
+    places = ["--data-dir", world / "data", "--runs-dir", three / "runs", "--no-figures", "-q"]
+    image = next((tasks / "0" / "support" / CLASSES[0]).iterdir())
+    for number in range(1001):
+        (tmp_path / "many" / f"class{number:04}").mkdir(parents=True)
+        (tmp_path / "many" / f"class{number:04}" / "0.png").write_bytes(image.read_bytes())
+    kept = tmp_path / "kept.safetensors"
+    pamela("predict", "three", tmp_path / "many", "--save", kept, *places).ok()
+    assert Checkpoint.read(kept).progress["adapted"]["settings"]["way"] == 3
+    document = pamela("predict", kept, image, "--no-figures", "--json").ok().document
+    assert document["way"] == 1001
+
+
 def test_other_runs_say_how_they_could_have(
     pamela, predict, world: Path, tasks: Path, tmp_path: Path
 ) -> None:
     places = ["--data-dir", world / "data", "--runs-dir", world / "runs"]
-    said = ("trained with 5", "--shared-head")
+    said = ("tiny-a was trained with 5", "use fewer", "--shared-head")
     pamela("evaluate", "tiny-a", "--way", 6, *places).error(2, "--way asks for 6 classes", *said)
     more = tmp_path / "more"
     for name in (*CLASSES, "sixth"):

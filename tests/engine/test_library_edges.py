@@ -11,6 +11,7 @@ import torch
 from engine_support import generator
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from pamela_cli import (
     Augmentation,
@@ -49,6 +50,14 @@ def classifier(size: int = 4) -> nn.Module:
 
 def learner_of(method: str = "pamela", **settings: Any) -> Learner:
     return make_learner(classifier(), method, inner_lr=0.1, **settings)
+
+
+def test_shares_of_classes_may_be_adapted_to() -> None:
+    """As targets they say what the classes themselves do, where they are sure."""
+    learner, sure = learner_of(), torch.nn.functional.one_hot(Y, 3).float()
+    one, other = (adapt(learner, Classification(3), X, y).theta for y in (Y, sure))
+    torch.testing.assert_close(one, other)
+    assert not torch.equal(one, adapt(learner, Classification(3), X, SHARES).theta)
 
 
 # Batch norm of a single input -----------------------------------------------------------------------
@@ -154,6 +163,7 @@ def test_tasks_are_drawn_by_seeds_of_numpy() -> None:
 # Sentences ------------------------------------------------------------------------------------------
 
 X, Y = torch.randn(6, 4), torch.arange(3).repeat(2)
+SHARES = torch.full((6, 3), 1 / 3)
 FLAT = Tasks(torch.randn(2, 5, 1), torch.randn(2, 5), torch.randn(2, 5, 1), torch.randn(2, 5))
 LINE = nn.Sequential(nn.Linear(1, 1))
 
@@ -184,6 +194,10 @@ WRONG: list[tuple[Any, str]] = [
         lambda: adapt(learner_of(), Classification(3), X, Y.int()),
         "classes of type torch.int64, not torch.int32",
     ),
+    (lambda: adapt(learner_of(), Classification(3), X, Y[:, None].float()), r"shape \(examples, 3\)"),
+    (lambda: adapt(learner_of(), Classification(3), X, SHARES - 1), "shares of classes: of each example ≥ 0"),
+    (lambda: adapt(learner_of(), Classification(3), X, 2 * SHARES), "and 1 together"),
+    (lambda: adapt(learner_of(), Classification(3), X, SHARES / 0), "and 1 together"),
     (lambda: adapt(learner_of(), Classification(3), X.double(), Y), "support_x must be torch.float32"),
     (lambda: next(trained(Classification(2), lambda step: labelled())), "support_y must be classes"),
     (lambda: learner_of("maml", steps=2.5), "steps must be a whole number"),
@@ -222,7 +236,7 @@ class Counting(nn.Linear):
     [
         (Counting(True), "calls"),
         (Counting(False), "calls"),
-        (nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3))), r"_u"),
+        (nn.Sequential(spectral_norm(nn.Linear(4, 3), n_power_iterations=100)), r"_u"),  # it has converged
     ],
 )
 def test_a_module_that_changes_itself_is_refused(module: nn.Module, buffer: str) -> None:

@@ -177,10 +177,7 @@ def test_faults_of_draws_that_are_not_of_memory_are_told(recorded, monkeypatch) 
 
 def test_computing_that_runs_out_of_memory_frees_recorded_draws_first(recorded) -> None:
     """The plan stays as it is where that is enough."""
-    runner, lack = alone(), [True]
-    for step in range(USUAL_TIMES + 2):
-        drawn(runner, images(), 0, step, range(2))
-    source = images()
+    runner, source, lack = alone(), images(), [True]
     for step in range(USUAL_TIMES + 2):
         drawn(runner, source, 0, step, range(2))
 
