@@ -63,7 +63,7 @@ class Config:
     )
     inner_lr: float = setting(0.01, "inner", "Inner learning rate; Q starts there.", above=0, high=100)
     shared_head: bool = setting(
-        False, "inner", "Begin with the same classifier for each class: their order does not matter."
+        False, "inner", "Begin with the same classifier row for each class (UNICORN-MAML)."
     )
     width: int = setting(64, "inner", "Filters per convolution (sine: hidden units).", low=1, high=4096)
 
