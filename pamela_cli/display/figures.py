@@ -29,6 +29,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 VARIANTS = {"MAML": "#555555", "Meta-SGD": "#999999", "+Q": "#D55E00", "+Q shared": "#E69F00"}
 """What ablations compare, besides the forms of +Q+P, which have the first colour of all."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_OF_INTERVALS = {"¹": "P", "³": "X", "⁴": "*"}
+"""Markers of +Q+P^w by w; any other w, and PAMELA itself, has the triangle."""
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -191,9 +193,10 @@ class _PlainLog(LogFormatter):
 
 def line_style(i: int, label: str = "") -> dict[str, Any]:
     """Colour and marker of the i-th line of a figure; those of a variant's ``label`` are the same in all."""
+    if "+Q+P" in label:
+        return {"color": COLOURS[0], "marker": _OF_INTERVALS.get(label[-1], "v")}
     place = list(VARIANTS).index(label) if label in VARIANTS else i
-    usual = COLOURS[0 if "+Q+P" in label else i % len(COLOURS)]
-    return {"color": VARIANTS.get(label, usual), "marker": MARKERS[place % len(MARKERS)]}
+    return {"color": VARIANTS.get(label, COLOURS[i % len(COLOURS)]), "marker": MARKERS[place % len(MARKERS)]}
 
 
 def plain_log_axis(axes: Axes) -> None:

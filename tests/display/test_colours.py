@@ -1,4 +1,4 @@
-"""A variant has one colour in all figures of an ablation."""
+"""A variant has one colour, and one marker, in all figures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ def test_variants_have_their_colours_wherever_they_stand() -> None:
         assert len({line_style(i, label)["color"] for i in range(9)}) == 1
     colours = [line_style(0, label)["color"] for label in (*VARIANTS, "+Q+P¹")]
     assert len(set(colours)) == len(colours)
+    labels = [*VARIANTS, *(f"+Q+P{w}" for w in "¹²³⁴")]
+    assert len({line_style(i, label)["marker"] for i, label in enumerate(labels)}) == len(labels)
+    for label in (*labels, METHODS["pamela"].title):
+        assert len({line_style(i, label)["marker"] for i in range(9)}) == 1
     assert line_style(3, "+Q+P⁴")["color"] == line_style(0, METHODS["pamela"].title)["color"]
 
 
