@@ -198,7 +198,7 @@ def _asked_of(
     config, recorded = folder.read_config()
     protocol = options.protocol(config)
     if options.way is not None:
-        check_way(config, options.way, f"--way asks for {options.way} classes", folder.path)
+        check_way(config, options.way, f"--way {options.way} asks for {options.way} classes", folder.path)
     store = _open_store(context, config, options)
     inputs = Inputs.read(recorded, config)
     if store is not None:

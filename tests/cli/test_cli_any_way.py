@@ -90,7 +90,7 @@ def test_other_runs_say_how_they_could_have(
 ) -> None:
     places = ["--data-dir", world / "data", "--runs-dir", world / "runs"]
     said = ("tiny-a was trained with 5", "use fewer", "--shared-head")
-    pamela("evaluate", "tiny-a", "--way", 6, *places).error(2, "--way asks for 6 classes", *said)
+    pamela("evaluate", "tiny-a", "--way", 6, *places).error(2, "--way 6 asks for 6 classes", *said)
     more = tmp_path / "more"
     for name in (*CLASSES, "sixth"):
         (more / name).mkdir(parents=True)
