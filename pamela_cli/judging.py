@@ -86,6 +86,8 @@ def load_learner(folder: RunFolder, problem: Problem) -> Learner:
 
 def _check_alike(learner: Learner, folder: RunFolder) -> None:
     """:class:`PamelaError` for a checkpoint whose classes differ, of settings by which they begin alike."""
+    if not learner.rule.layout.classes_alike:
+        return
     before = learner.theta.clone(), learner.q.clone()
     learner.keep_alike()  # in case an optimizer has rounded them apart
     for one, other in zip(before, (learner.theta, learner.q), strict=True):

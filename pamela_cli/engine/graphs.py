@@ -98,9 +98,8 @@ class Graphs:
         self._times.clear()
         self._trusted.clear()
         self._recorded.clear()
-        self._memory.place = (
-            None  # other recordings keep theirs: memory given free must not be asked for again
-        )
+        # What others have recorded keeps its memory; what is given free must not be asked for again.
+        self._memory.place = None
         return held
 
     def make_room(self) -> bool:

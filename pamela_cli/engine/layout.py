@@ -7,6 +7,7 @@ few learned numbers of Q (one per kernel, or one per parameter) and P (one per l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -18,6 +19,19 @@ from pamela_cli.engine.sums import sum_in_order
 from pamela_cli.methods import Granularity
 
 Shapes = dict[str, tuple[int, ...]]
+
+Row = Callable[[Tensor], Tensor]
+"""From the numbers of each class (…, classes, numbers) to those for all of them, (…, 1, numbers)."""
+
+
+def mean_row(by_class: Tensor) -> Tensor:
+    """The mean over the classes."""
+    return by_class.mean(-2, keepdim=True)
+
+
+def first_row(by_class: Tensor) -> Tensor:
+    """That of the first class."""
+    return by_class[..., :1, :]
 
 
 @dataclass(frozen=True)
@@ -69,25 +83,14 @@ class Layer:
         tensors = q.split([prod(shape) for shape in self.shapes.values()], dim=1)
         return sum_in_order([tensor.unflatten(1, (self.kernels, -1)).sum(2) for tensor in tensors])
 
-    def tied(self, values: Tensor) -> Tensor:
-        """Values (…, size) with each class's replaced by the mean over the classes, if they are ``alike``."""
+    def of_classes(self, values: Tensor, way: int, row: Row) -> Tensor:
+        """Values (…, size) with what ``row`` finds for each of ``way`` classes, if they are ``alike``."""
         if not self.alike:
             return values
-        tied = [each.mean(-2, keepdim=True).expand_as(each) for each in self._by_class(values)]
-        return torch.cat([each.flatten(-2) for each in tied], -1)
-
-    def widened(self, values: Tensor, way: int) -> Tensor:
-        """Values (…, size) with the first class's for each of ``way`` classes, if they are ``alike``."""
-        if not self.alike:
-            return values
-        wide = [each[..., :1, :].expand(*each.shape[:-2], way, -1) for each in self._by_class(values)]
-        return torch.cat([each.flatten(-2) for each in wide], -1)
-
-    def _by_class(self, values: Tensor) -> list[Tensor]:
-        """The tensors of values (…, size), each (…, classes, numbers of one)."""
         shapes = list(self.shapes.values())
         tensors = values.split([prod(shape) for shape in shapes], -1)
-        return [tensor.unflatten(-1, (shape[0], -1)) for tensor, shape in zip(tensors, shapes, strict=True)]
+        rows = [row(each.unflatten(-1, (shape[0], -1))) for each, shape in zip(tensors, shapes, strict=True)]
+        return torch.cat([each.expand(*each.shape[:-2], way, -1).flatten(-2) for each in rows], -1)
 
 
 @dataclass(frozen=True)
@@ -166,15 +169,10 @@ class Layout:
         """How many classes there are that all begin alike; 0 where each begins by itself."""
         return next((next(iter(each.shapes.values()))[0] for each in self.layers if each.alike), 0)
 
-    def tied(self, values: Tensor, sizes: list[int]) -> Tensor:
-        """Values (…, numbers), so many of each layer, with those of classes that begin alike made equal."""
+    def of_classes(self, values: Tensor, sizes: list[int], way: int, row: Row) -> Tensor:
+        """Values (…, numbers), so many of each layer, by :meth:`Layer.of_classes`."""
         parts = zip(self.layers, values.split(sizes, -1), strict=True)
-        return torch.cat([layer.tied(part) for layer, part in parts], -1)
-
-    def widened(self, values: Tensor, sizes: list[int], way: int) -> Tensor:
-        """The same values for ``way`` classes, of layers where classes begin alike."""
-        parts = zip(self.layers, values.split(sizes, -1), strict=True)
-        return torch.cat([layer.widened(part, way) for layer, part in parts], -1)
+        return torch.cat([layer.of_classes(part, way, row) for layer, part in parts], -1)
 
     def split_q(self, q: Tensor, granularity: Granularity) -> dict[str, Tensor]:
         """Learned Q by layer, each (n, numbers), for people and files."""

@@ -58,7 +58,7 @@ def graph_bytes(learner: Learner, objective: Objective, task: Tasks) -> tuple[in
     compiler for that, which takes seconds.
     """
     shapes = learner.to(torch.device("meta"), learner.theta.dtype)
-    one = Tasks(*(t.to("meta") for t in (task.support_x, task.support_y, task.query_x, task.query_y)))
+    one = Tasks(*(part.to("meta") for part in task.parts))
     theta = shapes.theta[None]
     held = []
     for x, y, differentiable in (

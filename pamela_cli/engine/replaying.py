@@ -35,8 +35,7 @@ def replayed(
         own = replace(learner, backbone=backbone, rule=rule, theta=theta)
         return compute(own, Tasks(*given), (q, p))
 
-    given = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
-    inputs = (learner.theta.detach(), *expanded, *given)
+    inputs = (learner.theta.detach(), *expanded, *tasks.parts)
     if not all(getattr(part, "recordable", False) for part in (backbone, objective)):
         return work(*inputs)
     # The objects themselves, which what is recorded holds on to: no later ones have their numbers.
@@ -52,8 +51,7 @@ def drawn(runner: Runner, source: EpisodeSource, seed: int, step: int, indices: 
         return source.draw(seed, step, indices)
 
     def work(at: Tensor) -> Tensors:
-        tasks = source.draw(seed, at, indices)
-        return tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y
+        return source.draw(seed, at, indices).parts
 
     at = torch.full((), step, dtype=torch.int64, device=runner.device)
     try:

@@ -13,7 +13,7 @@ def checked(tasks: Tasks, learner: Learner, objective: Objective) -> Tasks:
     """The tasks; TypeError if they are not :class:`Tasks`, ValueError if they cannot be used."""
     if not isinstance(tasks, Tasks):
         raise TypeError(f"tasks must be Tasks, which draw must return, not {type(tasks).__name__}")
-    parts = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
+    parts = tasks.parts
     if len({len(part) for part in parts}) > 1:
         numbers = ", ".join(str(len(part)) for part in parts)
         raise ValueError(
@@ -48,28 +48,22 @@ def check_numbers(
         raise ValueError(f"{name}_x must be {own}, as the network's parameters are, not {x.dtype}")
     if not isinstance(objective, Classification):
         return
-    examples = y.shape[: 2 if tasks else 1]
-    if y.is_floating_point() and y.dtype == own and y.shape == (*examples, objective.way):
-        _check_shares(name, y)
-        return
-    if y.dtype != torch.int64:
-        shape = f"({'tasks, ' * tasks}examples, {objective.way})"
+    shape = (*y.shape[: 2 if tasks else 1], objective.way)
+    are_shares = y.dtype == own and y.shape == shape
+    if y.dtype != torch.int64 and not are_shares:
+        dimensions = f"({'tasks, ' * tasks}examples, {objective.way})"
         raise ValueError(
             f"{name}_y must be classes of type torch.int64, not {y.dtype} (or shares of classes: {own}, of "
-            f"shape {shape})"
+            f"shape {dimensions})"
         )
     if y.device.type != "cpu":
+        return
+    if are_shares:
+        if not (y >= 0).all() or not ((y.sum(-1) - 1).abs() < 1e-3).all():
+            raise ValueError(
+                f"{name}_y must be classes, or shares of classes: of each example ≥ 0, and 1 together"
+            )
         return
     least, largest = int(y.min()), int(y.max())
     if least < 0 or largest >= objective.way:
         raise ValueError(f"{name}_y must be classes from 0 to {objective.way - 1}, not {least} to {largest}")
-
-
-def _check_shares(name: str, y: Tensor) -> None:
-    """ValueError for shares of classes that are negative, or not 1 together."""
-    if y.device.type != "cpu":
-        return
-    if not (y >= 0).all() or not ((y.sum(-1) - 1).abs() < 1e-3).all():
-        raise ValueError(
-            f"{name}_y must be classes, or shares of classes: of each example ≥ 0, and 1 together"
-        )

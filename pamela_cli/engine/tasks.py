@@ -26,10 +26,14 @@ class Tasks:
     def __len__(self) -> int:
         return self.support_x.shape[0]
 
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The four tensors, in the order of the fields."""
+        return self.support_x, self.support_y, self.query_x, self.query_y
+
     def chunks(self, size: int) -> Iterator[Tasks]:
         """The tasks in order, ``size`` at a time."""
-        fields = (self.support_x, self.support_y, self.query_x, self.query_y)
-        for parts in zip(*(field.split(size) for field in fields), strict=True):
+        for parts in zip(*(part.split(size) for part in self.parts), strict=True):
             yield Tasks(*parts)
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pamela_cli.engine.layout import Layout
+from pamela_cli.engine.layout import Layout, Row, first_row, mean_row
 from pamela_cli.methods import Method
 
 Trajectory = Sequence[Tensor] | Mapping[int, Tensor]
@@ -103,22 +103,19 @@ class UpdateRule:
 
         Of a gradient that is the projection onto the learners that begin alike.
         """
-        if not self.layout.classes_alike:
-            return theta, q
-        sizes, q_sizes = self._sizes
-        return self.layout.tied(theta, sizes), self.layout.tied(q, q_sizes) if q.numel() else q
+        return self._of_classes(theta, q, self.layout.classes_alike, mean_row)
 
     def widened(self, theta: Tensor, q: Tensor, way: int) -> tuple[Tensor, Tensor]:
-        """θ (N,) and Q for ``way`` classes, where classes begin alike."""
-        sizes, q_sizes = self._sizes
-        return self.layout.widened(theta, sizes, way), self.layout.widened(
-            q, q_sizes, way
-        ) if q.numel() else q
+        """θ (N,) and Q for ``way`` classes, each with the first one's, where classes begin alike."""
+        return self._of_classes(theta, q, way, first_row)
 
-    @property
-    def _sizes(self) -> tuple[list[int], list[int]]:
-        """Numbers of θ and of a Q_j by layer."""
-        return [layer.size for layer in self.layout.layers], self.layout.q_sizes(self.method.granularity)
+    def _of_classes(self, theta: Tensor, q: Tensor, way: int, row: Row) -> tuple[Tensor, Tensor]:
+        if not self.layout.classes_alike:
+            return theta, q
+        theta = self.layout.of_classes(theta, [layer.size for layer in self.layout.layers], way, row)
+        if q.numel():
+            q = self.layout.of_classes(q, self.layout.q_sizes(self.method.granularity), way, row)
+        return theta, q
 
     def apply(self, j: int, trajectory: Trajectory, gradient: Tensor, q: Tensor, p: Tensor) -> Tensor:
         """θ_{j+1} (T, N) from θ_0…θ_j, ∇L_support(θ_j) and the expanded Q and P.

@@ -115,8 +115,7 @@ def test_the_gradient_is_the_mean_over_the_classes(method: str, w: int | None) -
 @pytest.mark.parametrize("shared_head", [True, False])
 def test_then_the_order_of_the_classes_does_not_matter(shared_head: bool) -> None:
     """The same tasks with their classes called otherwise have the same scores, where it is shared."""
-    learner = make_learner("pamela", network(shared_head), 3, 1)
-    learner.theta, learner.q = learner.rule.tied(learner.theta, learner.q)
+    learner = alike(make_learner("pamela", network(shared_head), 3, 1))
     tasks, order = image_tasks(3, WAY, 2, 5), torch.tensor([2, 0, 3, 1])
     renamed = Tasks(tasks.support_x, order[tasks.support_y], tasks.query_x, order[tasks.query_y])
     one, other = (
