@@ -24,17 +24,9 @@ if TYPE_CHECKING:
     from pamela_cli.engine.prediction import Adapted
     from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
     from pamela_cli.errors import PamelaError
-    from pamela_cli.library import (
-        Run,
-        adapt,
-        episodes,
-        evaluate,
-        load_run,
-        make_learner,
-        meta_gradient,
-        meta_train,
-    )
+    from pamela_cli.library import adapt, episodes, evaluate, make_learner, meta_gradient, meta_train
     from pamela_cli.methods import METHODS
+    from pamela_cli.trained import Run, load_run
 
 _PLACES = {
     "data_prep": ["DataError", "Store"],
@@ -49,11 +41,10 @@ _PLACES = {
     "pamela_cli.engine.prediction": ["Adapted"],
     "pamela_cli.engine.tasks": ["Classification", "Objective", "Regression", "Tasks"],
     "pamela_cli.errors": ["PamelaError"],
-    "pamela_cli.library": [
-        "Run", "adapt", "episodes", "evaluate", "load_run", "make_learner", "meta_gradient", "meta_train",
-    ],
+    "pamela_cli.library": ["adapt", "episodes", "evaluate", "make_learner", "meta_gradient", "meta_train"],
     "pamela_cli.methods": ["METHODS"],
-}  # fmt: skip
+    "pamela_cli.trained": ["Run", "load_run"],
+}
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [

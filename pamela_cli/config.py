@@ -50,6 +50,9 @@ class Config:
         low=0,
         high=1,
     )
+    mirror_support: bool = setting(
+        False, "task", "Adapt to each support image and to its mirror image, in training and in tests."
+    )
     cutmix: float = setting(
         0.0, "task", "Probability that a training query has a patch of another one.", low=0, high=1
     )
@@ -81,6 +84,9 @@ class Config:
     val_every: int = setting(1000, "outer", "Outer steps between validations.", low=1, high=10**9)
     val_tasks: int = setting(200, "outer", "Validation tasks.", low=2, high=10**6)
     test_tasks: int = setting(600, "outer", "Test tasks at the end.", low=2, high=10**6)
+    tta: bool = setting(
+        False, "outer", "Test-time augmentation: test with mirror images of the support and of queries."
+    )
 
     seed: int = setting(0, "run", "Seed of the initialization and the training tasks.", low=0, high=2**63 - 1)
     precision: str = setting(
@@ -112,6 +118,9 @@ SETTINGS = {item.name: item for item in fields(Config)}
 FLAGS = [name for name in SETTINGS if name not in ("store_sha256", "image_size", "channels")]
 """Settings that are flags; the others a run takes from its store."""
 _TYPES = get_type_hints(Config)
+
+_AUGMENTATIONS = ("rotations", "crop", "flip", "color_jitter", "mirror_support", "cutmix", "tta")
+_OF_IMAGES = ("way", *_AUGMENTATIONS, "shared_head")
 
 
 def setting_type(name: str) -> type:
@@ -267,7 +276,7 @@ def _checked(name: str, value: Any, origin: str, called: Callable[[str], str] = 
 
 def _completed(config: Config) -> Config:
     if config.dataset == SINE:
-        for name in ("way", "rotations", "crop", "flip", "color_jitter", "cutmix", "shared_head"):
+        for name in _OF_IMAGES:
             if getattr(config, name):
                 raise UsageError(f"{flag(name)} is for images: --dataset sine has none.")
     elif config.way is None:

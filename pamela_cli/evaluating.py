@@ -31,7 +31,7 @@ from pamela_cli.problem import Problem
 from pamela_cli.process_group import check_enough, process_group
 from pamela_cli.results import (
     EvaluationProtocol,
-    norm_stats_text,
+    protocol_text,
     result_record,
     task_text,
     updates_text,
@@ -54,6 +54,7 @@ class EvaluateOptions:
     dataset: str | None = None
     resize: bool = False
     norm_stats: str = "query"
+    tta: bool | None = None
 
     def __post_init__(self) -> None:
         check_choice("split", self.split, ("train", "val", "test"))
@@ -67,6 +68,8 @@ class EvaluateOptions:
         if config.dataset == SINE:
             if self.norm_stats == "support":
                 raise UsageError("--norm-stats is for images: the network of sine waves has no batch norm.")
+            if self.tta is not None:
+                raise UsageError("--tta is for images: sine waves have no mirror images.")
             if self.way is not None:
                 raise UsageError("--way is for images: sine waves have no classes.")
             if self.query is not None:
@@ -78,6 +81,7 @@ class EvaluateOptions:
             query=self.query or trained.query,
             steps=trained.steps if self.steps is None else self.steps,
             norm_stats=cast(NormSource, self.norm_stats),
+            tta=trained.tta if self.tta is None else self.tta,
         )
 
 
@@ -156,14 +160,15 @@ def _evaluate(
     processes: Processes,
 ) -> Judged:
     use_precision(problem.config.precision)
-    task = problem.task_shape(protocol.way, protocol.shot, protocol.query)
+    task = problem.task_shape(protocol.way, protocol.shot, protocol.query, protocol.tta)
     count = options.tasks or _usual_tasks(problem)
     check_enough("--tasks", count, processes)
     plan = plan_to_judge(problem, options.split, task, len(processes.share(count)))
     learner = with_outputs(load_learner(folder, problem), problem.config, protocol.way)
     tasks = problem.fixed_tasks(
-        options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query, seed=options.seed
-    )
+        options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query,
+        seed=options.seed, tta=protocol.tta,
+    )  # fmt: skip
     if tasks.left_out:
         context.console.warn(
             f"{tasks.left_out} classes of {options.split} have too few images and are left out."
@@ -238,7 +243,7 @@ def _draw(judged: list[Judged]) -> list[str]:
     p = first.protocol
     title = f"{p.dataset} {p.split}, {task_text(p.way, p.shot)}, {len(first.scores.final)} tasks"
     title += "" if first.record["seed"] is None else f" of seed {first.record['seed']}"
-    title += f"\n{norm_stats_text(first.record)}"
+    title += f"\n{protocol_text(first.record)}"
     unit = measure_of(p.way).loss_unit
     labelled = [(each.label, each.scores) for each in judged]
     trained = [each.problem.config.steps or 0 for each in judged]
@@ -261,6 +266,7 @@ def _apart(judged: list[Judged]) -> str:
         (p.query != usual.query, f"{p.query}q"),
         (p.steps != usual.steps, f"n{p.steps}"),
         (p.norm_stats != usual.norm_stats, f"{p.norm_stats}-stats"),
+        (p.tta != usual.tta, "tta" if p.tta else "no-tta"),
         (seed is not None, f"seed{seed}"),
         (len(first.scores.final) != _usual_tasks(first.problem), f"{len(first.scores.final)}tasks"),
         (len(judged) > 1, f"{len(judged)}-runs-{partners.hexdigest()[:6]}"),

@@ -49,7 +49,8 @@ def evaluations(folder: RunFolder) -> list[Document]:
         for line in islice(read_lines(folder.path / _FILE), _MOST):
             record = _sound(line)
             if record is not None:
-                key = tuple(str(record.get(name)) for name in _HOW)
+                # Earlier versions did not say that there was no test-time augmentation.
+                key = (*(str(record.get(name)) for name in _HOW), bool(record.get("tta")))
                 found.pop(key, None)
                 found[key] = record
     except OddFileError:  # there is none, or it may not be read

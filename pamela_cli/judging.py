@@ -43,7 +43,7 @@ def judge(
     parts = []
     done = 0
     with saying_what_to_lower():
-        for part in evaluate(learner, objective, batches, runner, steps, norm_stats, every_step):
+        for part in evaluate(learner, objective, batches, runner, steps, norm_stats, every_step, tasks.tta):
             parts.append(part)
             done += len(part.final)
             on_batch(min(done * processes.size, tasks.count))

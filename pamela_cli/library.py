@@ -1,4 +1,4 @@
-"""PAMELA as a library: for your own modules and losses, and for runs that the command has trained.
+"""PAMELA as a library: for your own modules and losses.
 
 ``from pamela_cli import …`` gives what is public here; docs/library.md shows how to use it.
 """
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from operator import index
-from pathlib import Path
 from typing import Any, SupportsIndex
 
 import torch
@@ -17,12 +16,11 @@ from torch import Tensor, nn
 
 from data_prep.machine import available_cores
 from data_prep.store import Store
-from pamela_cli.config import Config, check_arguments
+from pamela_cli.config import check_arguments
 from pamela_cli.engine.augmentation import NO_AUGMENTATION, Augmentation
 from pamela_cli.engine.backbones.module import ModuleBackbone
 from pamela_cli.engine.backbones.module_layers import ModuleLayer
 from pamela_cli.engine.compiling import use_compiled
-from pamela_cli.engine.device import choose_device
 from pamela_cli.engine.episodes import EpisodeSource, ImageEpisodes, Indices
 from pamela_cli.engine.evaluation import NormSource, TaskScores, check_norm_stats, concatenate
 from pamela_cli.engine.evaluation import evaluate as judged
@@ -37,10 +35,8 @@ from pamela_cli.engine.task_checks import check_numbers, checked
 from pamela_cli.engine.tasks import Objective, Tasks
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.inputs import Inputs
-from pamela_cli.judging import load_learner
 from pamela_cli.methods import METHODS, complete_steps
-from pamela_cli.problem import Problem, image_pool
-from pamela_cli.runs import RunFolder
+from pamela_cli.problem import image_pool
 
 Loss = LossFunction | Objective
 """A function of one task's outputs (B, …) and targets (B, …), or an objective like ``Classification(5)``."""
@@ -151,18 +147,20 @@ def evaluate(
     tasks: Tasks | Iterable[Tasks],
     steps: int | None = None,
     norm_stats: NormSource = "query",
+    mirror_query: bool = False,
 ) -> TaskScores:
     """Loss and score on the query set of each task, after each update: (tasks, updates + 1) each.
 
     ``norm_stats`` says whether batch norm normalises queries among themselves, or by the support set alone.
-    Tasks are computed one after another. ValueError for impossible arguments.
+    With ``mirror_query``, outputs are averaged over each query, an image, and its mirror image. Tasks are
+    computed one after another. ValueError for impossible arguments.
     """
     check_norm_stats(norm_stats)
     objective = _objective(loss)
     given = [tasks] if isinstance(tasks, Tasks) else tasks
     batches = (checked(batch, learner, objective) for batch in given)
     runner, updates = _one_by_one(learner), _updates(learner, steps)
-    parts = list(judged(learner, objective, batches, runner, updates, norm_stats))
+    parts = list(judged(learner, objective, batches, runner, updates, norm_stats, True, mirror_query))
     if not parts:
         raise ValueError("tasks must have at least one batch")
     return concatenate(parts)
@@ -177,6 +175,7 @@ def episodes(
     *,
     rotations: bool = False,
     augmentation: Augmentation = NO_AUGMENTATION,
+    mirror_support: bool = False,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> ImageEpisodes:
@@ -184,42 +183,20 @@ def episodes(
 
     ``.draw(seed, step, indices)`` returns the tasks at ``indices`` of a meta-batch, a range or a tensor (T,):
     a function of these numbers and of nothing else. ``rotations`` counts each class four times, once per
-    rotation; ``augmentation`` varies each image that is drawn. ValueError if there are too few classes, or
-    too few images in them, and for impossible arguments.
+    rotation; ``augmentation`` varies each image that is drawn; ``mirror_support`` has each support set
+    followed by its mirror images. ValueError if there are too few classes, or too few images in them, and for
+    impossible arguments.
     """
     if not isinstance(augmentation, Augmentation):
         raise ValueError(f"augmentation must be an Augmentation, not {augmentation!r}")  # noqa: TRY004
-    check_arguments(rotations=rotations, **asdict(augmentation))
+    check_arguments(rotations=rotations, mirror_support=mirror_support, **asdict(augmentation))
     counts = check_arguments(way=way, shot=shot, query=query)
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating-point type, such as torch.float32, not {dtype}")
     pool = image_pool(store.split(split), Inputs.of(store), torch.device(device), dtype)
-    return ImageEpisodes(pool, split, **counts, rotations=rotations, augmentation=augmentation)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that the command has trained: its settings, its best learner, and how images become its inputs.
-
-    ``inputs`` is None for sine waves, and for runs of earlier versions that did not record it.
-    """
-
-    config: Config
-    learner: Learner
-    objective: Objective
-    inputs: Inputs | None
-
-
-def load_run(folder: Path | str, device: str = "auto") -> Run:
-    """Load a run from its folder, onto ``device``, named as for --device. No dataset is needed.
-
-    PamelaError, with one sentence, if the run cannot be loaded; ValueError if there is no such device.
-    """
-    run = RunFolder(Path(folder))
-    config, recorded = run.read_config()
-    inputs = Inputs.read(recorded, config)
-    problem = Problem(config, None, choose_device(device), inputs)
-    return Run(config, load_learner(run, problem), problem.objective(), inputs)
+    return ImageEpisodes(
+        pool, split, **counts, rotations=rotations, augmentation=augmentation, mirror_support=mirror_support
+    )
 
 
 @dataclass

@@ -30,6 +30,7 @@ from pamela_cli.engine.episodes import (
 )
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.memory_plan import check_room, free_bytes, images_fit
+from pamela_cli.engine.mirror import with_mirrored_support
 from pamela_cli.engine.outer_loop import OuterSettings
 from pamela_cli.engine.runner import Plan
 from pamela_cli.engine.tasks import Classification, Objective, Regression, Tasks
@@ -47,6 +48,7 @@ class TaskSet:
     """A fixed list of tasks of one split: the store's frozen ones, or drawn from ``seed``.
 
     ``seed`` is None for tasks that nobody chose by seed. ``left_out`` counts classes with too few images.
+    With ``tta`` they are for test-time augmentation: mirror images in the support sets, and of the queries.
     """
 
     source: EpisodeSource
@@ -54,6 +56,7 @@ class TaskSet:
     seed: int | None = None
     frozen: Tensor | None = None
     left_out: int = 0
+    tta: bool = False
 
     def batches(self, size: int, share: range | None = None) -> Iterator[Tasks]:
         """The tasks in order, or a share of them, ``size`` at a time."""
@@ -174,9 +177,19 @@ class Problem:
         image = (self.config.channels or 0) * (self.config.image_size or 0) ** 2
         return image * len(self._opened.split(split).images)
 
-    def task_shape(self, way: int | None = None, shot: int | None = None, query: int | None = None) -> Tasks:
-        """One task, by default a training task, without content, to know its memory by."""
+    def task_shape(
+        self,
+        way: int | None = None,
+        shot: int | None = None,
+        query: int | None = None,
+        tta: bool | None = None,
+    ) -> Tasks:
+        """One task, by default the largest that training and its test have, without content.
+
+        One knows its memory by it.
+        """
         c = self.config
+        tta = c.tta if tta is None else tta
         counts = (shot or c.shot, query or c.query)
         if self.is_sine:
             x = [torch.empty(1, count, 1, dtype=self.dtype, device="meta") for count in counts]
@@ -185,7 +198,8 @@ class Problem:
         sizes = [(1, (way or c.way or 0) * count) for count in counts]
         x = [torch.empty(*size, *image, dtype=self.dtype, device="meta") for size in sizes]
         y = [torch.empty(size, dtype=torch.int64, device="meta") for size in sizes]
-        return Tasks(x[0], y[0], x[1], y[1])
+        task = Tasks(x[0], y[0], x[1], y[1])
+        return with_mirrored_support(task) if c.mirror_support or tta else task
 
     def training_tasks(self) -> EpisodeSource:
         """Tasks of the train split."""
@@ -195,7 +209,9 @@ class Problem:
         varied = Augmentation(c.crop, c.flip, c.color_jitter, c.cutmix)
         with self._naming_the_store():
             pool = self._pool("train")
-            return ImageEpisodes(pool, "train", c.way or 0, c.shot, c.query, c.rotations, varied)
+            return ImageEpisodes(
+                pool, "train", c.way or 0, c.shot, c.query, c.rotations, varied, c.mirror_support
+            )
 
     def fixed_tasks(
         self,
@@ -206,8 +222,9 @@ class Problem:
         shot: int | None = None,
         query: int | None = None,
         seed: int | None = None,
+        tta: bool = False,
     ) -> TaskSet:
-        """``count`` tasks that are always the same.
+        """``count`` tasks that are always the same; with ``tta``, to adapt to mirror images, too.
 
         The store's frozen ones serve where they are enough, and neither a seed nor another number of
         queries asks for fresh ones. Sine waves are judged on evenly spaced points.
@@ -220,12 +237,14 @@ class Problem:
             return TaskSet(sines, count, seed)
         way = way or c.way or 0
         with self._naming_the_store():
-            source = ImageEpisodes(self._pool(split), split, way, shot, query)
+            source = ImageEpisodes(
+                self._pool(split), split, way, shot, query, mirror_support=c.mirror_support or tta
+            )
         rows = self._opened.split(split).episodes(way, shot) if seed is None else None
         if rows is None or count > len(rows) or rows.shape[2] != shot + query:
-            return TaskSet(source, count, seed, left_out=source.left_out)
+            return TaskSet(source, count, seed, left_out=source.left_out, tta=tta)
         frozen = torch.from_numpy(rows[:count]).long().to(source.pool.images.device)
-        return TaskSet(source, count, None, frozen, source.left_out)
+        return TaskSet(source, count, None, frozen, source.left_out, tta)
 
     def _pool(self, split: str) -> ImagePool:
         images = self._opened.split(split)

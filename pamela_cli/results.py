@@ -45,12 +45,14 @@ class EvaluationProtocol:
     query: int
     steps: int
     norm_stats: NormSource = "query"
+    tta: bool = False
 
     @classmethod
     def of(cls, config: Config, split: str) -> EvaluationProtocol:
-        """As the run was trained."""
+        """As the run was validated and tested when it was trained."""
         query = SINE_QUERY_POINTS if config.way is None else config.query
-        return cls(config.dataset or "", split, config.way, config.shot, query, config.steps or 0)
+        tta = config.tta and split == "test"
+        return cls(config.dataset or "", split, config.way, config.shot, query, config.steps or 0, tta=tta)
 
 
 def result_record(
@@ -77,6 +79,7 @@ def result_record(
         "steps": protocol.steps,
         "trained_steps": config.steps,
         "norm_stats": protocol.norm_stats if protocol.way is not None else None,
+        "tta": protocol.tta if protocol.way is not None else None,
         "seed": tasks.seed,
     }
     by_update = scores.score.mean(0).tolist()
@@ -158,10 +161,13 @@ def hardware_text(environment: dict[str, Any]) -> str:
     return f"{environment.get('cores')} cores of {environment.get('cpu') or 'an unknown CPU'}{kind}"
 
 
-def norm_stats_text(record: dict[str, Any]) -> str:
-    """How batch norm got its statistics, in words; sine waves have no batch norm."""
+def protocol_text(record: dict[str, Any]) -> str:
+    """How batch norm got its statistics, and whether mirror images helped; sine waves have neither."""
     if record["norm_stats"] is None:
         return "no batch norm"
-    if record["norm_stats"] == "query":
-        return "queries normalised among themselves (transductive)"
-    return "queries normalised by the support set alone"
+    how = {
+        "query": "queries normalised among themselves (transductive)",
+        "support": "queries normalised by the support set alone",
+    }
+    helped = "; mirror images of the support and of queries (test-time augmentation)"
+    return how[record["norm_stats"]] + helped * bool(record.get("tta"))

@@ -18,6 +18,8 @@ EXAMPLES = """
 
 `pamela evaluate RUN --steps 10 --norm-stats support`
 
+`pamela evaluate RUN --tta` – with mirror images (test-time augmentation)
+
 `pamela evaluate RUN --dataset fc100 --resize` – on classes of another dataset
 
 `pamela evaluate pamela-sine-10s-s0 maml-sine-10s-s0` – compared on the same tasks
@@ -66,6 +68,15 @@ def evaluate(
             help="Batch-norm statistics for the queries: their own, or those of the support set.",
         ),
     ] = "query",
+    tta: Annotated[
+        bool | None,
+        typer.Option(
+            "--tta/--no-tta",
+            help="Test-time augmentation: adapt to the support and its mirror images, and average the "
+            "outputs for a query and its mirror image (default: as the run was tested).",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw figures into the run's folder.")] = True,
 ) -> None:
@@ -81,6 +92,6 @@ def evaluate(
     from pamela_cli import evaluating
     from pamela_cli.display.tables import evaluation_table
 
-    options = evaluating.EvaluateOptions(split, *numbers, dataset, resize, norm_stats)
+    options = evaluating.EvaluateOptions(split, *numbers, dataset, resize, norm_stats, tta)
     document = evaluating.evaluate_runs(context, runs, options, device, figures)
     context.console.result(evaluation_table(document), document)

@@ -56,6 +56,15 @@ def predict(
             help="Batch-norm statistics for the images: those of the support set, or their own.",
         ),
     ] = "support",
+    tta: Annotated[
+        bool | None,
+        typer.Option(
+            "--tta/--no-tta",
+            help="Adapt to mirror images of the support, too, and average the outputs for an image and its "
+            "mirror image (default: as the run was tested).",
+            show_default=False,
+        ),
+    ] = None,
     figure: Annotated[
         Path | None,
         typer.Option(
@@ -80,6 +89,7 @@ def predict(
         save,
         figure,
         figures,
+        tta,
     )
     if figure is not None and not figures:
         raise UsageError("--figure and --no-figures contradict each other; leave out one.")

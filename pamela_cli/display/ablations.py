@@ -14,7 +14,7 @@ from pamela_cli.config import typed
 from pamela_cli.display.layout import titled
 from pamela_cli.measures import Measure, measure_of
 from pamela_cli.methods import METHODS
-from pamela_cli.results import Document, norm_stats_text, task_text
+from pamela_cli.results import Document, protocol_text, task_text
 
 
 def ablation_table(document: Document) -> Group:
@@ -46,7 +46,7 @@ def notes(document: Document) -> str:
     budget = f"{iterations:,} iterations in every cell" if iterations else "the cells' iterations differ"
     text = (
         f"n inner updates; {budget}{_unusual(document)}, {seed_text}; {document['tasks']:,} test tasks, "
-        f"the same for all; {norm_stats_text(document)}. 95 % intervals; gains are computed task by task."
+        f"the same for all; {protocol_text(document)}. 95 % intervals; gains are computed task by task."
     )
     for without in dict.fromkeys(_equal(row) for row in document["rows"] if row["status"] == "equal"):
         text += f" {without}: no connection to make, not trained."

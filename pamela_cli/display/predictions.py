@@ -62,6 +62,7 @@ def _note(document: Document) -> str:
         if document["norm_stats"] == "support"
         else "images normalised among themselves (transductive)"
     )
+    stats += "; with mirror images" * document["tta"]
     parts = [f"{updates_text(document['steps'])}{beyond}; {stats}."]
     if document["judged"]:
         low, high = document["interval95"]

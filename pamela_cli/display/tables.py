@@ -10,7 +10,7 @@ from rich.table import Table
 from pamela_cli.display.layout import titled
 from pamela_cli.measures import Measure, measure_in, score_text
 from pamela_cli.methods import METHODS
-from pamela_cli.results import norm_stats_text, task_text, updates_text
+from pamela_cli.results import protocol_text, task_text, updates_text
 from pamela_cli.untrusted import number
 
 
@@ -26,7 +26,7 @@ def summary_table(summary: dict[str, Any]) -> Group:
     skipped = f", {summary['skipped_steps']} steps skipped" if summary["skipped_steps"] else ""
     note = (
         f"run {summary['run']}: {summary['iterations']:,} iterations in {summary['seconds']:,.0f} s "
-        f"({summary['tasks_per_second']:.1f} tasks/s){skipped}; {norm_stats_text(summary['test'])}"
+        f"({summary['tasks_per_second']:.1f} tasks/s){skipped}; {protocol_text(summary['test'])}"
     )
     test = summary["test"]
     if number(test.get("median")) is not None:
@@ -42,7 +42,7 @@ def evaluation_table(document: dict[str, Any]) -> Group:
     tasks = task_text(first["way"], first["shot"])
     title = f"{first['dataset']} {first['split']}, {tasks}, {first['tasks']:,} tasks"
     title += "" if first["seed"] is None else f" of seed {first['seed']}"
-    note = norm_stats_text(first)
+    note = protocol_text(first)
     if "runs" in document:
         return titled(title, _compared(document), note)
     median = f"; median {first['median']:.4g}" if measure_in(first).heavy_tailed else ""

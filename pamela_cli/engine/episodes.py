@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pamela_cli.engine.augmentation import NO_AUGMENTATION, Augmentation
+from pamela_cli.engine.mirror import with_mirrored_support
 from pamela_cli.engine.random import random_bits, random_uniform
 from pamela_cli.engine.tasks import Tasks
 
@@ -148,7 +149,8 @@ class ImageEpisodes:
     """M-way tasks from an :class:`ImagePool`: ``shot`` support and ``query`` query images a class.
 
     Classes with fewer than ``shot + query`` images are left out. With ``rotations`` each class counts
-    four times, rotated by 0°, 90°, 180° and 270°. ``augmentation`` varies the images that are drawn.
+    four times, rotated by 0°, 90°, 180° and 270°. ``augmentation`` varies the images that are drawn. With
+    ``mirror_support`` the support set is followed by its mirror images: twice as many to adapt to.
     """
 
     def __init__(
@@ -160,9 +162,10 @@ class ImageEpisodes:
         query: int,
         rotations: bool = False,
         augmentation: Augmentation = NO_AUGMENTATION,
+        mirror_support: bool = False,
     ) -> None:
         self.pool, self.way, self.shot, self.query = pool, way, shot, query
-        self.augmentation = augmentation
+        self.augmentation, self.mirror_support = augmentation, mirror_support
         side = min(pool.images.shape[-2:])
         if not augmentation.fits(side):
             raise ValueError(f"crop must be at most half the side of the images, which is {side} pixels")
@@ -221,7 +224,8 @@ class ImageEpisodes:
         if numbers is not None and self.augmentation.cutmix:
             varied = _sent(numbers[:, :, self.shot :].flatten(1, 2), query_x.device)
             query_x, query_y = self.augmentation.mixed(query_x, query_y, varied, way)
-        return Tasks(support_x, support_y, query_x, query_y)
+        drawn = Tasks(support_x, support_y, query_x, query_y)
+        return with_mirrored_support(drawn) if self.mirror_support else drawn
 
 
 @dataclass(frozen=True)

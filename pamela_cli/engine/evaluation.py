@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.intervals import Floats
+from pamela_cli.engine.mirror import averaged, mirrored
 from pamela_cli.engine.once import once
 from pamela_cli.engine.replaying import replayed
 from pamela_cli.engine.runner import Plan, Runner
@@ -50,20 +52,22 @@ def evaluate(
     steps: int,
     norm_stats: NormSource = "query",
     every_step: bool = True,
+    mirror_query: bool = False,
 ) -> Iterator[TaskScores]:
     """Adapt with ``steps`` updates and evaluate on the query sets, batch by batch.
 
     ``norm_stats``: whether batch norm normalises the queries among themselves ("query", the
     transductive default of MAML) or by the statistics of the support set alone ("support").
+    ``mirror_query``: outputs are averaged over each image and its mirror image.
     """
     with torch.no_grad():
         expanded = learner.expand()
 
     def compute(own: Learner, given: Tasks, at: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-        return adapt_and_judge(own, objective, given, at, steps, norm_stats, every_step)
+        return adapt_and_judge(own, objective, given, at, steps, norm_stats, every_step, mirror_query)
 
     def judge(tasks: Tasks, plan: Plan) -> tuple[Tensor, ...]:
-        how = ("scores", steps, norm_stats, every_step)
+        how = ("scores", steps, norm_stats, every_step, mirror_query)
         return replayed(runner.graphs, learner, objective, tasks, expanded, how, compute)
 
     for batch in batches:
@@ -80,18 +84,20 @@ def adapt_and_judge(
     steps: int,
     norm_stats: NormSource,
     every_step: bool,
+    mirror_query: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Loss and score of T tasks on their query sets, (T, updates + 1) each, or (T, 1) for the last update.
 
     ``expanded`` are Q and P over θ; the others are as in :func:`evaluate`.
     """
     losses, scores = [], []
+    views = [tasks.query_x, mirrored(tasks.query_x)] if mirror_query else [tasks.query_x]
     with torch.no_grad(), once.kept():
         for j, theta in enumerate(inner_loop(learner, objective, tasks, expanded, steps)):
             if j < steps and not every_step:
                 continue
             stats = learner.backbone.norm_stats(theta, tasks.support_x) if norm_stats == "support" else None
-            outputs = learner.backbone(theta, tasks.query_x, stats or None)
+            outputs = averaged(partial(learner.backbone, theta, stats=stats or None), views)
             losses.append(objective.loss(outputs, tasks.query_y))
             scores.append(objective.score(outputs, tasks.query_y))
     return torch.stack(losses, 1), torch.stack(scores, 1)

@@ -10,6 +10,7 @@ from torch import Tensor
 from pamela_cli.engine.backbones import Backbone, NormStats
 from pamela_cli.engine.evaluation import NormSource, check_norm_stats
 from pamela_cli.engine.inner_loop import Learner, inner_loop
+from pamela_cli.engine.mirror import with_mirrored_support
 from pamela_cli.engine.once import once
 from pamela_cli.engine.tasks import Objective, Tasks
 
@@ -52,17 +53,25 @@ class Adapted:
 
 
 def adapted(
-    learner: Learner, objective: Objective, support_x: Tensor, support_y: Tensor, steps: int | None = None
+    learner: Learner,
+    objective: Objective,
+    support_x: Tensor,
+    support_y: Tensor,
+    steps: int | None = None,
+    mirror_support: bool = False,
 ) -> Adapted:
     """Adapt to one task by its support set (S, …), with ``steps`` updates (None: as trained).
 
-    Classes may have unequal numbers of examples: the loss is the mean over all of them.
+    Classes may have unequal numbers of examples: the loss is the mean over all of them. With
+    ``mirror_support`` they are images, and their mirror images are examples, too.
     """
     steps = learner.rule.steps if steps is None else steps
     with torch.no_grad(), once.kept():
         x, y = support_x[None], support_y[None]
         tasks = Tasks(x, y, x[:, :0], y[:, :0])
+        if mirror_support:
+            tasks = with_mirrored_support(tasks)
         for theta in inner_loop(learner, objective, tasks, learner.expand(), steps):
             last = theta
         # Of no update at all it is the learner's own tensor.
-        return Adapted(learner.backbone, last[0].clone(), learner.backbone.norm_stats(last, x))
+        return Adapted(learner.backbone, last[0].clone(), learner.backbone.norm_stats(last, tasks.support_x))

@@ -15,7 +15,7 @@ from pamela_cli.report import rerun
 from pamela_cli.report.drawing import run_figures
 from pamela_cli.report.page import Block, Code, Note, Section, Table
 from pamela_cli.report.reading import ReadRun
-from pamela_cli.results import Document, norm_stats_text, task_text
+from pamela_cli.results import Document, protocol_text, task_text
 from pamela_cli.untrusted import number, shown
 
 _MOST_ENTRIES = 12
@@ -97,6 +97,7 @@ def _evaluations(run: ReadRun) -> list[Block]:
         task = shown(task_text(each["way"], each.get("shot")))
         stats = "" if each["norm_stats"] is None else each["norm_stats"]
         when = shown(each.get("evaluated"))[: len("2026-01-31")]
+        stats += ", mirrored" if each.get("tta") else ""
         rows.append([on, task, shown(each["steps"]), stats, f"{each['tasks']:,}", score_text(each), when])
         measure = measure_in(each)
         compared += [
@@ -122,7 +123,7 @@ def _scores(summary: Document) -> Table:
         record = summary[split]
         row = [split, score_text(record), f"{record['tasks']:,}", _curve(record)[0], str(record["steps"])]
         rows.append(row)
-    stats = norm_stats_text(summary["test"])
+    stats = protocol_text(summary["test"])
     return Table(
         f"The checkpoint with the best validation: results with 95 % intervals; {stats}.", header, rows
     )

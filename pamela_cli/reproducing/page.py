@@ -23,7 +23,7 @@ from pamela_cli.methods import METHODS
 from pamela_cli.report.rerun import config_command
 from pamela_cli.reproducing.kept import KeptResult, kept_divergence, kept_result
 from pamela_cli.reproducing.plan import Group, PlannedCell
-from pamela_cli.results import hardware_text, norm_stats_text, task_text
+from pamela_cli.results import hardware_text, protocol_text, task_text
 
 _MARK = "# Results\n\nWritten by `pamela reproduce`"
 _HEAD = f"""\
@@ -173,7 +173,7 @@ def _conditions(group: Group, kept: list[KeptResult], diverged: bool) -> str:
     steps = f"{config.iterations:,} outer steps of {config.meta_batch} tasks"
     sentences = [
         f"{config.dataset}, {task_text(config.way, config.shot)}: {steps}, {test['tasks']:,} test tasks, "
-        f"{test['query']:,} queries{' per class' if config.way else ''}; {norm_stats_text(test)}.",
+        f"{test['query']:,} queries{' per class' if config.way else ''}; {protocol_text(test)}.",
         f"Training took {' to '.join(dict.fromkeys((minutes[0], minutes[-1])))} minutes per run; {skipped} "
         f"steps were skipped{', not counting the runs that diverged' * diverged}.",
         f"Computed on {'; '.join(_hardware(kept))}.",

@@ -199,14 +199,14 @@ def test_a_graph_replays_to_the_same_bits(kind, at_a_time, dtype):
 
 
 @pytest.mark.parametrize("varied", [Augmentation(), Augmentation(2, flip=True, cutmix=0.5)])
-@pytest.mark.parametrize("rotations", [False, True])
-def test_tasks_drawn_by_a_graph_equal_the_cpus(rotations, varied):
+@pytest.mark.parametrize(("rotations", "mirror_support"), [(False, False), (True, False), (False, True)])
+def test_tasks_drawn_by_a_graph_equal_the_cpus(rotations, mirror_support, varied):
     images, offsets = torch.randint(0, 256, (600, 3, 84, 84), dtype=torch.uint8), torch.arange(0, 601, 60)
     numbers = torch.full((3,), 0.5, dtype=torch.float64)
     sources = []
     for at in (CPU, CUDA):
         pool = ImagePool(images.to(at), offsets.to(at), numbers.to(at), numbers.to(at))
-        sources.append(ImageEpisodes(pool, "train", 5, 1, 6, rotations, varied))
+        sources.append(ImageEpisodes(pool, "train", 5, 1, 6, rotations, varied, mirror_support))
     own = runner(CUDA, 4)
     found = [drawn(own, sources[1], 3, step, range(4)) for step in range(times_until_recorded(CUDA) + 3)]
     assert own.drawing.refused is None and len(own.drawing._trusted) == 1
