@@ -228,6 +228,11 @@ def _check_comparable(protocols: dict[str, EvaluationProtocol]) -> None:
     """Pairs are compared task by task: the tasks must be the same, whatever else differs."""
     (first, one), *others = protocols.items()
     for label, other in others:
+        if one.tta != other.tta:
+            with_tta, without = (first, label) if one.tta else (label, first)
+            raise UsageError(
+                f"{with_tta} was tested with --tta and {without} was not; give --tta or --no-tta for both."
+            )
         for name in ("dataset", "way", "shot", "query"):
             a, b = getattr(one, name), getattr(other, name)
             if a != b:

@@ -36,11 +36,12 @@ class StoredScores:
 
 
 def task_set_name(config: Config, protocol: EvaluationProtocol, tasks: TaskSet) -> str:
-    """A text that is the same for two task sets if and only if their tasks are."""
+    """A text that is the same for two task sets if and only if their tasks are, mirror images included."""
     content = config.store_sha256 or config.dataset
     shape = f"{protocol.way or 0}-way {protocol.shot}-shot {protocol.query}-query"
     seed = "fixed" if tasks.seed is None else f"seed {tasks.seed}"
-    return f"{content} {protocol.split} {shape} {tasks.count} tasks {seed}"
+    mirrored = " with mirror images" * tasks.tta
+    return f"{content} {protocol.split} {shape} {tasks.count} tasks {seed}{mirrored}"
 
 
 def write_scores(path: Path, by_split: dict[str, StoredScores]) -> None:

@@ -15,6 +15,7 @@ from pamela_cli import Run, Store, Tasks, load_run
 from pamela_cli import evaluate as scored
 from pamela_cli.engine.mirror import with_mirrored_support
 from pamela_cli.problem import Problem
+from pamela_cli.scores import read_scores
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +97,19 @@ def test_without_averaging_its_support_is_still_mirrored(pamela, trained: Path, 
     assert tasks.support_x.shape[1] == 10
     expected = scored(run.learner, run.objective, tasks)
     assert found["loss_per_step"] == pytest.approx(expected.loss.mean(0).tolist(), rel=1e-4)
+
+
+def test_runs_are_compared_both_with_or_both_without(pamela, trained: Path, world: Path) -> None:
+    """Also where their scores are only read."""
+    both, other = trained / "runs/both", world / "runs/tiny-b"
+    asked = ["evaluate", both, other, "--data-dir", world / "data", "--tasks", 8, "--no-figures", "--json"]
+    pamela(*asked).error(2, "both was tested with --tta and tiny-b was not", "give --tta or --no-tta")
+    for option in ("--tta", "--no-tta"):
+        document = pamela(*asked, option).ok().document
+        assert [run["tta"] for run in document["runs"]] == [option == "--tta"] * 2
+        assert len(document["pairs"]) == 1
+    kept = [read_scores(run / "scores.safetensors", load_run(run, "cpu").config) for run in (both, other)]
+    assert kept[0]["val"].tasks == kept[1]["val"].tasks and kept[0]["test"].tasks != kept[1]["test"].tasks
 
 
 # --- predict --------------------------------------------------------------------------------------------
