@@ -24,13 +24,17 @@ from pamela_cli.problem import network, of_classes
 
 @dataclass(frozen=True)
 class AdaptedRun:
-    """A run's network adapted by ``steps`` updates; ``support`` has the number of images of each class."""
+    """A run's network adapted by ``steps`` updates; ``support`` has the number of images of each class.
+
+    With ``tta`` it was adapted to their mirror images, too, and outputs are to be averaged over an image's.
+    """
 
     run: str
     config: Config
     inputs: Inputs
     support: dict[str, int]
     steps: int
+    tta: bool
     adapted: Adapted
 
     @property
@@ -46,6 +50,7 @@ class AdaptedRun:
             "inputs": self.inputs.record(),
             "support": self.support,
             "steps": self.steps,
+            "tta": self.tta,
         }
         Checkpoint(_named(self.adapted), {"adapted": about}).write(path)
 
@@ -90,7 +95,8 @@ class AdaptedRun:
             adapted = _filled(backbone, config, tensors).to(device)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
-        return cls(run, config, how, counts, steps, adapted)
+        # Earlier versions had no test-time augmentation.
+        return cls(run, config, how, counts, steps, about.get("tta") is True, adapted)
 
 
 def check_free(path: Path) -> None:

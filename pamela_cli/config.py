@@ -84,9 +84,6 @@ class Config:
     val_every: int = setting(1000, "outer", "Outer steps between validations.", low=1, high=10**9)
     val_tasks: int = setting(200, "outer", "Validation tasks.", low=2, high=10**6)
     test_tasks: int = setting(600, "outer", "Test tasks at the end.", low=2, high=10**6)
-    tta: bool = setting(
-        False, "outer", "Test-time augmentation: test with mirror images of the support and of queries."
-    )
 
     seed: int = setting(0, "run", "Seed of the initialization and the training tasks.", low=0, high=2**63 - 1)
     precision: str = setting(
@@ -119,8 +116,7 @@ FLAGS = [name for name in SETTINGS if name not in ("store_sha256", "image_size",
 """Settings that are flags; the others a run takes from its store."""
 _TYPES = get_type_hints(Config)
 
-_AUGMENTATIONS = ("rotations", "crop", "flip", "color_jitter", "mirror_support", "cutmix", "tta")
-_OF_IMAGES = ("way", *_AUGMENTATIONS, "shared_head")
+_OF_IMAGES = ("way", "rotations", "crop", "flip", "color_jitter", "mirror_support", "cutmix", "shared_head")
 
 
 def setting_type(name: str) -> type:

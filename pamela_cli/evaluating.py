@@ -54,7 +54,7 @@ class EvaluateOptions:
     dataset: str | None = None
     resize: bool = False
     norm_stats: str = "query"
-    tta: bool | None = None
+    tta: bool = False
 
     def __post_init__(self) -> None:
         check_choice("split", self.split, ("train", "val", "test"))
@@ -68,7 +68,7 @@ class EvaluateOptions:
         if config.dataset == SINE:
             if self.norm_stats == "support":
                 raise UsageError("--norm-stats is for images: the network of sine waves has no batch norm.")
-            if self.tta is not None:
+            if self.tta:
                 raise UsageError("--tta is for images: sine waves have no mirror images.")
             if self.way is not None:
                 raise UsageError("--way is for images: sine waves have no classes.")
@@ -81,7 +81,7 @@ class EvaluateOptions:
             query=self.query or trained.query,
             steps=trained.steps if self.steps is None else self.steps,
             norm_stats=cast(NormSource, self.norm_stats),
-            tta=trained.tta if self.tta is None else self.tta,
+            tta=self.tta,
         )
 
 
@@ -228,11 +228,6 @@ def _check_comparable(protocols: dict[str, EvaluationProtocol]) -> None:
     """Pairs are compared task by task: the tasks must be the same, whatever else differs."""
     (first, one), *others = protocols.items()
     for label, other in others:
-        if one.tta != other.tta:
-            with_tta, without = (first, label) if one.tta else (label, first)
-            raise UsageError(
-                f"{with_tta} was tested with --tta and {without} was not; give --tta or --no-tta for both."
-            )
         for name in ("dataset", "way", "shot", "query"):
             a, b = getattr(one, name), getattr(other, name)
             if a != b:
@@ -271,7 +266,7 @@ def _apart(judged: list[Judged]) -> str:
         (p.query != usual.query, f"{p.query}q"),
         (p.steps != usual.steps, f"n{p.steps}"),
         (p.norm_stats != usual.norm_stats, f"{p.norm_stats}-stats"),
-        (p.tta != usual.tta, "tta" if p.tta else "no-tta"),
+        (p.tta, "tta"),
         (seed is not None, f"seed{seed}"),
         (len(first.scores.final) != _usual_tasks(first.problem), f"{len(first.scores.final)}tasks"),
         (len(judged) > 1, f"{len(judged)}-runs-{partners.hexdigest()[:6]}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -50,7 +50,7 @@ _AT_A_TIME = 256
 class PredictOptions:
     """How to predict: updates (None: as trained), batch norm's statistics, labels told of each image.
 
-    ``tta`` is whether mirror images help (None: where they did in the run's test).
+    ``tta`` is whether the network sees mirror images, too.
     ``save`` is where to keep the adapted network, ``figure`` where to draw the sheet (None: by the run).
     """
 
@@ -60,7 +60,7 @@ class PredictOptions:
     save: Path | None = None
     figure: Path | None = None
     figures: bool = True
-    tta: bool | None = None
+    tta: bool = False
 
     def __post_init__(self) -> None:
         check_choice("norm_stats", self.norm_stats, ("query", "support"))
@@ -117,12 +117,9 @@ def predict(
 
 
 def _load(given: Sequence[str], options: PredictOptions, device: torch.device) -> AdaptedRun:
-    if options.steps is not None:
-        raise UsageError(f"--steps is for a RUN that is adapted now; {given[0]} is already adapted.")
-    if options.tta is not None:
-        raise UsageError(
-            f"--tta is for a RUN that is adapted now; {given[0]} is already adapted, and keeps its choice."
-        )
+    for option, asked in (("--steps", options.steps is not None), ("--tta", options.tta)):
+        if asked:
+            raise UsageError(f"{option} is for a RUN that is adapted now; {given[0]} is already adapted.")
     known = AdaptedRun.load(Path(given[0]), device)
     _settle(known.config, device)
     return known
@@ -158,12 +155,11 @@ def _adapt(
     x = inputs.tensor(support.images, problem.dtype, device)
     labels = torch.from_numpy(support.labels).to(device)
     steps = learner.rule.steps if options.steps is None else options.steps
-    tta = config.tta if options.tta is None else options.tta
-    mirror = config.mirror_support or tta
+    mirror = config.mirror_support or options.tta
     network = adapted(learner, Classification(len(support.classes)), x, labels, steps, mirror)
     counts = dict(zip(support.classes, np.bincount(support.labels).tolist(), strict=True))
     examples = {(support_dir / file).resolve() for file in support.files}
-    return AdaptedRun(folder.name, replace(config, tta=tta), inputs, counts, steps, network), examples
+    return AdaptedRun(folder.name, config, inputs, counts, steps, options.tta, network), examples
 
 
 def _inputs_of_store(context: Context, config: Config) -> Inputs:
@@ -199,7 +195,7 @@ def _label(
 
     def probabilities(block: Images) -> Floats:
         x = known.inputs.tensor(block, theta.dtype, theta.device)
-        views = [x, mirrored(x)] if known.config.tta else [x]
+        views = [x, mirrored(x)] if known.tta else [x]
         outputs = averaged(partial(known.adapted.outputs, norm_stats=norm_stats), views)
         return outputs[:, :classes].double().softmax(-1).cpu().numpy()
 
@@ -244,7 +240,7 @@ def _document(known: AdaptedRun, found: _Labelled, options: PredictOptions) -> d
         "steps": known.steps,
         "trained_steps": config.steps,
         "norm_stats": options.norm_stats,
-        "tta": config.tta,
+        "tta": known.tta,
         "accuracy": hits / len(judged) if judged else None,
         "interval95": proportion_interval(hits, len(judged)) if judged else None,
         "judged": len(judged),

@@ -182,14 +182,10 @@ class Problem:
         way: int | None = None,
         shot: int | None = None,
         query: int | None = None,
-        tta: bool | None = None,
+        tta: bool = False,
     ) -> Tasks:
-        """One task, by default the largest that training and its test have, without content.
-
-        One knows its memory by it.
-        """
+        """One task, by default a training task, without content, to know its memory by."""
         c = self.config
-        tta = c.tta if tta is None else tta
         counts = (shot or c.shot, query or c.query)
         if self.is_sine:
             x = [torch.empty(1, count, 1, dtype=self.dtype, device="meta") for count in counts]

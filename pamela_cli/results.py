@@ -49,10 +49,9 @@ class EvaluationProtocol:
 
     @classmethod
     def of(cls, config: Config, split: str) -> EvaluationProtocol:
-        """As the run was validated and tested when it was trained."""
+        """As the run was trained."""
         query = SINE_QUERY_POINTS if config.way is None else config.query
-        tta = config.tta and split == "test"
-        return cls(config.dataset or "", split, config.way, config.shot, query, config.steps or 0, tta=tta)
+        return cls(config.dataset or "", split, config.way, config.shot, query, config.steps or 0)
 
 
 def result_record(

@@ -36,12 +36,11 @@ class StoredScores:
 
 
 def task_set_name(config: Config, protocol: EvaluationProtocol, tasks: TaskSet) -> str:
-    """A text that is the same for two task sets if and only if their tasks are, mirror images included."""
+    """A text that is the same for two task sets if and only if their tasks are."""
     content = config.store_sha256 or config.dataset
     shape = f"{protocol.way or 0}-way {protocol.shot}-shot {protocol.query}-query"
     seed = "fixed" if tasks.seed is None else f"seed {tasks.seed}"
-    mirrored = " with mirror images" * tasks.tta
-    return f"{content} {protocol.split} {shape} {tasks.count} tasks {seed}{mirrored}"
+    return f"{content} {protocol.split} {shape} {tasks.count} tasks {seed}"
 
 
 def write_scores(path: Path, by_split: dict[str, StoredScores]) -> None:

@@ -281,7 +281,7 @@ class Training:
         self.runner.forget_graphs()
         best = load_learner(self.folder, self.problem)
         records, stored = {}, {}
-        test = self.problem.fixed_tasks("test", self.config.test_tasks, tta=self.config.tta)
+        test = self.problem.fixed_tasks("test", self.config.test_tasks)
         for split, tasks in (("val", validation), ("test", test)):
             with self.console.progress(f"evaluating on {split}", tasks.count) as bar:
                 scores = self._judge(best, tasks, bar.update)

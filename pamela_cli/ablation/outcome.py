@@ -123,7 +123,6 @@ def document(
         "seeds": present,
         "iterations": budgets.pop() if len(budgets) == 1 else None,
         "norm_stats": None if base.dataset == SINE else "query",
-        "tta": None if base.dataset == SINE else base.tta,
         "vary": vary,
         "rows": [_record(row, rows, base) for row in rows],
     }

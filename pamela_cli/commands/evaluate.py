@@ -69,14 +69,13 @@ def evaluate(
         ),
     ] = "query",
     tta: Annotated[
-        bool | None,
+        bool,
         typer.Option(
-            "--tta/--no-tta",
+            "--tta",
             help="Test-time augmentation: adapt to the support and its mirror images, and average the "
-            "outputs for a query and its mirror image (default: as the run was tested).",
-            show_default=False,
+            "outputs for a query and its mirror image.",
         ),
-    ] = None,
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1.")] = "auto",
     figures: Annotated[bool, typer.Option(help="Draw figures into the run's folder.")] = True,
 ) -> None:

@@ -57,14 +57,13 @@ def predict(
         ),
     ] = "support",
     tta: Annotated[
-        bool | None,
+        bool,
         typer.Option(
-            "--tta/--no-tta",
-            help="Adapt to mirror images of the support, too, and average the outputs for an image and its "
-            "mirror image (default: as the run was tested).",
-            show_default=False,
+            "--tta",
+            help="Adapt to the mirror images of the support, too, and average the outputs for an image and "
+            "its mirror image.",
         ),
-    ] = None,
+    ] = False,
     figure: Annotated[
         Path | None,
         typer.Option(

@@ -30,7 +30,6 @@ _DOCUMENT: dict[str, type] = {
     "dataset": str,
     "seeds": list,
     "norm_stats": str,
-    "tta": bool,
     "vary": str,
     "methods": list,
     "settings": dict,

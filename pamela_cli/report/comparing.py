@@ -12,7 +12,7 @@ from pamela_cli.methods import METHODS
 from pamela_cli.report.drawing import Drawer, convergence_figure
 from pamela_cli.report.page import Block, Note, Section, Table
 from pamela_cli.report.reading import ReadRun
-from pamela_cli.results import Document, task_text
+from pamela_cli.results import task_text
 from pamela_cli.runs import labels_of
 
 
@@ -39,17 +39,13 @@ def _results(labels: Sequence[str], runs: Sequence[ReadRun]) -> Table:
         if summary is None:
             rows.append([*row, "", "Not finished", f"{run.step:,} of {config.iterations:,}"])
         else:
-            scores = [_score(summary[split]) for split in ("val", "test")]
+            scores = [score_text(summary[split]) for split in ("val", "test")]
             rows.append([*row, *scores, f"{summary['iterations']:,}"])
     caption = (
         "Results with 95 % intervals: on the validation tasks, which selected the "
         "checkpoint, and on the test tasks."
     )
     return Table(caption, header, rows, frozenset((0, 1, 2)))
-
-
-def _score(result: Document) -> str:
-    return score_text(result) + " with --tta" * bool(result.get("tta"))
 
 
 def _pairs(labels: Sequence[str], runs: Sequence[ReadRun]) -> list[Block]:
@@ -73,11 +69,7 @@ def _pairs(labels: Sequence[str], runs: Sequence[ReadRun]) -> list[Block]:
         )
         blocks.append(Table(caption, header, rows, frozenset((0, 1))))
     if len(rows) < len(tested) * (len(tested) - 1) // 2:
-        blocks.append(
-            Note(
-                "Runs that were tested on different tasks, or one with --tta and one without, have no pairs."
-            )
-        )
+        blocks.append(Note("Runs that were tested on different tasks are not compared in pairs."))
     if untested := [label for label in labels if label not in tested]:
         names = some_of(untested)
         blocks.append(

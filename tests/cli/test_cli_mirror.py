@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 
@@ -13,19 +12,18 @@ from cli_support import QUICK_TINY
 
 from pamela_cli import Run, Store, Tasks, load_run
 from pamela_cli import evaluate as scored
+from pamela_cli.engine.checkpoint import Checkpoint
 from pamela_cli.engine.mirror import with_mirrored_support
 from pamela_cli.problem import Problem
-from pamela_cli.scores import read_scores
 
 
 @pytest.fixture(scope="session")
 def trained(made_once, warm, world: Path) -> Path:
-    """A folder with the run ``both``, trained with mirror images, and tested with more of them."""
+    """A folder with the run ``both``, trained with mirror images in the support."""
 
     def train(folder: Path) -> None:
-        places = ["--data-dir", str(world / "data"), "--runs-dir", str(folder / "runs"), "--json"]
-        made = warm(folder, *QUICK_TINY, "--mirror-support", "--tta", "--run", "both", *places).ok()
-        (folder / "summary.json").write_text(made.out)
+        places = ["--data-dir", str(world / "data"), "--runs-dir", str(folder / "runs")]
+        warm(folder, *QUICK_TINY, "--mirror-support", "--run", "both", *places).ok()
 
     return made_once("both", train)
 
@@ -65,57 +63,30 @@ def test_what_was_found_is_kept_apart(pamela, report, own_world: Path) -> None:
 
 
 def test_sine_waves_have_none(pamela, world: Path) -> None:
-    places = ["--runs-dir", world / "runs"]
-    pamela("evaluate", "sine-a", "--tta", *places).error(2, "--tta is for images")
-    for name in ("--tta", "--mirror-support"):
-        pamela("meta-train", "--dataset", "sine", name).error(2, f"{name} is for images")
+    pamela("evaluate", "sine-a", "--tta", "--runs-dir", world / "runs").error(2, "--tta is for images")
+    pamela("meta-train", "--dataset", "sine", "--mirror-support").error(2, "--mirror-support is for images")
 
 
-# --- a run whose settings ask for it --------------------------------------------------------------------
-
-
-def test_validation_is_without_and_the_test_with(pamela, trained: Path, world: Path) -> None:
-    summary = json.loads((trained / "summary.json").read_text())
-    assert (summary["val"]["tta"], summary["test"]["tta"]) == (False, True)
+@pytest.mark.parametrize("options", [[], ["--tta"]])
+def test_a_run_trained_with_them_always_adapts_to_them(
+    pamela, trained: Path, world: Path, options: list[str]
+) -> None:
+    """Once only, also with --tta."""
     config = tomllib.loads((trained / "runs/both/config.toml").read_text())
-    assert config["task"]["mirror_support"] is True and config["outer"]["tta"] is True
+    assert config["task"]["mirror_support"] is True
     places = ["--data-dir", world / "data", "--runs-dir", trained / "runs", "--no-figures", "--json"]
-    asked = ["evaluate", "both", "--tasks", summary["test"]["tasks"], *places]
-    found = pamela(*asked).ok().document
-    assert found["tta"] is True and found["accuracy"] == pytest.approx(summary["test"]["accuracy"])
-    plain = pamela(*asked, "--no-tta").ok().document
-    assert plain["tta"] is False and plain["loss_per_step"] != found["loss_per_step"]
-    val = pamela(*asked, "--split", "val").ok().document
-    assert val["tta"] is False
-
-
-def test_without_averaging_its_support_is_still_mirrored(pamela, trained: Path, world: Path) -> None:
-    places = ["--data-dir", world / "data", "--runs-dir", trained / "runs", "--no-figures", "--json"]
-    found = pamela("evaluate", "both", "--no-tta", "--tasks", 8, *places).ok().document
+    found = pamela("evaluate", "both", "--tasks", 8, *options, *places).ok().document
     run = load_run(trained / "runs/both", "cpu")
     tasks = fixed_tasks(run, world)
     assert tasks.support_x.shape[1] == 10
-    expected = scored(run.learner, run.objective, tasks)
+    expected = scored(run.learner, run.objective, tasks, mirror_query=bool(options))
     assert found["loss_per_step"] == pytest.approx(expected.loss.mean(0).tolist(), rel=1e-4)
-
-
-def test_runs_are_compared_both_with_or_both_without(pamela, trained: Path, world: Path) -> None:
-    """Also where their scores are only read."""
-    both, other = trained / "runs/both", world / "runs/tiny-b"
-    asked = ["evaluate", both, other, "--data-dir", world / "data", "--tasks", 8, "--no-figures", "--json"]
-    pamela(*asked).error(2, "both was tested with --tta and tiny-b was not", "give --tta or --no-tta")
-    for option in ("--tta", "--no-tta"):
-        document = pamela(*asked, option).ok().document
-        assert [run["tta"] for run in document["runs"]] == [option == "--tta"] * 2
-        assert len(document["pairs"]) == 1
-    kept = [read_scores(run / "scores.safetensors", load_run(run, "cpu").config) for run in (both, other)]
-    assert kept[0]["val"].tasks == kept[1]["val"].tasks and kept[0]["test"].tasks != kept[1]["test"].tasks
 
 
 # --- predict --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [[], ["--no-tta"]])
+@pytest.mark.parametrize("options", [[], ["--tta"]])
 def test_labels_are_those_that_evaluate_counts(
     pamela, trained: Path, world: Path, tasks: Path, tmp_path: Path, options: list[str]
 ) -> None:
@@ -126,7 +97,7 @@ def test_labels_are_those_that_evaluate_counts(
         kept, task = tmp_path / f"{i}.safetensors", tasks / str(i)
         asked = ["both", task / "support", task / "query", *options, "--save", kept]
         found = pamela("predict", *asked, *places).ok().document
-        assert found["tta"] is not bool(options)
+        assert found["tta"] is bool(options)
         again = pamela("predict", kept, task / "query", "--no-figures", "--json").ok().document
         assert (again["tta"], again["predictions"]) == (found["tta"], found["predictions"])
         accuracies.append(found["accuracy"])
@@ -139,4 +110,13 @@ def test_a_network_that_was_adapted_earlier_is_not_adapted_again(predict, tmp_pa
     kept = tmp_path / "kept.safetensors"
     predict("tiny-a", "support", "--save", kept, "--tta", "-q").ok()
     assert "with mirror images" in predict(kept, "query").ok().out
-    predict(kept, "query", "--no-tta").error(2, "--tta is for a RUN", "keeps its choice")
+    predict(kept, "query", "--tta").error(2, "--tta is for a RUN that is adapted now")
+
+
+def test_networks_that_earlier_versions_saved_have_none(predict, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.safetensors"
+    predict("tiny-a", "support", "--save", kept, "-q").ok()
+    saved = Checkpoint.read(kept)
+    assert saved.progress["adapted"].pop("tta") is False
+    saved.write(kept)
+    assert predict(kept, "query", "--json").ok().document["tta"] is False
