@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -44,25 +44,33 @@ def _seen_from(run: str, pair: Document) -> Document:
 
 def evaluations(folder: RunFolder) -> list[Document]:
     """The last result of each kind, in the order of their times; lines that are none are passed over."""
-    found: dict[Any, Document] = {}
+    return latest(_records(folder))
+
+
+def _records(folder: RunFolder) -> Iterator[Any]:
     try:
         for line in islice(read_lines(folder.path / _FILE), _MOST):
-            record = _sound(line)
-            if record is not None:
-                # Earlier versions did not say that there was no test-time augmentation.
-                key = (*(str(record.get(name)) for name in _HOW), bool(record.get("tta")))
-                found.pop(key, None)
-                found[key] = record
-    except OddFileError:  # there is none, or it may not be read
-        pass
+            try:
+                yield parse_json(line)
+            except OddFileError:
+                continue
+    except OddFileError:  # there is no such file, or it may not be read
+        return
+
+
+def latest(records: Iterable[Any]) -> list[Document]:
+    """The last of each kind, in the order of their times, among what may be results of ``evaluate``."""
+    found: dict[Any, Document] = {}
+    for record in map(_sound, records):
+        if record is not None:
+            # Earlier versions did not say that there was no test-time augmentation.
+            key = (*(str(record.get(name)) for name in _HOW), bool(record.get("tta")))
+            found.pop(key, None)
+            found[key] = record
     return list(found.values())
 
 
-def _sound(line: bytes) -> Document | None:
-    try:
-        record = parse_json(line)
-    except OddFileError:
-        return None
+def _sound(record: Any) -> Document | None:
     if not isinstance(record, dict) or not is_result(record) or not isinstance(record.get("dataset"), str):
         return None
     compared = record.get("compared")

@@ -1,8 +1,9 @@
 """What results/ keeps of a finished run: enough to reproduce it, to compare it, and to question it.
 
 ``config.toml`` (all settings), ``summary.json``, ``environment.json``, ``metrics.csv`` (thinned),
-``scores.json`` (of every test task, for paired comparisons) and ``checkpoint.json`` (its checksum, and a
-summary of the meta-parameters). For a run that diverged, ``diverged.json`` says so in place of its results.
+``scores.json`` (of every test task, for paired comparisons), ``checkpoint.json`` (its checksum, and a
+summary of the meta-parameters), and ``evaluations.json``, what `evaluate` has found of it. For a run that
+diverged, ``diverged.json`` says so in place of its results.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.evaluation import TaskScores
 from pamela_cli.engine.intervals import Floats
 from pamela_cli.errors import PamelaError
+from pamela_cli.evaluations import evaluations, latest
 from pamela_cli.files import write_atomically, writing
 from pamela_cli.problem import network, update_rule
 from pamela_cli.reproducing.plan import PlannedCell
@@ -33,7 +35,8 @@ from pamela_cli.runs import RunFolder
 from pamela_cli.scores import read_scores
 from pamela_cli.untrusted import OddFileError, number, read_json
 
-_PARTS = ("summary.json", "scores.json", "checkpoint.json", "diverged.json")
+_EVALUATIONS = "evaluations.json"
+_PARTS = ("summary.json", "scores.json", "checkpoint.json", "diverged.json", _EVALUATIONS)
 """What tells a result, or that there is none."""
 
 _LINES = 200
@@ -42,7 +45,10 @@ _LINES = 200
 
 @dataclass(frozen=True)
 class KeptResult:
-    """A result that is kept: its settings, how it was computed, summary, test scores by task, and on what."""
+    """A result that is kept: its settings, how it was computed, summary, test scores by task, and on what.
+
+    ``evaluations`` are what `evaluate` has found of it, the last of each kind.
+    """
 
     path: Path
     config: Config
@@ -51,6 +57,7 @@ class KeptResult:
     tasks: str
     scores: Floats
     environment: list[Document]
+    evaluations: list[Document]
 
     @property
     def task_scores(self) -> TaskScores:
@@ -83,6 +90,31 @@ def keep_divergence(run: RunFolder, why: str, out: Path) -> None:
     """Write that a run has diverged, and its course, into the folder ``out``, all or nothing."""
     config, _ = run.read_config()
     _replace(out, {"diverged.json": _json({"why": why})} | _course(run, config))
+
+
+def keep_evaluations(run: RunFolder, out: Path) -> None:
+    """Add what `evaluate` has found, since, of the run that is kept in ``out``; of another run, nothing."""
+    found, before = evaluations(run), _kept_evaluations(out)
+    if not found or not _has_the_checkpoint(run, out):
+        return
+    every = latest([*before, *found])
+    if every != before:
+        write_atomically(out / _EVALUATIONS, _json(every))
+
+
+def _has_the_checkpoint(run: RunFolder, out: Path) -> bool:
+    try:
+        return bool(read_json(out / "checkpoint.json")["sha256"] == _sha256(run.best))
+    except (OSError, OddFileError, KeyError, TypeError):
+        return False
+
+
+def _kept_evaluations(path: Path) -> list[Document]:
+    try:
+        every = read_json(path / _EVALUATIONS)
+    except OddFileError:
+        return []
+    return latest(every) if isinstance(every, list) else []
 
 
 def _course(run: RunFolder, config: Config) -> dict[str, str]:
@@ -143,7 +175,16 @@ def _read(path: Path) -> KeptResult | None:
         return None  # the numbers are of other settings
     if not (path / "checkpoint.json").is_file():
         return None
-    return KeptResult(path, config, recorded.get("plan", {}), summary, tasks, values, folder.environment())
+    return KeptResult(
+        path,
+        config,
+        recorded.get("plan", {}),
+        summary,
+        tasks,
+        values,
+        folder.environment(),
+        _kept_evaluations(path),
+    )
 
 
 def _json(value: Any) -> str:
@@ -190,10 +231,15 @@ def _about(path: Path, config: Config) -> Document:
     except CheckpointError as error:
         raise PamelaError(f"{error}.") from error
     return {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": _sha256(path),
         "step": checkpoint.progress.get("step"),
         "tensors": {name: _spread(tensor.numpy()) for name, tensor in checkpoint.tensors.items()},
     }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _spread(numbers: Any) -> Document:

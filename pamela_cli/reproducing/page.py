@@ -21,6 +21,7 @@ from pamela_cli.errors import holds_something_else
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import METHODS
 from pamela_cli.report.rerun import config_command
+from pamela_cli.reproducing.further import evaluated_further
 from pamela_cli.reproducing.kept import KeptResult, kept_divergence, kept_result
 from pamela_cli.reproducing.plan import Group, PlannedCell
 from pamela_cli.results import hardware_text, protocol_text, task_text
@@ -142,6 +143,8 @@ def _section(group: Group, rows: list[Row], kept: list[KeptResult], others: list
             line.append(_published_text(published.get(row.variant.method)))
         table.append(line)
     parts = [_markdown(header, table), _conditions(group, kept, diverged)]
+    if further := evaluated_further(kept):
+        parts.append(further)
     if others:
         parts.append(f"Left out, because they were tested on other tasks than the rest: {', '.join(others)}.")
     return "\n\n".join(parts) + "\n"

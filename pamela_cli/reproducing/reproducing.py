@@ -23,10 +23,16 @@ from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_in
 from pamela_cli.problem import Problem
-from pamela_cli.reproducing.kept import keep, keep_divergence, kept_divergence, kept_result
+from pamela_cli.reproducing.kept import (
+    keep,
+    keep_divergence,
+    keep_evaluations,
+    kept_divergence,
+    kept_result,
+)
 from pamela_cli.reproducing.page import check_page, write_page
 from pamela_cli.reproducing.plan import PlannedCell, in_order, read_plan
-from pamela_cli.runs import numbered
+from pamela_cli.runs import RunFolder, numbered
 from pamela_cli.session import settle
 
 
@@ -79,6 +85,7 @@ def reproduce(context: Context, options: ReproduceOptions) -> dict[str, Any]:
         for _, cells in groupby(there, key=lambda found: found.planned.dataset):
             failures |= _have(context, options, list(cells))
     finally:  # also after a request to stop: what is finished is not lost
+        _keep_evaluations(planned, options.results, all_runs(context.runs_dir))
         page = write_page(options.results, read_plan()) if _is_anything(options.results) else None
     return {
         "page": page and str(page),
@@ -138,6 +145,15 @@ def _keep(found: _Found, out: Path) -> None:
         keep(run, out)
     elif why := divergence_of(run):
         keep_divergence(run, why, out)
+
+
+def _keep_evaluations(
+    planned: Iterable[PlannedCell], results: Path, runs: Sequence[tuple[Config, RunFolder]]
+) -> None:
+    """Keep what `evaluate` has found of the runs whose results are kept."""
+    for cell in planned:
+        if (kept := kept_result(cell, results)) and (run := find_cell(kept.config, runs)):
+            keep_evaluations(run, kept.path)
 
 
 def _is_anything(results: Path) -> bool:

@@ -1,0 +1,62 @@
+"""What `evaluate` has found of the kept runs, besides the test at their end, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pamela_cli.config import Config
+from pamela_cli.display.ablations import markdown_table
+from pamela_cli.measures import Measure
+from pamela_cli.methods import METHODS
+from pamela_cli.reproducing.kept import KeptResult
+from pamela_cli.results import Document, EvaluationProtocol
+from pamela_cli.untrusted import on_one_line, shown
+
+
+def evaluated_further(kept: Sequence[KeptResult]) -> str:
+    """A table of it by the options of `evaluate`, with the gains over other runs; empty if there is none."""
+    measure = kept[0].config.measure
+    order = list(METHODS)
+    rows = []
+    for each in sorted(kept, key=lambda each: (order.index(each.config.method), each.config.seed)):
+        for found in each.evaluations:
+            if options := " ".join(_options(each.config, found)):
+                run = [METHODS[each.config.method].title, str(each.config.seed), f"`{options}`"]
+                rows.append(
+                    [*run, measure.interval(found.get(measure.name), found["ci95"]), _gains(found, measure)]
+                )
+    if not rows:
+        return ""
+    header = ["method", "seed", "options", measure.heading, "gain, on the same tasks, over"]
+    return "By `pamela evaluate RUN…` with these options:\n\n" + markdown_table(header, rows)
+
+
+def _options(config: Config, found: Document) -> Iterable[str]:
+    """The options by which a result differs from that of the test at the end of training."""
+    usual = EvaluationProtocol.of(config, "test")
+    values: dict[str, tuple[Any, Any]] = {
+        "dataset": (found["dataset"], usual.dataset),
+        "split": (found.get("split"), usual.split),
+        "tasks": (found["tasks"], config.test_tasks),
+        "way": (found["way"], usual.way),
+        "shot": (found["shot"], usual.shot),
+        "query": (found["query"], usual.query),
+        "seed": (found.get("seed"), None),
+        "steps": (found["steps"], usual.steps),
+        "norm-stats": (found["norm_stats"] or usual.norm_stats, usual.norm_stats),
+    }
+    options = [f"--{name} {_cell(value)}" for name, (value, expected) in values.items() if value != expected]
+    return [*options, *(["--tta"] if found.get("tta") else [])]
+
+
+def _gains(found: Document, measure: Measure) -> str:
+    return "; ".join(
+        f"{_cell(gain['with'])}: {measure.gain(gain['difference'], gain['ci95'])}"
+        for gain in found["compared"]
+    )
+
+
+def _cell(value: Any) -> str:
+    """Text of a record, which may come from anywhere, for a cell of a table."""
+    return on_one_line(shown(value, 200), 200).replace("|", "\\|").replace("`", "'")
