@@ -26,7 +26,8 @@ from pamela_cli.problem import network, of_classes
 class AdaptedRun:
     """A run's network adapted by ``steps`` updates; ``support`` has the number of images of each class.
 
-    With ``tta`` it was adapted to their mirror images, too, and outputs are to be averaged over an image's.
+    With ``tta`` it was adapted to their mirror images, too, and outputs are to be averaged over each image
+    and its mirror image.
     """
 
     run: str

@@ -51,7 +51,7 @@ class Config:
         high=1,
     )
     mirror_support: bool = setting(
-        False, "task", "Adapt to each support image and to its mirror image, in training and in tests."
+        False, "task", "Adapt to each support image and its mirror image, in training and ever after."
     )
     cutmix: float = setting(
         0.0, "task", "Probability that a training query has a patch of another one.", low=0, high=1

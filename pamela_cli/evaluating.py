@@ -167,7 +167,7 @@ def _evaluate(
     learner = with_outputs(load_learner(folder, problem), problem.config, protocol.way)
     tasks = problem.fixed_tasks(
         options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query,
-        seed=options.seed, tta=protocol.tta,
+        seed=options.seed, mirror_support=protocol.tta,
     )  # fmt: skip
     if tasks.left_out:
         context.console.warn(
@@ -187,7 +187,7 @@ def _evaluate(
 
         scores = judge(
             learner, problem.objective(protocol.way), tasks, runner, protocol.steps, heard,
-            norm_stats=protocol.norm_stats,
+            norm_stats=protocol.norm_stats, mirror_query=protocol.tta,
         )  # fmt: skip
     if not folder.summary_file.exists():
         context.console.warn(f"{label} is not finished: this is its best checkpoint so far.")

@@ -19,7 +19,7 @@ _FILE = "evaluations.jsonl"
 _MOST = 10_000
 
 _HOW = ("dataset", "split", "way", "shot", "query", "tasks", "seed", "steps", "norm_stats")
-"""What one evaluation differs from another in."""
+"""What one evaluation differs from another in, besides test-time augmentation."""
 
 
 def record_evaluation(folder: RunFolder, record: Document, pairs: Iterable[Document]) -> None:
@@ -63,8 +63,8 @@ def latest(records: Iterable[Any]) -> list[Document]:
     found: dict[Any, Document] = {}
     for record in map(_sound, records):
         if record is not None:
-            # Earlier versions did not say that there was no test-time augmentation.
-            key = (*(str(record.get(name)) for name in _HOW), bool(record.get("tta")))
+            # Earlier versions had no test-time augmentation, and did not say so.
+            key = (*(str(record.get(name)) for name in _HOW), record.get("tta") is True)
             found.pop(key, None)
             found[key] = record
     return list(found.values())

@@ -33,6 +33,7 @@ def judge(
     *,
     norm_stats: NormSource = "query",
     every_step: bool = True,
+    mirror_query: bool = False,
 ) -> TaskScores:
     """Scores of all tasks, in order; each process scores its share, and all processes receive all scores.
 
@@ -43,7 +44,10 @@ def judge(
     parts = []
     done = 0
     with saying_what_to_lower():
-        for part in evaluate(learner, objective, batches, runner, steps, norm_stats, every_step, tasks.tta):
+        for part in evaluate(
+            learner, objective, batches, runner, steps, norm_stats,
+            every_step=every_step, mirror_query=mirror_query,
+        ):  # fmt: skip
             parts.append(part)
             done += len(part.final)
             on_batch(min(done * processes.size, tasks.count))

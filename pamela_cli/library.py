@@ -76,9 +76,16 @@ def make_learner(
 
 
 def adapt(
-    learner: Learner, loss: Loss, support_x: Tensor, support_y: Tensor, steps: int | None = None
+    learner: Learner,
+    loss: Loss,
+    support_x: Tensor,
+    support_y: Tensor,
+    steps: int | None = None,
+    mirror_support: bool = False,
 ) -> Adapted:
     """Adapt to one task by its support set, (S, …) each, with ``steps`` updates (default: as trained).
+
+    With ``mirror_support`` they are images (S, C, H, W), and it adapts to their mirror images, too.
 
     The result's ``.outputs(x)`` gives the adapted network's outputs, ``.parameters`` its parameters by name.
     ValueError for impossible arguments.
@@ -91,7 +98,7 @@ def adapt(
         raise ValueError("support_x must have at least one example")
     objective = _objective(loss)
     check_numbers("support", support_x, support_y, learner, objective, tasks=False)
-    return adapted(learner, objective, support_x, support_y, _updates(learner, steps))
+    return adapted(learner, objective, support_x, support_y, _updates(learner, steps), mirror_support)
 
 
 def meta_gradient(learner: Learner, loss: Loss, tasks: Tasks) -> MetaGradient:
@@ -152,15 +159,15 @@ def evaluate(
     """Loss and score on the query set of each task, after each update: (tasks, updates + 1) each.
 
     ``norm_stats`` says whether batch norm normalises queries among themselves, or by the support set alone.
-    With ``mirror_query``, outputs are averaged over each query, an image, and its mirror image. Tasks are
-    computed one after another. ValueError for impossible arguments.
+    With ``mirror_query``, the outputs for each query, an image (C, H, W), are averaged with those for its
+    mirror image. Tasks are computed one after another. ValueError for impossible arguments.
     """
     check_norm_stats(norm_stats)
     objective = _objective(loss)
     given = [tasks] if isinstance(tasks, Tasks) else tasks
     batches = (checked(batch, learner, objective) for batch in given)
     runner, updates = _one_by_one(learner), _updates(learner, steps)
-    parts = list(judged(learner, objective, batches, runner, updates, norm_stats, True, mirror_query))
+    parts = list(judged(learner, objective, batches, runner, updates, norm_stats, mirror_query=mirror_query))
     if not parts:
         raise ValueError("tasks must have at least one batch")
     return concatenate(parts)

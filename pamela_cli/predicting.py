@@ -50,7 +50,8 @@ _AT_A_TIME = 256
 class PredictOptions:
     """How to predict: updates (None: as trained), batch norm's statistics, labels told of each image.
 
-    ``tta`` is whether the network sees mirror images, too.
+    With ``tta`` it adapts to mirror images of the support, too, and outputs are averaged over each image and
+    its mirror image.
     ``save`` is where to keep the adapted network, ``figure`` where to draw the sheet (None: by the run).
     """
 
@@ -240,6 +241,7 @@ def _document(known: AdaptedRun, found: _Labelled, options: PredictOptions) -> d
         "steps": known.steps,
         "trained_steps": config.steps,
         "norm_stats": options.norm_stats,
+        "mirror_support": config.mirror_support,
         "tta": known.tta,
         "accuracy": hits / len(judged) if judged else None,
         "interval95": proportion_interval(hits, len(judged)) if judged else None,

@@ -48,7 +48,6 @@ class TaskSet:
     """A fixed list of tasks of one split: the store's frozen ones, or drawn from ``seed``.
 
     ``seed`` is None for tasks that nobody chose by seed. ``left_out`` counts classes with too few images.
-    With ``tta`` they are for test-time augmentation: mirror images in the support sets, and of the queries.
     """
 
     source: EpisodeSource
@@ -56,7 +55,6 @@ class TaskSet:
     seed: int | None = None
     frozen: Tensor | None = None
     left_out: int = 0
-    tta: bool = False
 
     def batches(self, size: int, share: range | None = None) -> Iterator[Tasks]:
         """The tasks in order, or a share of them, ``size`` at a time."""
@@ -182,9 +180,12 @@ class Problem:
         way: int | None = None,
         shot: int | None = None,
         query: int | None = None,
-        tta: bool = False,
+        mirror_support: bool = False,
     ) -> Tasks:
-        """One task, by default a training task, without content, to know its memory by."""
+        """One task, by default a training task, without content, to know its memory by.
+
+        ``mirror_support`` is as for :meth:`fixed_tasks`.
+        """
         c = self.config
         counts = (shot or c.shot, query or c.query)
         if self.is_sine:
@@ -195,7 +196,7 @@ class Problem:
         x = [torch.empty(*size, *image, dtype=self.dtype, device="meta") for size in sizes]
         y = [torch.empty(size, dtype=torch.int64, device="meta") for size in sizes]
         task = Tasks(x[0], y[0], x[1], y[1])
-        return with_mirrored_support(task) if c.mirror_support or tta else task
+        return with_mirrored_support(task) if c.mirror_support or mirror_support else task
 
     def training_tasks(self) -> EpisodeSource:
         """Tasks of the train split."""
@@ -218,12 +219,13 @@ class Problem:
         shot: int | None = None,
         query: int | None = None,
         seed: int | None = None,
-        tta: bool = False,
+        mirror_support: bool = False,
     ) -> TaskSet:
-        """``count`` tasks that are always the same; with ``tta``, to adapt to mirror images, too.
+        """``count`` tasks that are always the same.
 
         The store's frozen ones serve where they are enough, and neither a seed nor another number of
-        queries asks for fresh ones. Sine waves are judged on evenly spaced points.
+        queries asks for fresh ones. Sine waves are judged on evenly spaced points. ``mirror_support`` has
+        mirror images in the support sets, as they are for a run that was trained so.
         """
         c = self.config
         shot, query = shot or c.shot, query or c.query
@@ -234,13 +236,13 @@ class Problem:
         way = way or c.way or 0
         with self._naming_the_store():
             source = ImageEpisodes(
-                self._pool(split), split, way, shot, query, mirror_support=c.mirror_support or tta
+                self._pool(split), split, way, shot, query, mirror_support=c.mirror_support or mirror_support
             )
         rows = self._opened.split(split).episodes(way, shot) if seed is None else None
         if rows is None or count > len(rows) or rows.shape[2] != shot + query:
-            return TaskSet(source, count, seed, left_out=source.left_out, tta=tta)
+            return TaskSet(source, count, seed, left_out=source.left_out)
         frozen = torch.from_numpy(rows[:count]).long().to(source.pool.images.device)
-        return TaskSet(source, count, None, frozen, source.left_out, tta)
+        return TaskSet(source, count, None, frozen, source.left_out)
 
     def _pool(self, split: str) -> ImagePool:
         images = self._opened.split(split)

@@ -78,6 +78,7 @@ def result_record(
         "steps": protocol.steps,
         "trained_steps": config.steps,
         "norm_stats": protocol.norm_stats if protocol.way is not None else None,
+        "mirror_support": config.mirror_support if protocol.way is not None else None,
         "tta": protocol.tta if protocol.way is not None else None,
         "seed": tasks.seed,
     }
@@ -135,6 +136,7 @@ def is_result(record: dict[str, Any]) -> bool:
     scored = record[name] is None or None not in (number(record[name]), number(record.get("ci95")))
     known = record["norm_stats"] in (None, "query", "support") and isinstance(record["way"], int | None)
     curve = record.get(f"{name}_per_step")
+    known = known and all(isinstance(record.get(name), bool | None) for name in ("mirror_support", "tta"))
     return scored and known and isinstance(curve, list) and len(curve) > 0
 
 
@@ -168,5 +170,7 @@ def protocol_text(record: dict[str, Any]) -> str:
         "query": "queries normalised among themselves (transductive)",
         "support": "queries normalised by the support set alone",
     }
-    helped = "; mirror images of the support and of queries (test-time augmentation)"
-    return how[record["norm_stats"]] + helped * bool(record.get("tta"))
+    text = how[record["norm_stats"]]
+    if record.get("tta"):
+        return f"{text}; mirror images of the support and of queries (test-time augmentation)"
+    return f"{text}; mirror images of the support" if record.get("mirror_support") else text

@@ -19,7 +19,8 @@ from pamela_cli.runs import RunFolder
 class Run:
     """A run that the command has trained: its settings, its best learner, and how images become its inputs.
 
-    ``inputs`` is None for sine waves, and for runs of earlier versions that did not record it.
+    ``inputs`` is None for sine waves, and for runs of earlier versions that did not record it. Where
+    ``config.mirror_support`` is set, the learner is meant to adapt with it, too.
     """
 
     config: Config

@@ -66,6 +66,7 @@ def _draw_heading(draw: ImageDraw.ImageDraw, document: Mapping[str, Any], shown:
     text += "" if shown == count else f", {shown} of them shown"
     if document["accuracy"] is not None:
         text += f"; {100 * document['accuracy']:.1f} % correct"
+    text += " (--tta)" if document["tta"] else ""
     font = sheet_font(14)
     draw.rectangle((MARGIN, MARGIN - 4, width - MARGIN, MARGIN + _HEADING - 12), fill=FAINT)
     place = (MARGIN + 6, MARGIN + (_HEADING - 16) / 2)

@@ -62,7 +62,10 @@ def _note(document: Document) -> str:
         if document["norm_stats"] == "support"
         else "images normalised among themselves (transductive)"
     )
-    stats += "; with mirror images" * document["tta"]
+    if document["tta"]:
+        stats += "; with mirror images of the examples and of these images"
+    elif document["mirror_support"]:
+        stats += "; with mirror images of the examples"
     parts = [f"{updates_text(document['steps'])}{beyond}; {stats}."]
     if document["judged"]:
         low, high = document["interval95"]

@@ -42,9 +42,10 @@ def evaluation_table(document: dict[str, Any]) -> Group:
     tasks = task_text(first["way"], first["shot"])
     title = f"{first['dataset']} {first['split']}, {tasks}, {first['tasks']:,} tasks"
     title += "" if first["seed"] is None else f" of seed {first['seed']}"
-    note = protocol_text(first)
     if "runs" in document:
-        return titled(title, _compared(document), note)
+        common = {name: value for name, value in first.items() if name != "mirror_support"}
+        return titled(title, _compared(document), protocol_text(common))
+    note = protocol_text(first)
     median = f"; median {first['median']:.4g}" if measure_in(first).heavy_tailed else ""
     return titled(title, _by_update(document), f"run {_with_origin(document)}; {note}{median}")
 
@@ -81,7 +82,10 @@ def _compared(document: dict[str, Any]) -> Table:
     for record in records:
         beyond = f" (trained {record['trained_steps']})" if record["steps"] != record["trained_steps"] else ""
         before = measure.number(record[f"{measure.name}_per_step"][0]) + measure.unit
-        table.add_row(_with_origin(record), f"{record['steps']}{beyond}", score_text(record), before)
+        # With test-time augmentation all support sets are mirrored, and the note says so.
+        mirrored = ", with mirrored support" * bool(record.get("mirror_support") and not record.get("tta"))
+        run = _with_origin(record) + mirrored
+        table.add_row(run, f"{record['steps']}{beyond}", score_text(record), before)
     for pair in document["pairs"]:
         table.add_row(*_gain(pair, measure), "")
     return table

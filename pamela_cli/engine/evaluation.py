@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.intervals import Floats
-from pamela_cli.engine.mirror import averaged, mirrored
+from pamela_cli.engine.mirror import averaged, both_views
 from pamela_cli.engine.once import once
 from pamela_cli.engine.replaying import replayed
 from pamela_cli.engine.runner import Plan, Runner
@@ -51,6 +51,7 @@ def evaluate(
     runner: Runner,
     steps: int,
     norm_stats: NormSource = "query",
+    *,
     every_step: bool = True,
     mirror_query: bool = False,
 ) -> Iterator[TaskScores]:
@@ -91,7 +92,7 @@ def adapt_and_judge(
     ``expanded`` are Q and P over θ; the others are as in :func:`evaluate`.
     """
     losses, scores = [], []
-    views = [tasks.query_x, mirrored(tasks.query_x)] if mirror_query else [tasks.query_x]
+    views = both_views(tasks.query_x) if mirror_query else [tasks.query_x]
     with torch.no_grad(), once.kept():
         for j, theta in enumerate(inner_loop(learner, objective, tasks, expanded, steps)):
             if j < steps and not every_step:

@@ -21,6 +21,8 @@ from pamela_cli.untrusted import number, shown
 _MOST_ENTRIES = 12
 _LONGEST = 200
 
+_HOW = ["updates", "batch norm by", "--tta"]
+
 ENVIRONMENT = {
     "from_step": "from outer step",
     "started": "started (UTC)",
@@ -97,22 +99,23 @@ def _evaluations(run: ReadRun) -> list[Block]:
         task = shown(task_text(each["way"], each.get("shot")))
         stats = "" if each["norm_stats"] is None else each["norm_stats"]
         when = shown(each.get("evaluated"))[: len("2026-01-31")]
-        stats += ", mirrored" if each.get("tta") else ""
-        rows.append([on, task, shown(each["steps"]), stats, f"{each['tasks']:,}", score_text(each), when])
+        how = [shown(each["steps"]), stats, "yes" if each.get("tta") else ""]
+        rows.append([on, task, *how, f"{each['tasks']:,}", score_text(each), when])
         measure = measure_in(each)
         compared += [
-            [shown(gain["with"], _LONGEST), on, task, measure.gain(gain["difference"], gain["ci95"])]
+            [shown(gain["with"], _LONGEST), on, task, *how, measure.gain(gain["difference"], gain["ci95"])]
             for gain in each["compared"]
         ]
     blocks: list[Block] = []
     if rows:
-        header = ["on", "tasks of", "updates", "batch norm by", "tasks", "result", "on the day (UTC)"]
+        header = ["on", "tasks of", *_HOW, "tasks", "result", "on the day (UTC)"]
         blocks.append(
-            Table("By pamela evaluate: the last result of each kind.", header, rows, frozenset((0, 1, 3)))
+            Table("By pamela evaluate: the last result of each kind.", header, rows, frozenset((0, 1, 3, 4)))
         )
     if compared:
-        header = ["compared with", "on", "tasks of", "gain"]
-        blocks.append(Table("And paired with other runs then.", header, compared[:50], frozenset((0, 1, 2))))
+        header = ["compared with", "on", "tasks of", *_HOW, "gain"]
+        words = frozenset((0, 1, 2, 4, 5))
+        blocks.append(Table("And paired with other runs then.", header, compared[:50], words))
     return blocks
 
 

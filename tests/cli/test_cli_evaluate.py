@@ -31,7 +31,7 @@ SHARED = {
     "steps": int,
     "trained_steps": int,
 }
-IMAGES = SHARED | {"accuracy": float, "way": int, "norm_stats": str, "tta": bool}
+IMAGES = SHARED | {"accuracy": float, "way": int, "norm_stats": str, "mirror_support": bool, "tta": bool}
 Evaluate = Callable[..., Result]
 
 

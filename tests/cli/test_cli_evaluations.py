@@ -35,13 +35,26 @@ def test_the_page_has_the_last_of_each_kind(pamela, report, own_world: Path) -> 
         pamela("evaluate", "tiny-a", *OPTIONS, *more).ok()
     _, *rows = report("tiny-a").table(CAPTION)
     assert [row[:5] for row in rows] == [
-        ["tiny test", "5-way 1-shot", "2", "support", "6"],
-        ["tiny test", "5-way 1-shot", "2", "query", "6"],
-        ["tiny test", "5-way 1-shot", "0", "query", "6"],
+        ["tiny test", "5-way 1-shot", "2", "support", ""],
+        ["tiny test", "5-way 1-shot", "2", "query", ""],
+        ["tiny test", "5-way 1-shot", "0", "query", ""],
     ]
     last = lines_of("tiny-a")[2]
-    assert rows[1][5].startswith(f"{100 * last['accuracy']:.2f} %")
-    assert rows[1][6] == last["evaluated"][:10]
+    assert rows[1][5] == "6" and rows[1][6].startswith(f"{100 * last['accuracy']:.2f} %")
+    assert rows[1][7] == last["evaluated"][:10]
+
+
+def test_what_earlier_versions_found_gives_way_to_the_same_found_again(pamela, report, own_world) -> None:
+    """They did not say that there was no test-time augmentation; nobody else may say something odd."""
+    pamela("evaluate", "tiny-a", *OPTIONS).ok()
+    (line,) = lines_of("tiny-a")
+    assert line.pop("tta") is False and line.pop("mirror_support") is False
+    odd = line | {"tta": "no", "seed": 5}
+    Path("runs/tiny-a/evaluations.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(odd)}\n")
+    pamela("evaluate", "tiny-a", *OPTIONS).ok()
+    assert len(lines_of("tiny-a")) == 3
+    _, *rows = report("tiny-a").table(CAPTION)
+    assert len(rows) == 1
 
 
 def test_runs_that_were_compared_know_of_each_other(pamela, report, own_world: Path) -> None:
@@ -53,8 +66,8 @@ def test_runs_that_were_compared_know_of_each_other(pamela, report, own_world: P
             {"with": other, "difference": sign * pair["difference"], "ci95": pair["ci95"]}
         ]
         _, row = report(run).table(PAIRED)
-        assert row[:3] == [other, "sine test", "10-shot"]
-        assert row[3].startswith("+" if sign * pair["difference"] > 0 else "−")
+        assert row[:6] == [other, "sine test", "10-shot", "5", "", ""]
+        assert row[6].startswith("+" if sign * pair["difference"] > 0 else "−")
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])

@@ -78,6 +78,18 @@ def test_random_bits_equal_the_cpus():
     assert torch.equal(random_bits(1, 2, index.to(CUDA)).cpu(), random_bits(1, 2, index))
 
 
+def test_scores_with_mirror_images_and_without_equal_the_cpus():
+    """By graphs of their own, though the tensors have the same shapes."""
+    learner, tasks = make_learner("pamela", Conv4(5, 3, 28, 6), 3, 2), image_tasks(4, 5, 2, 3, 3, 28)
+    there, objective, own = learner.to(CUDA, torch.float64), Classification(5), runner(CUDA, 4)
+    for mirror in (False, True) * (times_until_recorded(CUDA) + 2):
+        (expected,) = evaluate(learner, objective, [tasks], runner(CPU, 1), 3, mirror_query=mirror)
+        (found,) = evaluate(there, objective, [moved(tasks, CUDA)], own, 3, mirror_query=mirror)
+        assert found.loss == pytest.approx(expected.loss, rel=1e-9)
+        assert (found.score == expected.score).all()
+    assert own.graphs.refused is None and len(own.graphs._recorded) == 2
+
+
 @pytest.mark.parametrize("varied", [Augmentation(), Augmentation(2, flip=True)])
 @pytest.mark.parametrize("rotations", [False, True])
 def test_image_tasks_drawn_equal_the_cpus(rotations, varied):

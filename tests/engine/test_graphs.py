@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -99,18 +100,22 @@ def test_evaluations_of_other_kinds_are_told_apart(recorded) -> None:
     learner, tasks = make_learner("pamela", Conv4(3, 1, 16, 4), 3, 1), image_tasks(2, 3, 2, 4)
     runner, plain = (Runner(Plan("cpu", 2, 2, 1, 1)) for _ in range(2))
     plain.graphs.wanted = False
-    kinds = [(steps, stats, every) for steps in (2, 3) for stats in ("query", "support") for every in (0, 1)]
+    kinds = list(product((2, 3), ("query", "support"), (False, True), (False, True)))
     objective, seen = Classification(3), set()
     for _ in range(USUAL_TIMES + 2):
-        for steps, stats, every in kinds:
+        for steps, stats, every, mirror in kinds:
             found, expected = (
-                next(evaluate(learner, objective, [tasks], r, steps, stats, bool(every)))
+                next(
+                    evaluate(
+                        learner, objective, [tasks], r, steps, stats, every_step=every, mirror_query=mirror
+                    )
+                )
                 for r in (runner, plain)
             )
             assert (found.loss == expected.loss).all() and (found.score == expected.score).all()
             seen.add(found.loss[:, -1].tobytes())
     assert len(recorded) == len(kinds)
-    assert len(seen) == 4, "steps and statistics make no difference here"
+    assert len(seen) == 8, "steps, statistics and mirror images make no difference here"
 
 
 def test_what_is_returned_may_be_kept(recorded) -> None:

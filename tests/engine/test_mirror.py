@@ -13,7 +13,7 @@ from pamela_cli.engine.episodes import ImageEpisodes, ImagePool, SineEpisodes
 from pamela_cli.engine.evaluation import evaluate as judged
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.meta_gradient import mean_meta_gradient
-from pamela_cli.engine.mirror import averaged, mirrored, with_mirrored_support
+from pamela_cli.engine.mirror import averaged, both_views, mirrored, with_mirrored_support
 from pamela_cli.engine.tasks import Classification, Regression, Tasks
 
 FIVE = Classification(5)
@@ -53,10 +53,10 @@ def test_the_mean_of_logits_is_the_geometric_mean_of_probabilities() -> None:
     assert close(found, geometric / geometric.sum(-1, keepdim=True))
 
 
-@pytest.mark.parametrize("shape", [(3,), (2, 3, 1), (4, 5, 6)])
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (2, 3, 4, 5), (2, 3, 1, 1, 1, 1)])
 def test_only_images_have_mirror_images(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="only images have mirror images, not inputs of shape"):
-        mirrored(torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"only images.*not inputs of shape"):
+        both_views(torch.zeros(shape))
 
 
 # --- what does not change -----------------------------------------------------------------------------
@@ -98,6 +98,8 @@ def test_evaluation_averages_what_the_adapted_network_says(norm_stats: str) -> N
     for i in range(3):
         support = torch.cat([tasks.support_x[i], tasks.support_x[i].flip(-1)])
         network = adapt(of, FIVE, support, tasks.support_y[i].repeat(2))
+        same = adapt(of, FIVE, tasks.support_x[i], tasks.support_y[i], mirror_support=True)
+        assert torch.equal(same.theta, network.theta)
         x = tasks.query_x[i]
         logits = (network.outputs(x, norm_stats) + network.outputs(x.flip(-1), norm_stats)) / 2
         loss = torch.nn.functional.cross_entropy(logits, tasks.query_y[i])
@@ -108,7 +110,7 @@ def test_evaluation_averages_what_the_adapted_network_says(norm_stats: str) -> N
 def test_other_batches_and_the_last_update_alone_give_the_same() -> None:
     of, tasks = learner(), with_mirrored_support(image_tasks(4, 5, 1, 4))
     every = evaluate(of, FIVE, tasks, mirror_query=True)
-    (last,) = judged(of, FIVE, [tasks], cpu_runner(2, workers=2), 3, "query", False, True)
+    (last,) = judged(of, FIVE, [tasks], cpu_runner(2, workers=2), 3, every_step=False, mirror_query=True)
     assert every.loss.shape == (4, 4) and last.loss.shape == (4, 1)
     assert every.loss[:, -1] == pytest.approx(last.loss[:, 0])
 
