@@ -21,8 +21,10 @@ def evaluated_further(kept: Sequence[KeptResult]) -> str:
     rows = []
     for each in sorted(kept, key=lambda each: (order.index(each.config.method), each.config.seed)):
         for found in each.evaluations:
-            if options := " ".join(_options(each.config, found)):
-                run = [METHODS[each.config.method].title, str(each.config.seed), f"`{options}`"]
+            options = " ".join(_options(each.config, found))
+            if options or found["compared"]:  # else it is the test at the end of training once more
+                run = [METHODS[each.config.method].title, str(each.config.seed)]
+                run.append(f"`{options}`" if options else "none")
                 rows.append(
                     [*run, measure.interval(found.get(measure.name), found["ci95"]), _gains(found, measure)]
                 )

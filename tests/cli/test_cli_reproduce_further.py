@@ -59,6 +59,7 @@ def test_what_was_found_is_kept_and_shown(pamela, mine: Path) -> None:
     pamela("evaluate", *RUNS, "--tasks", 8, "--seed", 3, "--no-figures", "-q").ok()
     found = pamela("evaluate", RUNS[0], "--steps", 7, "--tasks", 6, "--no-figures", "--json").ok().document
     pamela("evaluate", RUNS[0], "--tasks", 6, "--no-figures", "-q").ok()  # as at the end of training
+    pamela("evaluate", RUNS[1], "--tasks", 6, "--no-figures", "-q").ok()
     assert "By `pamela evaluate" not in Path("results/README.md").read_text()
     pamela("reproduce", "--collect", "-q").ok()
     assert [each["mse"] for each in kept()][1] == found["mse"] and len(kept()) == 3
@@ -69,6 +70,13 @@ def test_what_was_found_is_kept_and_shown(pamela, mine: Path) -> None:
     assert [row[2] for row in pamelas] == ["`--tasks 8 --seed 3`", "`--steps 7`"]
     assert pamelas[0][4].startswith("five-maml-s0: ") and pamelas[1][4] == ""
     assert pamelas[1][3].startswith(f"{found['mse']:.4f} ± ")
+
+
+def test_without_options_only_what_was_compared_is_shown(pamela, mine: Path) -> None:
+    pamela("evaluate", *RUNS, "--tasks", 6, "--no-figures", "-q").ok()
+    pamela("reproduce", "--collect", "-q").ok()
+    assert [row[2] for row in table()] == ["none", "none"]
+    assert [row[4].partition(":")[0] for row in table()] == list(RUNS)  # MAML over PAMELA, and the reverse
 
 
 def test_results_that_were_kept_without_their_runs_keep_it(pamela, mine: Path) -> None:
