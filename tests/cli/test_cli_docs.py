@@ -1,4 +1,4 @@
-"""The commands that the documentation shows: their names, flags and kinds of values are known."""
+"""The commands that the documentation shows are known, with flags and values; links lead somewhere."""
 
 from __future__ import annotations
 
@@ -54,3 +54,18 @@ def test_benchmarks_are_known(page: str, words: str) -> None:
 
 def test_there_are_many() -> None:
     assert len(shown("pamela")) > 80 and len(shown("python -m benchmarks")) > 12
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ +(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.suffix == ".md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        file, _, anchor = link.partition("#")
+        target = page.parent / file if file else page
+        assert "://" in link or target.exists(), link
+        assert "://" in link or not anchor or anchor in anchors(target), link
