@@ -243,7 +243,7 @@ def _draw(judged: list[Judged]) -> list[str]:
     p = first.protocol
     title = f"{p.dataset} {p.split}, {task_text(p.way, p.shot)}, {len(first.scores.final)} tasks"
     title += "" if first.record["seed"] is None else f" of seed {first.record['seed']}"
-    title += f"\n{protocol_text(first.record)}"
+    title += "\n" + protocol_text(first.record).replace("; ", "\n")
     unit = measure_of(p.way).loss_unit
     labelled = [(each.label, each.scores) for each in judged]
     trained = [each.problem.config.steps or 0 for each in judged]

@@ -10,7 +10,7 @@ from torch import Tensor
 from pamela_cli.engine import outer_loop
 from pamela_cli.engine.backbones import Conv4
 from pamela_cli.engine.evaluation import concatenate, evaluate
-from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.layout import Layer
 from pamela_cli.engine.meta_gradient import MetaGradient, mean_meta_gradient
 from pamela_cli.engine.outer_loop import OuterLoop, OuterSettings
@@ -124,6 +124,19 @@ def test_then_the_order_of_the_classes_does_not_matter(shared_head: bool) -> Non
     )
     same = torch.allclose(torch.tensor(one.loss), torch.tensor(other.loss), rtol=1e-9)
     assert same == shared_head
+
+
+def test_the_first_update_moves_the_classifier_alone() -> None:
+    """What each output passes down is cancelled by the others': the errors of an image sum to zero."""
+    tasks = image_tasks(2, WAY, 2, 5)
+    for shared_head in (True, False):
+        learner = make_learner("maml", network(shared_head), 2, None)
+        learner = alike(learner) if shared_head else learner
+        objective = Classification(WAY)
+        theta_0, theta_1, theta_2 = inner_loop(learner, objective, tasks, learner.expand(), 2)
+        below = learner.rule.layout.size - learner.rule.layout.layers[-1].size
+        first, second = (moved[:, :below].abs().max() for moved in (theta_1 - theta_0, theta_2 - theta_1))
+        assert (first < 1e-12) == shared_head and second > 1e-6
 
 
 def test_without_it_nothing_is_averaged() -> None:
