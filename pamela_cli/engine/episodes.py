@@ -210,22 +210,26 @@ class ImageEpisodes:
 
         Classes are turned by 90°·``turns`` (T, way), images varied by ``numbers`` (T, way, each, ≥ 6).
         """
-        tasks, way, _ = rows.shape
-        parts = []
-        for columns in (slice(None, self.shot), slice(self.shot, None)):
-            part = rows[:, :, columns]
-            each = part.shape[2]
-            labels = torch.arange(way, device=self.pool.mean.device).repeat_interleave(each).expand(tasks, -1)
-            angle = turns.repeat_interleave(each, dim=1) if turns is not None else None
-            varied = numbers[:, :, columns].flatten(1, 2) if numbers is not None else None
-            images = self.pool.standardised(part.flatten(1), angle, self.augmentation, varied)
-            parts.append((images, labels))
-        (support_x, support_y), (query_x, query_y) = parts
-        if numbers is not None and self.augmentation.cutmix:
-            varied = _sent(numbers[:, :, self.shot :].flatten(1, 2), query_x.device)
-            query_x, query_y = self.augmentation.mixed(query_x, query_y, varied, way)
+        columns = (slice(None, self.shot), slice(self.shot, None))
+        given = [None if numbers is None else self._given(numbers[:, :, part]) for part in columns]
+        (support_x, support_y), (query_x, query_y) = (
+            self._part(rows[:, :, part], turns, varied) for part, varied in zip(columns, given, strict=True)
+        )
+        if given[1] is not None and self.augmentation.cutmix:
+            query_x, query_y = self.augmentation.mixed(query_x, query_y, given[1], rows.shape[1])
         drawn = Tasks(support_x, support_y, query_x, query_y)
         return with_mirrored_support(drawn) if self.mirror_support else drawn
+
+    def _given(self, numbers: Tensor) -> Tensor:
+        """Random numbers (T, way, each, …) by image, (T, way · each, …), on the device."""
+        return _sent(numbers.flatten(1, 2), self.pool.mean.device)
+
+    def _part(self, rows: Tensor, turns: Tensor | None, varied: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The images at ``rows`` (T, way, each), and their classes (T, way · each)."""
+        tasks, way, each = rows.shape
+        labels = torch.arange(way, device=self.pool.mean.device).repeat_interleave(each).expand(tasks, -1)
+        angle = None if turns is None else turns.repeat_interleave(each, dim=1)
+        return self.pool.standardised(rows.flatten(1), angle, self.augmentation, varied), labels
 
 
 @dataclass(frozen=True)
