@@ -89,8 +89,8 @@ class EvaluateOptions:
 class Judged:
     """A run with its learner, and what it achieved; ``label`` is what it is called beside others.
 
-    ``record`` is its result as a document, ``waves`` the first tasks, of sine waves. It holds on to no
-    images: there may be many runs.
+    ``record`` is its result as a document, ``waves`` the first tasks, of sine waves, ``checkpoint`` the
+    SHA-256 of what was judged. It holds on to no images: there may be many runs.
     """
 
     label: str
@@ -101,6 +101,7 @@ class Judged:
     scores: TaskScores
     record: dict[str, Any]
     waves: Tasks | None
+    checkpoint: str
 
 
 def evaluate_runs(
@@ -140,7 +141,7 @@ def _keep(context: Context, judged: list[Judged], pairs: list[dict[str, Any]]) -
     try:
         for each in judged:
             own = [pair for pair in pairs if each.label in (pair["a"], pair["b"])]
-            record_evaluation(each.folder, each.record, own)
+            record_evaluation(each.folder, each.record, own, each.checkpoint)
     except PamelaError as error:
         context.console.warn(f"not recorded: {error}")
 
@@ -165,6 +166,7 @@ def _evaluate(
     check_enough("--tasks", count, processes)
     plan = plan_to_judge(problem, options.split, task, len(processes.share(count)))
     learner = with_outputs(load_learner(folder, problem), problem.config, protocol.way)
+    checkpoint = sha256(folder.best.read_bytes()).hexdigest()  # `load_learner` has found it readable
     tasks = problem.fixed_tasks(
         options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query,
         seed=options.seed, mirror_support=protocol.tta,
@@ -193,7 +195,7 @@ def _evaluate(
         context.console.warn(f"{label} is not finished: this is its best checkpoint so far.")
     record = result_record(label, problem.config, protocol, tasks, scores)
     waves = next(tasks.batches(SHOWN_WAVES)) if problem.is_sine else None
-    return Judged(label, folder, problem, learner, protocol, scores, record, waves)
+    return Judged(label, folder, problem, learner, protocol, scores, record, waves, checkpoint)
 
 
 def _asked_of(
@@ -243,7 +245,7 @@ def _draw(judged: list[Judged]) -> list[str]:
     p = first.protocol
     title = f"{p.dataset} {p.split}, {task_text(p.way, p.shot)}, {len(first.scores.final)} tasks"
     title += "" if first.record["seed"] is None else f" of seed {first.record['seed']}"
-    title += "\n" + protocol_text(first.record).replace("; ", "\n")
+    title += "\n" + protocol_text(*(each.record for each in judged)).replace("; ", "\n")
     unit = measure_of(p.way).loss_unit
     labelled = [(each.label, each.scores) for each in judged]
     trained = [each.problem.config.steps or 0 for each in judged]

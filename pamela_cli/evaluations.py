@@ -22,8 +22,12 @@ _HOW = ("dataset", "split", "way", "shot", "query", "tasks", "seed", "steps", "n
 """What one evaluation differs from another in, besides test-time augmentation."""
 
 
-def record_evaluation(folder: RunFolder, record: Document, pairs: Iterable[Document]) -> None:
+def record_evaluation(
+    folder: RunFolder, record: Document, pairs: Iterable[Document], checkpoint: str
+) -> None:
     """Add a result of ``evaluate``, with the time and its differences from the runs beside it.
+
+    ``checkpoint`` is the SHA-256 of what was evaluated: an unfinished run will have another one.
 
     :class:`PamelaError` if that is impossible: a run may come from anywhere, and no link is followed.
     """
@@ -31,7 +35,8 @@ def record_evaluation(folder: RunFolder, record: Document, pairs: Iterable[Docum
     if file.is_symlink() or (file.exists() and not file.is_file()):
         raise PamelaError(f"{file} is no plain file; remove it to have results recorded there.")
     compared = [_seen_from(record["run"], pair) for pair in pairs]
-    line = {"evaluated": datetime.now(UTC).isoformat(timespec="seconds"), **record, "compared": compared}
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"evaluated": when, "checkpoint": checkpoint, **record, "compared": compared}
     append(file, json.dumps(finite(line), ensure_ascii=False) + "\n")
 
 
@@ -59,15 +64,26 @@ def _records(folder: RunFolder) -> Iterator[Any]:
 
 
 def latest(records: Iterable[Any]) -> list[Document]:
-    """The last of each kind, in the order of their times, among what may be results of ``evaluate``."""
+    """The last of each kind, in the order given, among what may be results of ``evaluate``.
+
+    It keeps what earlier ones of the same checkpoint were compared with.
+    """
     found: dict[Any, Document] = {}
     for record in map(_sound, records):
         if record is not None:
             # Earlier versions had no test-time augmentation, and did not say so.
             key = (*(str(record.get(name)) for name in _HOW), record.get("tta") is True)
-            found.pop(key, None)
-            found[key] = record
+            found[key] = _after(found.pop(key, None), record)
     return list(found.values())
+
+
+def _after(before: Document | None, record: Document) -> Document:
+    if before is None or record.get("checkpoint") is None:
+        return record
+    if before.get("checkpoint") != record["checkpoint"]:
+        return record
+    by_run = {gain["with"]: gain for gain in (*before["compared"], *record["compared"])}
+    return record | {"compared": list(by_run.values())}
 
 
 def _sound(record: Any) -> Document | None:

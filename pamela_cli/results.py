@@ -162,8 +162,11 @@ def hardware_text(environment: dict[str, Any]) -> str:
     return f"{environment.get('cores')} cores of {environment.get('cpu') or 'an unknown CPU'}{kind}"
 
 
-def protocol_text(record: dict[str, Any]) -> str:
-    """How batch norm got its statistics, and whether mirror images helped; sine waves have neither."""
+def protocol_text(record: dict[str, Any], *others: dict[str, Any]) -> str:
+    """How batch norm got its statistics, and whether mirror images helped; sine waves have neither.
+
+    Of several results, what is the same for all is told from the first.
+    """
     if record["norm_stats"] is None:
         return "no batch norm"
     how = {
@@ -173,4 +176,5 @@ def protocol_text(record: dict[str, Any]) -> str:
     text = how[record["norm_stats"]]
     if record.get("tta"):
         return f"{text}; mirror images of the support and of queries (test-time augmentation)"
-    return f"{text}; mirror images of the support" if record.get("mirror_support") else text
+    every = all(each.get("mirror_support") for each in (record, *others))
+    return f"{text}; mirror images of the support" if every else text

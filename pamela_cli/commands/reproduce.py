@@ -33,7 +33,10 @@ def reproduce(
     ] = None,
     results: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Path("results"),
     collect: Annotated[
-        bool, typer.Option("--collect", help="Train nothing; keep what has finished in the runs folder.")
+        bool,
+        typer.Option(
+            "--collect", help="Train nothing; keep what has finished, or was evaluated, in the runs folder."
+        ),
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Train each for two outer steps, and keep nothing.")

@@ -123,9 +123,11 @@ def as_markdown(document: Document) -> str:
     return f"**{title(document)}**\n\n{markdown_table(*_cells(document))}\n\n{notes(document)}\n"
 
 
-def markdown_table(headings: list[str], lines: list[list[str]]) -> str:
-    """A table whose first column is of words, and the others of numbers."""
-    rule = [":--" if i == 0 else "--:" for i in range(len(headings))]
+def markdown_table(
+    headings: list[str], lines: list[list[str]], words: frozenset[int] = frozenset((0,))
+) -> str:
+    """A table whose columns are of numbers, but for those of ``words``."""
+    rule = [":--" if i in words else "--:" for i in range(len(headings))]
     return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *lines))
 
 

@@ -42,10 +42,9 @@ def evaluation_table(document: dict[str, Any]) -> Group:
     tasks = task_text(first["way"], first["shot"])
     title = f"{first['dataset']} {first['split']}, {tasks}, {first['tasks']:,} tasks"
     title += "" if first["seed"] is None else f" of seed {first['seed']}"
+    note = protocol_text(*document.get("runs", [document]))
     if "runs" in document:
-        common = {name: value for name, value in first.items() if name != "mirror_support"}
-        return titled(title, _compared(document), protocol_text(common))
-    note = protocol_text(first)
+        return titled(title, _compared(document), note)
     median = f"; median {first['median']:.4g}" if measure_in(first).heavy_tailed else ""
     return titled(title, _by_update(document), f"run {_with_origin(document)}; {note}{median}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pamela_cli.config import Config
 from pamela_cli.display.ablations import markdown_table
-from pamela_cli.measures import Measure
+from pamela_cli.measures import Measure, measure_in
 from pamela_cli.methods import METHODS
 from pamela_cli.reproducing.kept import KeptResult
 from pamela_cli.results import Document, EvaluationProtocol
@@ -16,22 +16,22 @@ from pamela_cli.untrusted import on_one_line, shown
 
 def evaluated_further(kept: Sequence[KeptResult]) -> str:
     """A table of it by the options of `evaluate`, with the gains over other runs; empty if there is none."""
-    measure = kept[0].config.measure
-    order = list(METHODS)
+    measure, order = kept[0].config.measure, list(METHODS)
     rows = []
     for each in sorted(kept, key=lambda each: (order.index(each.config.method), each.config.seed)):
         for found in each.evaluations:
             options = " ".join(_options(each.config, found))
-            if options or found["compared"]:  # else it is the test at the end of training once more
-                run = [METHODS[each.config.method].title, str(each.config.seed)]
-                run.append(f"`{options}`" if options else "none")
-                rows.append(
-                    [*run, measure.interval(found.get(measure.name), found["ci95"]), _gains(found, measure)]
-                )
+            if measure_in(found) != measure or not (options or found["compared"]):
+                continue  # of another kind of task; or the test at the end of training once more
+            run = [METHODS[each.config.method].title, str(each.config.seed)]
+            run.append(f"`{options}`" if options else "as at the end of training")
+            score = measure.interval(found[measure.name], found["ci95"]) or "not finite"
+            rows.append([*run, score, _gains(found, measure)])
     if not rows:
         return ""
     header = ["method", "seed", "options", measure.heading, "gain, on the same tasks, over"]
-    return "By `pamela evaluate RUN…` with these options:\n\n" + markdown_table(header, rows)
+    table = markdown_table(header, rows, words=frozenset((0, 2, 4)))
+    return f"By `pamela evaluate RUN…` with these options:\n\n{table}"
 
 
 def _options(config: Config, found: Document) -> Iterable[str]:
@@ -54,11 +54,11 @@ def _options(config: Config, found: Document) -> Iterable[str]:
 
 def _gains(found: Document, measure: Measure) -> str:
     return "; ".join(
-        f"{_cell(gain['with'])}: {measure.gain(gain['difference'], gain['ci95'])}"
+        f"`{_cell(gain['with'])}`: {measure.gain(gain['difference'], gain['ci95'])}"
         for gain in found["compared"]
     )
 
 
 def _cell(value: Any) -> str:
-    """Text of a record, which may come from anywhere, for a cell of a table."""
-    return on_one_line(shown(value, 200), 200).replace("|", "\\|").replace("`", "'")
+    """Text of a record, which may come from anywhere, for a quotation in a cell of a table."""
+    return on_one_line(shown(value, 200), 200).translate(str.maketrans("|`", "¦'"))

@@ -93,20 +93,23 @@ def keep_divergence(run: RunFolder, why: str, out: Path) -> None:
 
 
 def keep_evaluations(run: RunFolder, out: Path) -> None:
-    """Add what `evaluate` has found, since, of the run that is kept in ``out``; of another run, nothing."""
-    found, before = evaluations(run), _kept_evaluations(out)
-    if not found or not _has_the_checkpoint(run, out):
-        return
-    every = latest([*before, *found])
+    """Add what `evaluate` has found, since, of the checkpoint that ``out`` is about.
+
+    :class:`PamelaError` if it cannot be written.
+    """
+    before = _kept_evaluations(out)
+    found = [each for each in evaluations(run) if each.get("checkpoint") == _checkpoint_of(out)]
+    every = latest(sorted([*before, *found], key=lambda each: str(each.get("evaluated"))))
     if every != before:
         write_atomically(out / _EVALUATIONS, _json(every))
 
 
-def _has_the_checkpoint(run: RunFolder, out: Path) -> bool:
+def _checkpoint_of(out: Path) -> str:
+    """The SHA-256 of the checkpoint of a kept result; empty if it does not say."""
     try:
-        return bool(read_json(out / "checkpoint.json")["sha256"] == _sha256(run.best))
-    except (OSError, OddFileError, KeyError, TypeError):
-        return False
+        return str(read_json(out / "checkpoint.json")["sha256"])
+    except (OddFileError, KeyError, TypeError):
+        return ""
 
 
 def _kept_evaluations(path: Path) -> list[Document]:
@@ -231,15 +234,10 @@ def _about(path: Path, config: Config) -> Document:
     except CheckpointError as error:
         raise PamelaError(f"{error}.") from error
     return {
-        "sha256": _sha256(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "step": checkpoint.progress.get("step"),
         "tensors": {name: _spread(tensor.numpy()) for name, tensor in checkpoint.tensors.items()},
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _spread(numbers: Any) -> Document:

@@ -170,7 +170,8 @@ def _published_text(found: Published | None) -> str:
 
 def _conditions(group: Group, kept: list[KeptResult], diverged: bool) -> str:
     """What the numbers were had with, and how to have them again."""
-    config, test = kept[0].config, kept[0].summary["test"]
+    config = kept[0].config
+    test = kept[0].summary["test"] | {"mirror_support": config.mirror_support}
     minutes = sorted({f"{each.summary['seconds'] / 60:.0f}" for each in kept}, key=int)
     skipped = sum(each.summary["skipped_steps"] for each in kept)
     steps = f"{config.iterations:,} outer steps of {config.meta_batch} tasks"
@@ -179,7 +180,7 @@ def _conditions(group: Group, kept: list[KeptResult], diverged: bool) -> str:
         f"{test['query']:,} queries{' per class' if config.way else ''}; {protocol_text(test)}.",
         f"Training took {' to '.join(dict.fromkeys((minutes[0], minutes[-1])))} minutes per run; {skipped} "
         f"steps were skipped{', not counting the runs that diverged' * diverged}.",
-        f"Computed on {'; '.join(_hardware(kept))}.",
+        f"Trained, and tested at the end, on {'; '.join(_hardware(kept))}.",
     ]
     if config.dataset == "omniglot" and any(each.config.method == "maml" for each in kept):
         sentences.append("Published: MAML's own paper, which splits the characters differently.")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from data_prep.errors import DataError
-from pamela_cli.ablation.cells import Cell, all_runs, find_cell
+from pamela_cli.ablation.cells import Cell, all_runs, find_cell, nameless
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.checkpoints import divergence_of
@@ -32,7 +32,7 @@ from pamela_cli.reproducing.kept import (
 )
 from pamela_cli.reproducing.page import check_page, write_page
 from pamela_cli.reproducing.plan import PlannedCell, in_order, read_plan
-from pamela_cli.runs import RunFolder, numbered
+from pamela_cli.runs import numbered
 from pamela_cli.session import settle
 
 
@@ -85,7 +85,7 @@ def reproduce(context: Context, options: ReproduceOptions) -> dict[str, Any]:
         for _, cells in groupby(there, key=lambda found: found.planned.dataset):
             failures |= _have(context, options, list(cells))
     finally:  # also after a request to stop: what is finished is not lost
-        _keep_evaluations(planned, options.results, all_runs(context.runs_dir))
+        _keep_evaluations(context, planned, options.results)
         page = write_page(options.results, read_plan()) if _is_anything(options.results) else None
     return {
         "page": page and str(page),
@@ -147,13 +147,17 @@ def _keep(found: _Found, out: Path) -> None:
         keep_divergence(run, why, out)
 
 
-def _keep_evaluations(
-    planned: Iterable[PlannedCell], results: Path, runs: Sequence[tuple[Config, RunFolder]]
-) -> None:
-    """Keep what `evaluate` has found of the runs whose results are kept."""
+def _keep_evaluations(context: Context, planned: Iterable[PlannedCell], results: Path) -> None:
+    """Keep what `evaluate` has found of the runs whose results are kept; a failure costs that alone."""
+    runs = all_runs(context.runs_dir)
     for cell in planned:
-        if (kept := kept_result(cell, results)) and (run := find_cell(kept.config, runs)):
-            keep_evaluations(run, kept.path)
+        kept = kept_result(cell, results)
+        for config, run in runs if kept is not None else ():
+            if kept is not None and nameless(config) == nameless(kept.config):
+                try:
+                    keep_evaluations(run, kept.path)
+                except (PamelaError, OSError) as error:
+                    context.console.warn(f"what was found of {run.path} cannot be kept: {error}")
 
 
 def _is_anything(results: Path) -> bool:

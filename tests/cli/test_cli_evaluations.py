@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -25,9 +26,11 @@ def test_each_evaluation_is_a_line(pamela, own_world: Path) -> None:
     ]
     lines = lines_of("tiny-a")
     assert [
-        {k: v for k, v in line.items() if k not in ("evaluated", "compared")} for line in lines
+        {k: v for k, v in line.items() if k not in ("evaluated", "checkpoint", "compared")} for line in lines
     ] == documents
     assert all(line["evaluated"].endswith("+00:00") and line["compared"] == [] for line in lines)
+    best = hashlib.sha256(Path("runs/tiny-a/best.safetensors").read_bytes()).hexdigest()
+    assert {line["checkpoint"] for line in lines} == {best}
 
 
 def test_the_page_has_the_last_of_each_kind(pamela, report, own_world: Path) -> None:
@@ -48,7 +51,7 @@ def test_what_earlier_versions_found_gives_way_to_the_same_found_again(pamela, r
     """They did not say that there was no test-time augmentation; nobody else may say something odd."""
     pamela("evaluate", "tiny-a", *OPTIONS).ok()
     (line,) = lines_of("tiny-a")
-    assert line.pop("tta") is False and line.pop("mirror_support") is False
+    assert line.pop("tta") is False and line.pop("mirror_support") is False and line.pop("checkpoint")
     odd = line | {"tta": "no", "seed": 5}
     Path("runs/tiny-a/evaluations.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(odd)}\n")
     pamela("evaluate", "tiny-a", *OPTIONS).ok()

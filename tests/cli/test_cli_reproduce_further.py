@@ -11,6 +11,8 @@ import pytest
 from cli_plan import SMALL
 from cli_support import snapshot
 
+from pamela_cli.errors import PamelaError
+from pamela_cli.reproducing import kept as kept_results
 from pamela_cli.reproducing import plan
 
 PLAN = f"""
@@ -66,23 +68,26 @@ def test_what_was_found_is_kept_and_shown(pamela, mine: Path) -> None:
     (gain,) = kept()[0]["compared"]
     assert (gain["with"], gain["difference"]) == (RUNS[1], -kept("maml-s0")[0]["compared"][0]["difference"])
     maml, *pamelas = table()
-    assert maml[:3] == ["MAML", "0", "`--tasks 8 --seed 3`"] and maml[4].startswith("five-pamela-s0: ")
+    assert maml[:3] == ["MAML", "0", "`--tasks 8 --seed 3`"] and maml[4].startswith("`five-pamela-s0`: ")
     assert [row[2] for row in pamelas] == ["`--tasks 8 --seed 3`", "`--steps 7`"]
-    assert pamelas[0][4].startswith("five-maml-s0: ") and pamelas[1][4] == ""
+    assert pamelas[0][4].startswith("`five-maml-s0`: ") and pamelas[1][4] == ""
     assert pamelas[1][3].startswith(f"{found['mse']:.4f} ± ")
 
 
 def test_without_options_only_what_was_compared_is_shown(pamela, mine: Path) -> None:
     pamela("evaluate", *RUNS, "--tasks", 6, "--no-figures", "-q").ok()
     pamela("reproduce", "--collect", "-q").ok()
-    assert [row[2] for row in table()] == ["none", "none"]
-    assert [row[4].partition(":")[0] for row in table()] == list(RUNS)  # MAML over PAMELA, and the reverse
+    assert [row[2] for row in table()] == ["as at the end of training"] * 2
+    assert [row[4].partition(":")[0].strip("`") for row in table()] == list(
+        RUNS
+    )  # MAML over PAMELA, and the reverse
 
 
 def test_results_that_were_kept_without_their_runs_keep_it(pamela, mine: Path) -> None:
     pamela("evaluate", RUNS[0], "--tasks", 8, "--no-figures", "-q").ok()
     pamela("reproduce", "--collect", "-q").ok()
     before = snapshot(Path("results"))
+    assert len(kept()) == 1
     Path("runs", RUNS[0], "evaluations.jsonl").unlink()
     pamela("reproduce", "--collect", "-q").ok()
     shutil.rmtree("runs")
@@ -90,12 +95,55 @@ def test_results_that_were_kept_without_their_runs_keep_it(pamela, mine: Path) -
     assert snapshot(Path("results")) == before
 
 
-def test_of_another_checkpoint_nothing_is_kept(pamela, mine: Path) -> None:
+def test_what_was_found_of_another_checkpoint_is_not_kept(pamela, mine: Path) -> None:
+    """As of an unfinished run, whose best was another one, or by a version that did not say."""
     pamela("evaluate", RUNS[0], "--tasks", 8, "--no-figures", "-q").ok()
-    about = Path("results/five/pamela-s0/checkpoint.json")
-    about.write_text(json.dumps(json.loads(about.read_text()) | {"sha256": "0" * 64}))
+    file = Path("runs", RUNS[0], "evaluations.jsonl")
+    line = json.loads(file.read_text())
+    unsaid = {name: value for name, value in line.items() if name != "checkpoint"}
+    file.write_text(json.dumps(line | {"checkpoint": "0" * 64}) + "\n" + json.dumps(unsaid) + "\n")
     pamela("reproduce", "--collect", "-q").ok()
     assert not Path("results/five/pamela-s0/evaluations.json").exists()
+
+
+def test_a_copy_of_the_run_counts_and_another_run_of_its_settings_does_not(pamela, mine: Path) -> None:
+    shutil.copytree(Path("runs", RUNS[0]), Path("runs", "a"))
+    pamela("evaluate", "a", "--tasks", 9, "--no-figures", "-q").ok()
+    pamela("evaluate", RUNS[0], "--tasks", 8, "--no-figures", "-q").ok()
+    pamela("reproduce", "--collect", "-q").ok()
+    assert [each["tasks"] for each in kept()] == [9, 8]
+
+
+def test_gains_over_all_runs_are_kept_and_the_newest_results(pamela, mine: Path) -> None:
+    shutil.copytree(Path("runs", RUNS[1]), Path("runs", "b"))
+    for others in ([RUNS[1]], ["b"], []):
+        pamela("evaluate", RUNS[0], *others, "--tasks", 8, "--no-figures", "-q").ok()
+    pamela("reproduce", "--collect", "-q").ok()
+    (found,) = kept()
+    assert [gain["with"] for gain in found["compared"]] == [RUNS[1], "b"]
+    file = Path("runs", RUNS[0], "evaluations.jsonl")
+    line = json.loads(file.read_text().splitlines()[-1])
+    file.write_text(json.dumps(line | {"evaluated": "2020-01-01T00:00:00+00:00", "mse": 7.0}) + "\n")
+    pamela("reproduce", "--collect", "-q").ok()
+    assert kept()[0]["mse"] == found["mse"]
+
+
+def test_what_cannot_be_written_costs_neither_the_page_nor_the_others(
+    pamela, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pamela("evaluate", *RUNS, "--tasks", 8, "--no-figures", "-q").ok()
+    write = kept_results.write_atomically
+
+    def refused(path: Path, text: str) -> None:
+        if path.parent.name == "pamela-s0":
+            raise PamelaError(f"{path} cannot be written.")
+        write(path, text)
+
+    monkeypatch.setattr(kept_results, "write_atomically", refused)
+    Path("results/README.md").unlink()
+    said = pamela("reproduce", "--collect", "-q").ok().err
+    assert "what was found of runs/five-pamela-s0 cannot be kept" in said
+    assert [row[0] for row in table()] == ["MAML"]
 
 
 def test_whatever_a_stranger_has_written_there(pamela, mine: Path) -> None:
@@ -105,16 +153,23 @@ def test_whatever_a_stranger_has_written_there(pamela, mine: Path) -> None:
     other = {"with": "a | `b`\n# c", "difference": 1.0, "ci95": None}
     lines = [
         good | {"tasks": 9, "dataset": "x | y\n# z", "compared": [{**other, "ci95": 0.5}, other, 3, "?"]},
-        good | {"tasks": 10, "accuracy": 0.5, "accuracy_per_step": [0.5], "way": 5, "norm_stats": "query"},
+        {name: value for name, value in good.items() if not name.startswith("mse")}
+        | {"tasks": 10, "accuracy": 0.5, "accuracy_per_step": [0.5], "way": 5, "norm_stats": "query"},
+        good | {"tasks": 11, "tta": "yes"}, good | {"tasks": 12, "mse": None},
         {"mse": 1.0}, [], 7,
     ]  # fmt: skip
     with file.open("a") as more:
         more.writelines(json.dumps(line) + "\n" for line in lines)
         more.write("{\n")
     pamela("reproduce", "--collect", "-q").ok()
+    assert [each["tasks"] for each in kept()] == [8, 9, 10, 12]
     text = Path("results/README.md").read_text()
-    assert "\n# z" not in text and "\n# c" not in text and r"x \| y # z" in text
+    assert "\n# z" not in text and "\n# c" not in text
+    (_, *rows) = table()
+    assert [row[2].split()[1].strip("`") for row in rows] == ["8", "x", "12"]
+    assert "`--dataset x ¦ y # z --tasks 9`" in rows[1][2] and rows[1][4].startswith("`a ¦ 'b' # c`: ")
+    assert rows[2][3] == "not finite"
     Path("results/five/pamela-s0/evaluations.json").write_text("{}")
     Path("results/five/maml-s0/evaluations.json").write_text("[")
     pamela("reproduce", "--collect", "-q").ok()
-    assert len(kept()) >= 2 and len(kept("maml-s0")) == 1
+    assert len(kept()) == 4 and len(kept("maml-s0")) == 1

@@ -139,6 +139,14 @@ def test_the_first_update_moves_the_classifier_alone() -> None:
         assert (first < 1e-12) == shared_head and second > 1e-6
 
 
+def test_so_its_q_has_no_meta_gradient_below_the_classifier() -> None:
+    learner = alike(make_learner("q", network(), 2, None))
+    found = mean_meta_gradient(learner, Classification(WAY), image_tasks(2, WAY, 2, 5), cpu_runner())
+    below = found.q.shape[1] - learner.rule.layout.layers[-1].q_size(learner.rule.method.granularity)
+    first, second = found.q[:, :below].abs().amax(1)
+    assert first < 1e-12 and second > 1e-6
+
+
 def test_without_it_nothing_is_averaged() -> None:
     learner = make_learner("pamela", network(shared_head=False), 3, 1)
     theta, q = learner.rule.tied(learner.theta, learner.q)
