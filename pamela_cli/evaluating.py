@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 
+from data_prep.archives.base import file_sha256
 from data_prep.store import Store
 from pamela_cli.config import SINE, Config, check_choice
 from pamela_cli.context import Context
@@ -166,7 +167,7 @@ def _evaluate(
     check_enough("--tasks", count, processes)
     plan = plan_to_judge(problem, options.split, task, len(processes.share(count)))
     learner = with_outputs(load_learner(folder, problem), problem.config, protocol.way)
-    checkpoint = sha256(folder.best.read_bytes()).hexdigest()  # `load_learner` has found it readable
+    checkpoint = file_sha256(folder.best)  # `load_learner` has found it readable
     tasks = problem.fixed_tasks(
         options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query,
         seed=options.seed, mirror_support=protocol.tta,

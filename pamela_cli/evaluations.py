@@ -78,9 +78,8 @@ def latest(records: Iterable[Any]) -> list[Document]:
 
 
 def _after(before: Document | None, record: Document) -> Document:
-    if before is None or record.get("checkpoint") is None:
-        return record
-    if before.get("checkpoint") != record["checkpoint"]:
+    checkpoint = record.get("checkpoint")
+    if before is None or checkpoint is None or before.get("checkpoint") != checkpoint:
         return record
     by_run = {gain["with"]: gain for gain in (*before["compared"], *record["compared"])}
     return record | {"compared": list(by_run.values())}

@@ -135,9 +135,9 @@ def is_result(record: dict[str, Any]) -> bool:
     # A score that was not finite is null.
     scored = record[name] is None or None not in (number(record[name]), number(record.get("ci95")))
     known = record["norm_stats"] in (None, "query", "support") and isinstance(record["way"], int | None)
+    said = all(isinstance(record.get(name), bool | None) for name in ("mirror_support", "tta"))
     curve = record.get(f"{name}_per_step")
-    known = known and all(isinstance(record.get(name), bool | None) for name in ("mirror_support", "tta"))
-    return scored and known and isinstance(curve, list) and len(curve) > 0
+    return scored and known and said and isinstance(curve, list) and len(curve) > 0
 
 
 def _has(document: dict[str, Any], kinds: dict[str, type]) -> bool:

@@ -70,9 +70,14 @@ def all_runs(runs_dir: Path) -> list[tuple[Config, RunFolder]]:
     return found
 
 
+def runs_of(config: Config, runs: Iterable[tuple[Config, RunFolder]]) -> list[RunFolder]:
+    """The runs with these settings."""
+    return [folder for other, folder in runs if nameless(other) == nameless(config)]
+
+
 def find_cell(config: Config, runs: Iterable[tuple[Config, RunFolder]]) -> RunFolder | None:
     """The run with these settings: a finished one before one that goes on."""
-    same = [folder for other, folder in runs if nameless(other) == nameless(config)]
+    same = runs_of(config, runs)
     return min(same, key=lambda folder: (not folder.summary_file.exists(), len(folder.name)), default=None)
 
 

@@ -9,7 +9,6 @@ diverged, ``diverged.json`` says so in place of its results.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.archives.base import file_sha256
 from pamela_cli.config import Config, resolve
 from pamela_cli.console import finite
 from pamela_cli.datasets import recipe
@@ -45,10 +45,7 @@ _LINES = 200
 
 @dataclass(frozen=True)
 class KeptResult:
-    """A result that is kept: its settings, how it was computed, summary, test scores by task, and on what.
-
-    ``evaluations`` are what `evaluate` has found of it, the last of each kind.
-    """
+    """A result that is kept: its settings, how it was computed, summary, test scores by task, and on what."""
 
     path: Path
     config: Config
@@ -57,7 +54,11 @@ class KeptResult:
     tasks: str
     scores: Floats
     environment: list[Document]
-    evaluations: list[Document]
+
+    @property
+    def evaluations(self) -> list[Document]:
+        """What `evaluate` has found of it, the last of each kind."""
+        return _kept_evaluations(self.path)
 
     @property
     def task_scores(self) -> TaskScores:
@@ -97,8 +98,8 @@ def keep_evaluations(run: RunFolder, out: Path) -> None:
 
     :class:`PamelaError` if it cannot be written.
     """
-    before = _kept_evaluations(out)
-    found = [each for each in evaluations(run) if each.get("checkpoint") == _checkpoint_of(out)]
+    before, checkpoint = _kept_evaluations(out), _checkpoint_of(out)
+    found = [each for each in evaluations(run) if each.get("checkpoint") == checkpoint]
     every = latest(sorted([*before, *found], key=lambda each: str(each.get("evaluated"))))
     if every != before:
         write_atomically(out / _EVALUATIONS, _json(every))
@@ -178,16 +179,7 @@ def _read(path: Path) -> KeptResult | None:
         return None  # the numbers are of other settings
     if not (path / "checkpoint.json").is_file():
         return None
-    return KeptResult(
-        path,
-        config,
-        recorded.get("plan", {}),
-        summary,
-        tasks,
-        values,
-        folder.environment(),
-        _kept_evaluations(path),
-    )
+    return KeptResult(path, config, recorded.get("plan", {}), summary, tasks, values, folder.environment())
 
 
 def _json(value: Any) -> str:
@@ -234,7 +226,7 @@ def _about(path: Path, config: Config) -> Document:
     except CheckpointError as error:
         raise PamelaError(f"{error}.") from error
     return {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": file_sha256(path),
         "step": checkpoint.progress.get("step"),
         "tensors": {name: _spread(tensor.numpy()) for name, tensor in checkpoint.tensors.items()},
     }

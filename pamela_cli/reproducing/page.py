@@ -171,6 +171,7 @@ def _published_text(found: Published | None) -> str:
 def _conditions(group: Group, kept: list[KeptResult], diverged: bool) -> str:
     """What the numbers were had with, and how to have them again."""
     config = kept[0].config
+    # Which summaries of earlier versions do not say.
     test = kept[0].summary["test"] | {"mirror_support": config.mirror_support}
     minutes = sorted({f"{each.summary['seconds'] / 60:.0f}" for each in kept}, key=int)
     skipped = sum(each.summary["skipped_steps"] for each in kept)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from data_prep.errors import DataError
-from pamela_cli.ablation.cells import Cell, all_runs, find_cell, nameless
+from pamela_cli.ablation.cells import Cell, all_runs, find_cell, runs_of
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.checkpoints import divergence_of
@@ -152,12 +152,11 @@ def _keep_evaluations(context: Context, planned: Iterable[PlannedCell], results:
     runs = all_runs(context.runs_dir)
     for cell in planned:
         kept = kept_result(cell, results)
-        for config, run in runs if kept is not None else ():
-            if kept is not None and nameless(config) == nameless(kept.config):
-                try:
-                    keep_evaluations(run, kept.path)
-                except (PamelaError, OSError) as error:
-                    context.console.warn(f"what was found of {run.path} cannot be kept: {error}")
+        for run in runs_of(kept.config, runs) if kept else ():
+            try:
+                keep_evaluations(run, results / cell.name)
+            except (PamelaError, OSError) as error:
+                context.console.warn(f"what was found of {run.path} cannot be kept: {error}")
 
 
 def _is_anything(results: Path) -> bool:
