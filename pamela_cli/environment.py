@@ -37,10 +37,14 @@ def record_environment(folder: RunFolder, step: int, device: torch.device) -> No
 
 
 def current_environment(device: torch.device) -> dict[str, Any]:
-    """Versions, processor and GPU, now; what is not there is null."""
+    """The time, and what it is computed on."""
+    return {"started": datetime.now(UTC).isoformat(timespec="seconds"), **computed_on(device)}
+
+
+def computed_on(device: torch.device) -> dict[str, Any]:
+    """Versions, processor and GPU; what is not there is null."""
     cuda = torch.version.cuda
     return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "pamela": pamela_cli.__version__,
         "code": _code(),
         "python": platform.python_version(),

@@ -22,6 +22,7 @@ from pamela_cli.engine.intervals import paired_advantage
 from pamela_cli.engine.processes import Processes
 from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.tasks import Tasks
+from pamela_cli.environment import computed_on
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.evaluations import record_evaluation
 from pamela_cli.inputs import Inputs
@@ -142,7 +143,8 @@ def _keep(context: Context, judged: list[Judged], pairs: list[dict[str, Any]]) -
     try:
         for each in judged:
             own = [pair for pair in pairs if each.label in (pair["a"], pair["b"])]
-            record_evaluation(each.folder, each.record, own, each.checkpoint)
+            on = computed_on(each.problem.device)
+            record_evaluation(each.folder, each.record, own, each.checkpoint, on)
     except PamelaError as error:
         context.console.warn(f"not recorded: {error}")
 
@@ -210,7 +212,9 @@ def _asked_of(
     store = _open_store(context, config, options)
     inputs = Inputs.read(recorded, config)
     if store is not None:
-        protocol = replace(protocol, dataset=store.path.stem)
+        shape = (store.image_size, store.channels)
+        resized = shape != (config.image_size, config.channels)
+        protocol = replace(protocol, dataset=store.path.stem, resized=resized)
         if inputs is None and store.sha256 != config.store_sha256:
             raise PamelaError(
                 f"{folder.path} comes from an earlier version that did not record how images "

@@ -23,11 +23,12 @@ _HOW = ("dataset", "split", "way", "shot", "query", "tasks", "seed", "steps", "n
 
 
 def record_evaluation(
-    folder: RunFolder, record: Document, pairs: Iterable[Document], checkpoint: str
+    folder: RunFolder, record: Document, pairs: Iterable[Document], checkpoint: str, environment: Document
 ) -> None:
     """Add a result of ``evaluate``, with the time and its differences from the runs beside it.
 
     ``checkpoint`` is the SHA-256 of what was evaluated: an unfinished run will have another one.
+    ``environment`` is what it was computed on.
 
     :class:`PamelaError` if that is impossible: a run may come from anywhere, and no link is followed.
     """
@@ -36,7 +37,8 @@ def record_evaluation(
         raise PamelaError(f"{file} is no plain file; remove it to have results recorded there.")
     compared = [_seen_from(record["run"], pair) for pair in pairs]
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    line = {"evaluated": when, "checkpoint": checkpoint, **record, "compared": compared}
+    about = {"evaluated": when, "checkpoint": checkpoint, "environment": environment}
+    line = {**about, **record, "compared": compared}
     append(file, json.dumps(finite(line), ensure_ascii=False) + "\n")
 
 

@@ -46,6 +46,7 @@ class EvaluationProtocol:
     steps: int
     norm_stats: NormSource = "query"
     tta: bool = False
+    resized: bool = False
 
     @classmethod
     def of(cls, config: Config, split: str) -> EvaluationProtocol:
@@ -80,6 +81,7 @@ def result_record(
         "norm_stats": protocol.norm_stats if protocol.way is not None else None,
         "mirror_support": config.mirror_support if protocol.way is not None else None,
         "tta": protocol.tta if protocol.way is not None else None,
+        "resized": protocol.resized if protocol.way is not None else None,
         "seed": tasks.seed,
     }
     by_update = scores.score.mean(0).tolist()
@@ -135,7 +137,7 @@ def is_result(record: dict[str, Any]) -> bool:
     # A score that was not finite is null.
     scored = record[name] is None or None not in (number(record[name]), number(record.get("ci95")))
     known = record["norm_stats"] in (None, "query", "support") and isinstance(record["way"], int | None)
-    said = all(isinstance(record.get(name), bool | None) for name in ("mirror_support", "tta"))
+    said = all(isinstance(record.get(name), bool | None) for name in ("mirror_support", "tta", "resized"))
     curve = record.get(f"{name}_per_step")
     return scored and known and said and isinstance(curve, list) and len(curve) > 0
 
@@ -160,6 +162,11 @@ def hardware_text(environment: dict[str, Any]) -> str:
         return str(environment["gpu"])
     kind = f" ({environment['cpu_type']})" if environment.get("cpu_type") else ""
     return f"{environment.get('cores')} cores of {environment.get('cpu') or 'an unknown CPU'}{kind}"
+
+
+def computed_on_text(environment: dict[str, Any]) -> str:
+    """Processor or GPU, with PyTorch's version."""
+    return f"{hardware_text(environment)}, PyTorch {environment.get('torch')}"
 
 
 def protocol_text(record: dict[str, Any], *others: dict[str, Any]) -> str:

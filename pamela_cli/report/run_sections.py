@@ -96,6 +96,7 @@ def _evaluations(run: ReadRun) -> list[Block]:
     for each in run.evaluations[-_MOST_ENTRIES * 2 :]:
         seed = "" if each.get("seed") is None else f", seed {shown(each['seed'])}"
         on = f"{shown(each['dataset'])} {shown(each.get('split'))}{seed}"
+        on += ", resized" * bool(each.get("resized"))
         task = shown(task_text(each["way"], each.get("shot")))
         stats = "" if each["norm_stats"] is None else each["norm_stats"]
         when = shown(each.get("evaluated"))[: len("2026-01-31")]

@@ -10,7 +10,7 @@ from pamela_cli.display.ablations import markdown_table
 from pamela_cli.measures import Measure, measure_in
 from pamela_cli.methods import METHODS
 from pamela_cli.reproducing.kept import KeptResult
-from pamela_cli.results import Document, EvaluationProtocol
+from pamela_cli.results import Document, EvaluationProtocol, computed_on_text
 from pamela_cli.untrusted import on_one_line, shown
 
 
@@ -26,11 +26,11 @@ def evaluated_further(kept: Sequence[KeptResult]) -> str:
             run = [METHODS[each.config.method].title, str(each.config.seed)]
             run.append(f"`{options}`" if options else "as at the end of training")
             score = measure.interval(found[measure.name], found["ci95"]) or "not finite"
-            rows.append([*run, score, _gains(found, measure)])
+            rows.append([*run, score, _gains(found, measure), _computed_on(found)])
     if not rows:
         return ""
-    header = ["method", "seed", "options", measure.heading, "gain, on the same tasks, over"]
-    table = markdown_table(header, rows, words=frozenset((0, 2, 4)))
+    header = ["method", "seed", "options", measure.heading, "gain, on the same tasks, over", "computed on"]
+    table = markdown_table(header, rows, words=frozenset((0, 2, 4, 5)))
     return f"By `pamela evaluate RUN…` with these options:\n\n{table}"
 
 
@@ -49,7 +49,8 @@ def _options(config: Config, found: Document) -> Iterable[str]:
         "norm-stats": (found["norm_stats"] or usual.norm_stats, usual.norm_stats),
     }
     options = [f"--{name} {_cell(value)}" for name, (value, expected) in values.items() if value != expected]
-    return [*options, *(["--tta"] if found.get("tta") else [])]
+    flags = {"--resize": "resized", "--tta": "tta"}
+    return [*options, *(flag for flag, name in flags.items() if found.get(name))]
 
 
 def _gains(found: Document, measure: Measure) -> str:
@@ -57,6 +58,12 @@ def _gains(found: Document, measure: Measure) -> str:
         f"`{_cell(gain['with'])}`: {measure.gain(gain['difference'], gain['ci95'])}"
         for gain in found["compared"]
     )
+
+
+def _computed_on(found: Document) -> str:
+    """Hardware and PyTorch, which earlier versions did not record."""
+    environment = found.get("environment")
+    return _cell(computed_on_text(environment)) if isinstance(environment, dict) else "not recorded"
 
 
 def _cell(value: Any) -> str:

@@ -24,7 +24,7 @@ from pamela_cli.report.rerun import config_command
 from pamela_cli.reproducing.further import evaluated_further
 from pamela_cli.reproducing.kept import KeptResult, kept_divergence, kept_result
 from pamela_cli.reproducing.plan import Group, PlannedCell
-from pamela_cli.results import hardware_text, protocol_text, task_text
+from pamela_cli.results import computed_on_text, protocol_text, task_text
 
 _MARK = "# Results\n\nWritten by `pamela reproduce`"
 _HEAD = f"""\
@@ -197,8 +197,7 @@ def _conditions(group: Group, kept: list[KeptResult], diverged: bool) -> str:
 def _hardware(kept: list[KeptResult]) -> list[str]:
     """Processor or GPU with PyTorch's version, each once."""
     entries = [entry for each in kept for entry in each.environment]
-    texts = [f"{hardware_text(entry)}, PyTorch {entry.get('torch')}" for entry in entries]
-    return list(dict.fromkeys(texts)) or ["a machine that was not recorded"]
+    return list(dict.fromkeys(map(computed_on_text, entries))) or ["a machine that was not recorded"]
 
 
 def _figures(results: Path, figures: dict[str, _ByShot], diverged: dict[str, list[str]]) -> list[str]:

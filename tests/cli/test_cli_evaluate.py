@@ -31,7 +31,8 @@ SHARED = {
     "steps": int,
     "trained_steps": int,
 }
-IMAGES = SHARED | {"accuracy": float, "way": int, "norm_stats": str, "mirror_support": bool, "tta": bool}
+FLAGS = {"mirror_support": bool, "tta": bool, "resized": bool}
+IMAGES = SHARED | {"accuracy": float, "way": int, "norm_stats": str} | FLAGS
 Evaluate = Callable[..., Result]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from cli_page import MARKUP
 
 OPTIONS = ["--tasks", "6", "--no-figures", "-q"]
@@ -25,9 +26,11 @@ def test_each_evaluation_is_a_line(pamela, own_world: Path) -> None:
         for more in ([], ["--norm-stats", "support"], ["--seed", "3"])
     ]
     lines = lines_of("tiny-a")
-    assert [
-        {k: v for k, v in line.items() if k not in ("evaluated", "checkpoint", "compared")} for line in lines
-    ] == documents
+    about = ("evaluated", "checkpoint", "environment", "compared")
+    assert [{k: v for k, v in line.items() if k not in about} for line in lines] == documents
+    for line in lines:
+        assert line["environment"].keys() >= {"pamela", "code", "torch", "cpu", "cores", "gpu"}
+        assert line["environment"]["torch"] == torch.__version__
     assert all(line["evaluated"].endswith("+00:00") and line["compared"] == [] for line in lines)
     best = hashlib.sha256(Path("runs/tiny-a/best.safetensors").read_bytes()).hexdigest()
     assert {line["checkpoint"] for line in lines} == {best}
@@ -51,7 +54,8 @@ def test_what_earlier_versions_found_gives_way_to_the_same_found_again(pamela, r
     """They did not say that there was no test-time augmentation; nobody else may say something odd."""
     pamela("evaluate", "tiny-a", *OPTIONS).ok()
     (line,) = lines_of("tiny-a")
-    assert line.pop("tta") is False and line.pop("mirror_support") is False and line.pop("checkpoint")
+    assert not any(line.pop(name) for name in ("tta", "mirror_support", "resized"))
+    assert line.pop("checkpoint") and line.pop("environment")
     odd = line | {"tta": "no", "seed": 5}
     Path("runs/tiny-a/evaluations.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(odd)}\n")
     pamela("evaluate", "tiny-a", *OPTIONS).ok()

@@ -86,8 +86,9 @@ def test_torchrun_starts_them_too(trained: Path) -> None:
     assert_same_training(trained / "runs" / "one", trained / "runs" / "three")
 
 
-def test_two_judge_as_one_does(warm, trained: Path) -> None:
-    ask = ["evaluate", "one", "--tasks", "7", "--no-figures", "--json"]
+@pytest.mark.parametrize("options", [[], ["--tta"]])
+def test_two_judge_as_one_does(warm, trained: Path, options: list[str]) -> None:
+    ask = ["evaluate", "one", "--tasks", "7", "--no-figures", "--json", *options]
     one, two = (warm(trained, *ask, *device).ok().document for device in (["--device", "cpu"], TWO))
     # Where two have other threads inside of operators than one, they round otherwise.
     assert one["accuracy"] == two["accuracy"] and one.keys() == two.keys()

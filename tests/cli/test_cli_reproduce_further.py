@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from cli_plan import SMALL
 from cli_support import snapshot
 
@@ -72,6 +73,7 @@ def test_what_was_found_is_kept_and_shown(pamela, mine: Path) -> None:
     assert [row[2] for row in pamelas] == ["`--tasks 8 --seed 3`", "`--steps 7`"]
     assert pamelas[0][4].startswith("`five-maml-s0`: ") and pamelas[1][4] == ""
     assert pamelas[1][3].startswith(f"{found['mse']:.4f} ± ")
+    assert all(row[5].endswith(f", PyTorch {torch.__version__}") for row in (maml, *pamelas))
 
 
 def test_without_options_only_what_was_compared_is_shown(pamela, mine: Path) -> None:
@@ -152,10 +154,11 @@ def test_whatever_a_stranger_has_written_there(pamela, mine: Path) -> None:
     good = json.loads(file.read_text())
     other = {"with": "a | `b`\n# c", "difference": 1.0, "ci95": None}
     lines = [
-        good | {"tasks": 9, "dataset": "x | y\n# z", "compared": [{**other, "ci95": 0.5}, other, 3, "?"]},
+        good | {"tasks": 9, "dataset": "x | y\n# z", "compared": [{**other, "ci95": 0.5}, other, 3, "?"],
+                "environment": {"cpu": "p | q\n# e"}},
         {name: value for name, value in good.items() if not name.startswith("mse")}
         | {"tasks": 10, "accuracy": 0.5, "accuracy_per_step": [0.5], "way": 5, "norm_stats": "query"},
-        good | {"tasks": 11, "tta": "yes"}, good | {"tasks": 12, "mse": None},
+        good | {"tasks": 11, "tta": "yes"}, good | {"tasks": 12, "mse": None, "environment": "here"},
         {"mse": 1.0}, [], 7,
     ]  # fmt: skip
     with file.open("a") as more:
@@ -169,6 +172,8 @@ def test_whatever_a_stranger_has_written_there(pamela, mine: Path) -> None:
     assert [row[2].split()[1].strip("`") for row in rows] == ["8", "x", "12"]
     assert "`--dataset x ¦ y # z --tasks 9`" in rows[1][2] and rows[1][4].startswith("`a ¦ 'b' # c`: ")
     assert rows[2][3] == "not finite"
+    assert "\n# e" not in text and rows[1][5].startswith("None cores of p ¦ q # e, ")
+    assert rows[2][5] == "not recorded"  # as by earlier versions
     Path("results/five/pamela-s0/evaluations.json").write_text("{}")
     Path("results/five/maml-s0/evaluations.json").write_text("[")
     pamela("reproduce", "--collect", "-q").ok()
