@@ -15,6 +15,7 @@ from pamela_cli.errors import PamelaError
 from pamela_cli.files import keep_as
 from pamela_cli.progress import Progress
 from pamela_cli.runs import RunFolder
+from pamela_cli.starting import begin
 from pamela_cli.untrusted import OddFileError, is_unicode
 
 
@@ -44,12 +45,13 @@ def divergence_of(folder: RunFolder) -> str | None:
 
 
 def restored(folder: RunFolder, config: Config, loop: OuterLoop, console: Console) -> Progress:
-    """Bring the learner and the optimizer to the last checkpoint; fresh ones stay so where there is none yet.
+    """Bring the learner and the optimizer to the last checkpoint; where there is none yet, fresh ones begin.
 
     If it is damaged, to the one before, which is said; :class:`PamelaError` if that is no use either.
     """
     last, previous = folder.last, folder.previous
     if not last.exists() and not previous.exists():
+        begin(folder, config, loop.learner)
         return Progress()
     try:
         if not last.exists():

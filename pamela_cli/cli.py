@@ -68,7 +68,7 @@ _PANELS = {
     "task": "Task",
     "inner": "Inner loop",
     "outer": "Outer loop",
-    "run": "Numbers",
+    "run": "Start and numbers",
 }
 
 
@@ -94,7 +94,8 @@ def _setting_option(name: str, sine: bool, helps: Mapping[str, str]) -> inspect.
         return _parameter(name, Annotated[bool | None, switch], None)
     choices = item.metadata.get("choices", ())
     metavar = "|".join(choices) if 0 < len(choices) < 4 else _METAVARS[kind]
-    completed = completion.datasets if name == "dataset" else completion.among(choices)
+    known = {"dataset": completion.datasets, "init_from": completion.runs}
+    completed = known.get(name, completion.among(choices))
     option = typer.Option(help=help_text, metavar=metavar, rich_help_panel=panel, autocompletion=completed)
     return _parameter(name, Annotated[str | None, option], None)
 

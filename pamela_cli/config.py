@@ -86,6 +86,10 @@ class Config:
     test_tasks: int = setting(600, "outer", "Test tasks at the end.", low=2, high=10**6)
 
     seed: int = setting(0, "run", "Seed of the initialization and the training tasks.", low=0, high=2**63 - 1)
+    init_from: str | None = setting(
+        None, "run", "Begin with what another run has learned, by its name or path."
+    )
+    init_sha256: str | None = setting(None, "run", "Checksum of the numbers that the run began with.")
     precision: str = setting(
         "float32",
         "run",
@@ -112,8 +116,10 @@ class Config:
 
 
 SETTINGS = {item.name: item for item in fields(Config)}
-FLAGS = [name for name in SETTINGS if name not in ("store_sha256", "image_size", "channels")]
-"""Settings that are flags; the others a run takes from its store."""
+FACTS = ("store_sha256", "image_size", "channels", "init_sha256")
+"""Settings that a run takes from its store, and from the run that it begins with."""
+FLAGS = [name for name in SETTINGS if name not in FACTS]
+"""Settings that are flags."""
 _TYPES = get_type_hints(Config)
 
 _OF_IMAGES = ("way", "rotations", "crop", "flip", "color_jitter", "mirror_support", "cutmix", "shared_head")

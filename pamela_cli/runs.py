@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
@@ -21,6 +21,9 @@ from pamela_cli.files import append, make_durable, replacing, write_atomically
 from pamela_cli.metrics import Record, read_metrics
 from pamela_cli.results import is_summary
 from pamela_cli.untrusted import LARGEST_SETTINGS, OddFileError, is_unicode, read_json, read_text
+
+if TYPE_CHECKING:  # runs are listed without PyTorch
+    from pamela_cli.engine.checkpoint import Checkpoint
 
 ABLATION = "ablation.json"
 """The file that makes a folder one of an ablation."""
@@ -64,6 +67,11 @@ class RunFolder:
     def best(self) -> Path:
         """Checkpoint with the best validation."""
         return self.path / "best.safetensors"
+
+    @property
+    def init(self) -> Path:
+        """What the run begins with, if that is what another has learned."""
+        return self.path / "init.safetensors"
 
     @property
     def metrics_file(self) -> Path:
@@ -145,10 +153,7 @@ class RunFolder:
         make_durable(self.metrics_file)
 
     def rewind_metrics(self, step: int, validated: int) -> None:
-        """Drop what was recorded after ``step``, and validations after ``validated``.
-
-        A resumed run writes them again.
-        """
+        """Drop what a resumed run writes again: what is after ``step``, validations after ``validated``."""
         with replacing(self.metrics_file) as temporary, temporary.open("w", encoding="utf-8") as file:
             for record in self.metrics():
                 if record["step"] <= (validated if "val_scores" in record else step):
@@ -176,18 +181,20 @@ def default_name(config: Config) -> str:
     return f"{config.method}-{config.dataset}-{way}{config.shot}s-s{config.seed}"
 
 
-def create_run(runs_dir: Path, name: str | None, config: Config, recorded: Recorded) -> RunFolder:
-    """Make a fresh run folder with its config, as ``name`` if given and free.
+def create_run(
+    runs_dir: Path, name: str | None, config: Config, recorded: Recorded, init: Checkpoint | None = None
+) -> RunFolder:
+    """Make a fresh run folder with its config, and what it begins with, as ``name`` if given and free.
 
     Without ``name`` it gets the default one, with -2, -3 … behind it where taken.
     """
     if name is not None:
         path = free_path(runs_dir, name)
-        if not _make(path, config, recorded):  # another process was faster
+        if not _make(path, config, recorded, init):  # another process was faster
             raise _taken(path)
         return RunFolder(path)
     paths = (runs_dir / each for each in numbered(default_name(config)))
-    return RunFolder(next(path for path in paths if _make(path, config, recorded)))
+    return RunFolder(next(path for path in paths if _make(path, config, recorded, init)))
 
 
 def free_path(runs_dir: Path, name: str) -> Path:
@@ -255,13 +262,15 @@ def is_run(path: Path) -> bool:
     return any((path / file).exists() for file in ("config.toml", ABLATION))
 
 
-def _make(path: Path, config: Config, recorded: Recorded) -> bool:
-    """Make a run folder that has its config from its first moment on; False if ``path`` is there."""
+def _make(path: Path, config: Config, recorded: Recorded, init: Checkpoint | None) -> bool:
+    """Make a run folder that is complete from its first moment on; False if ``path`` is there."""
     if path.exists():
         return False
     try:
         with atomic_folder(path, failed=_cannot_make) as draft:
             RunFolder(draft).write_config(config, recorded)
+            if init is not None:
+                init.write(RunFolder(draft).init)
     except PamelaError:
         if path.exists():  # another process was faster
             return False

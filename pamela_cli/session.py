@@ -14,10 +14,10 @@ import torch
 
 from data_prep import Store
 from pamela_cli.checkpoints import say_finished
-from pamela_cli.config import Config, Settings, flag, read_config_file, resolve, typed
+from pamela_cli.config import Config, flag, read_config_file, typed
 from pamela_cli.console import Console
 from pamela_cli.context import Context
-from pamela_cli.datasets import default_dataset, open_dataset, open_trained_dataset, recipe
+from pamela_cli.datasets import open_trained_dataset
 from pamela_cli.engine.checkpoint import CheckpointError
 from pamela_cli.engine.compiling import can_be_compiled
 from pamela_cli.engine.device import use_precision
@@ -31,7 +31,9 @@ from pamela_cli.problem import Problem
 from pamela_cli.process_group import Followed, check_enough, describe, process_group
 from pamela_cli.results import task_text, updates_text
 from pamela_cli.runs import RunFolder, create_run, default_name, find_run, free_path, run_path
+from pamela_cli.settling import settle
 from pamela_cli.signals import StopRequest
+from pamela_cli.starting import begin, settle_start
 from pamela_cli.training import Training
 
 
@@ -96,36 +98,17 @@ def _start(
     layers.append(context.flags)
     problem = settle(context, layers, device)
     _check_enough(problem.config, processes)
+    problem, init = settle_start(context, layers, config_file, problem)
     if problem.config.precision == "tf32" and device.type == "cpu":
         context.console.warn("--precision tf32 has no effect on the CPU, which computes in float32.")
     plan = new_plan(problem, processes, context.console, share, low_memory)
-    folder = create_run(context.runs_dir, run, problem.config, problem.recorded(plan))
+    folder = create_run(context.runs_dir, run, problem.config, problem.recorded(plan), init)
     if run is None and folder.name != (usual := default_name(problem.config)):
         context.console.say(f"{context.runs_dir / usual} already exists: this run is {folder.name}")
     how = f", {processes.size} processes" * (processes.size > 1) + ", with compiled functions" * plan.compiled
     context.console.say(f"run {folder.path} on {describe(device)}{how}: {_headline(problem.config)}")
     _tell(processes, folder, problem.store, goes_on=False)
     return _Started(folder, problem, plan)
-
-
-def settle(context: Context, layers: list[Settings], device: torch.device, purpose: str = "") -> Problem:
-    """What is to be computed, by the settings in ``layers`` and the recipe of the dataset that they name.
-
-    ``purpose`` names a subfolder of recipes that go over that one. Where no dataset is named, the default
-    one is taken.
-    """
-    # Wrong settings are told before a dataset is opened, or made.
-    dataset = resolve(layers).dataset
-    if dataset is None:
-        dataset = default_dataset(context.data_dir, context.console)
-    name, kind, store = open_dataset(dataset, context.data_dir, context.console)
-    found = Settings({"dataset": name} | _facts(store))
-    _check_store(layers, found, store)
-    recipes = [recipe(kind), recipe(kind, purpose)] if purpose else [recipe(kind)]
-    problem = Problem(resolve([*recipes, *layers, found]), store, device)
-    for note in problem.check():
-        context.console.warn(note)
-    return problem
 
 
 def _go_on(context: Context, run: str, device: torch.device, processes: Processes, share: Share) -> _Started:
@@ -238,6 +221,8 @@ def _run(
             training.resume()
             step = f"step {training.progress.step:,} on {describe(problem.device)}"
             context.console.say(f"run {folder.path} continues from {step}")
+        else:
+            begin(folder, problem.config, training.learner)
         summary = training.run()
     if figures and processes.leads:
         _draw(folder, problem.config, context.console)
@@ -257,13 +242,6 @@ def _draw(folder: RunFolder, config: Config, console: Console) -> None:
         console.warn(f"no figures: {reason(error) if isinstance(error, OSError) else error}")
 
 
-def _facts(store: Store | None) -> dict[str, Any]:
-    """What a run records of its store; nothing of sine waves."""
-    if store is None:
-        return {}
-    return {"store_sha256": store.sha256, "image_size": store.image_size, "channels": store.channels}
-
-
 def _resume_command(context: Context, folder: RunFolder, store: Store | None, device_name: str) -> str:
     """What to type in this folder to go on with a run."""
     words = ["pamela", "meta-train", "--run", str(folder.path), "--resume"]
@@ -274,19 +252,6 @@ def _resume_command(context: Context, folder: RunFolder, store: Store | None, de
     elif store is not None and context.data_dir != Path("data"):
         words += ["--data-dir", str(context.data_dir)]
     return shlex.join(words)
-
-
-def _check_store(layers: list[Settings], found: Settings, store: Store | None) -> None:
-    """Make sure that the store is the one that a file of settings was made for."""
-    for layer in reversed(layers):
-        wanted = layer.values.get("store_sha256")
-        if wanted is not None and store is not None and wanted != found.values["store_sha256"]:
-            raise PamelaError(
-                f"{store.path} is not the store that {layer.origin} was made for (its checksum differs); "
-                "prepare that one, or remove store_sha256 from the file to train on this one."
-            )
-        if "dataset" in layer.values:
-            break  # the layers below were made for another
 
 
 def _headline(config: Config) -> str:

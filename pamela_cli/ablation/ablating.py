@@ -31,7 +31,7 @@ from pamela_cli.methods import METHODS
 from pamela_cli.problem import Problem
 from pamela_cli.report.rerun import changed_from
 from pamela_cli.runs import ABLATION, RunFolder, numbered
-from pamela_cli.session import settle
+from pamela_cli.settling import settle
 from pamela_cli.untrusted import OddFileError, read_json
 
 
@@ -80,6 +80,8 @@ def ablate(context: Context, options: AblateOptions, config_file: Path | None) -
     files = [read_config_file(config_file)] if config_file else []
     layers = [_given(layer) for layer in (*files, context.flags)]
     given = {name: value for layer in layers for name, value in layer.values.items()}
+    if "init_from" in given:
+        raise UsageError(f"{config_file} has init_from, but an ablation trains from the start; remove it.")
     slots = _slots(options, given.get("dataset"))
     executor = None
     if options.slurm is not None:

@@ -31,7 +31,7 @@ EXAMPLES = """
 `pamela ablate --dataset sine --shot 10 --table --iterations 0 --format latex` – trains nothing
 """
 _FORMATS = ("table", "markdown", "latex", "csv", "json")
-_SETTINGS = [name for name in FLAGS if name not in ("method", "seed")]
+_SETTINGS = [name for name in FLAGS if name not in ("method", "seed", "init_from")]
 
 
 _HELPS = {"skip_interval": "Interval w of gradient skips alone (default: all; with --vary steps: 2)."}

@@ -63,6 +63,15 @@ class Checkpoint:
             tensors["p"] = learner.p
         return cls(tensors | (optimizer or {}), progress)
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the tensors' names, types, shapes and bytes, and of the progress."""
+        digest = hashlib.sha256(json.dumps(self.progress).encode())
+        for name, tensor in sorted(self.tensors.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
     def restore(self, learner: Learner) -> dict[str, Tensor]:
         """Copy the tensors into ``learner`` and return those of the optimizer."""
         expected = Checkpoint.of(learner, {}).tensors
@@ -84,7 +93,7 @@ class Checkpoint:
         """Write the file atomically."""
         tensors = {name: t.detach().cpu().clone() for name, t in self.tensors.items()}
         # One entry: safetensors writes several in random order, and equal runs shall give equal files.
-        record = {"format": FORMAT, "progress": self.progress, "sha256": _checksum(tensors, self.progress)}
+        record = {"format": FORMAT, "progress": self.progress, "sha256": self.sha256}
         write_atomically(path, save(tensors, {"pamela": json.dumps(record)}))
 
     @classmethod
@@ -102,9 +111,10 @@ class Checkpoint:
                 if not isinstance(record["progress"], dict):
                     raise CheckpointError(f"{path} does not say how far training had got")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                if record["sha256"] != _checksum(tensors, record["progress"]):
+                found = cls(tensors, record["progress"])
+                if record["sha256"] != found.sha256:
                     raise CheckpointError(f"{path} is damaged: its checksum does not match its content")
-                return cls(tensors, record["progress"])
+                return found
         except CheckpointError:
             raise
         except Exception as error:  # of whatever kind: the file may be anybody's
@@ -114,12 +124,3 @@ class Checkpoint:
 def largest(rule: UpdateRule) -> int:
     """Bytes of the largest checkpoint of a learner by ``rule``: in float64, with both moments of Adam."""
     return 3 * 8 * (sum(rule.meta_parameters) + 1)
-
-
-def _checksum(tensors: dict[str, Tensor], progress: object) -> str:
-    """SHA-256 of the tensors' names, types, shapes and bytes, and of the progress."""
-    digest = hashlib.sha256(json.dumps(progress).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

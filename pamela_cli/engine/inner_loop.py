@@ -82,6 +82,31 @@ class Learner:
             raise ValueError("the networks differ in more than their numbers of classes")
         return Learner(backbone, rule, self.inner_lr, theta, q, self.p.clone())
 
+    def take(self, other: Learner) -> list[str]:
+        """Copy what another has learned, in place: θ, and Q and P where they mean the same; returns which.
+
+        The numbers of classes may differ if all begin alike in both. ValueError if θ does not fit.
+        """
+        mine = self.rule
+        if mine.layout.classes_alike:
+            if not other.rule.layout.classes_alike:
+                raise ValueError("its classes do not begin alike, as they do here")
+            other = other.widened(self.backbone)
+        theirs = other.rule
+        if mine.layout.shapes != theirs.layout.shapes:
+            counts = f"{theirs.layout.size:,} parameters, not {mine.layout.size:,}"
+            same = theirs.layout.size == mine.layout.size
+            raise ValueError(f"its network has {'other layers' if same else counts}")
+        parts = {"θ": (self.theta, other.theta)}
+        if (mine.method.granularity, mine.q_shape) == (theirs.method.granularity, theirs.q_shape):
+            parts["Q"] = self.q, other.q
+        if (mine.skip_interval, mine.p_shape) == (theirs.skip_interval, theirs.p_shape):
+            parts["P"] = self.p, other.p
+        parts = {name: (own, others) for name, (own, others) in parts.items() if own.numel()}
+        for own, others in parts.values():
+            own.copy_(others)
+        return list(parts)
+
     def keep_alike(self) -> None:
         """Where classes begin alike, give each the first one's numbers, in place.
 

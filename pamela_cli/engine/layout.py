@@ -111,10 +111,11 @@ class Layout:
     @cached_property
     def tensor_sizes(self) -> list[int]:
         """Numbers in each tensor, in order."""
-        return [prod(shape) for shape in self._shapes]
+        return [prod(shape) for shape in self.shapes]
 
     @cached_property
-    def _shapes(self) -> list[tuple[int, ...]]:
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each tensor, in order."""
         return [shape for layer in self.layers for shape in layer.shapes.values()]
 
     def q_size(self, granularity: Granularity) -> int:
@@ -128,7 +129,7 @@ class Layout:
     def unpack(self, theta: Tensor) -> list[Tensor]:
         """Cut θ of shape (T, N) into its tensors, each (T, *shape): views, in the layout's order."""
         pieces = theta.split(self.tensor_sizes, dim=1)
-        return [piece.view(-1, *shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
+        return [piece.view(-1, *shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
 
     def named(self, theta: Tensor) -> dict[str, Tensor]:
         """Cut one θ of shape (N,) into ``{"layer.tensor": (*shape)}``, for people and files."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_prep import DataError, Store, canonical_name
 from data_prep.listing import listed_datasets
-from pamela_cli.config import FLAGS, SINE, Config, Settings, resolve, typed
+from pamela_cli.config import FACTS, FLAGS, SINE, Config, Settings, resolve, typed
 from pamela_cli.datasets import EMBEDDED, recipe
 from pamela_cli.errors import UsageError
 from pamela_cli.methods import USUAL_INTERVAL
@@ -148,7 +148,7 @@ def _content_of(path: Path, state: tuple[int, ...]) -> tuple[str, str] | None:
 
 def changed_from(config: Config, recipes: list[Settings]) -> dict[str, Any]:
     """The flags that make ``config`` of the recipes; all of them, if fewer would not do."""
-    found = {k: getattr(config, k) for k in ("dataset", "store_sha256", "image_size", "channels")}
+    found = {k: getattr(config, k) for k in ("dataset", *FACTS)}
     facts = Settings({key: value for key, value in found.items() if value is not None})
     changed: dict[str, Any] = {}
     try:

@@ -33,7 +33,7 @@ from pamela_cli.reproducing.kept import (
 from pamela_cli.reproducing.page import check_page, write_page
 from pamela_cli.reproducing.plan import PlannedCell, in_order, read_plan
 from pamela_cli.runs import numbered
-from pamela_cli.session import settle
+from pamela_cli.settling import settle
 
 
 @dataclass(frozen=True)
