@@ -87,7 +87,7 @@ class Config:
 
     seed: int = setting(0, "run", "Seed of the initialization and the training tasks.", low=0, high=2**63 - 1)
     init_from: str | None = setting(
-        None, "run", "Begin with what another run has learned, by its name or path."
+        None, "run", "Run to begin with (name or path): its θ, and its Q and P where they fit."
     )
     init_sha256: str | None = setting(None, "run", "Checksum of the numbers that the run began with.")
     precision: str = setting(
