@@ -141,10 +141,10 @@ def evaluate_runs(
 def _keep(context: Context, judged: list[Judged], pairs: list[dict[str, Any]]) -> None:
     """Record each result in its run's folder; where that is impossible, only the record is lost."""
     try:
+        environment = computed_on(judged[0].problem.device)
         for each in judged:
             own = [pair for pair in pairs if each.label in (pair["a"], pair["b"])]
-            on = computed_on(each.problem.device)
-            record_evaluation(each.folder, each.record, own, each.checkpoint, on)
+            record_evaluation(each.folder, each.record, own, each.checkpoint, environment)
     except PamelaError as error:
         context.console.warn(f"not recorded: {error}")
 
@@ -274,6 +274,7 @@ def _apart(judged: list[Judged]) -> str:
         (p.steps != usual.steps, f"n{p.steps}"),
         (p.norm_stats != usual.norm_stats, f"{p.norm_stats}-stats"),
         (p.tta, "tta"),
+        (p.resized, "resized"),
         (seed is not None, f"seed{seed}"),
         (len(first.scores.final) != _usual_tasks(first.problem), f"{len(first.scores.final)}tasks"),
         (len(judged) > 1, f"{len(judged)}-runs-{partners.hexdigest()[:6]}"),

@@ -19,7 +19,7 @@ _FILE = "evaluations.jsonl"
 _MOST = 10_000
 
 _HOW = ("dataset", "split", "way", "shot", "query", "tasks", "seed", "steps", "norm_stats")
-"""What one evaluation differs from another in, besides test-time augmentation."""
+"""What one evaluation differs from another in, besides what earlier versions did not say."""
 
 
 def record_evaluation(
@@ -73,8 +73,8 @@ def latest(records: Iterable[Any]) -> list[Document]:
     found: dict[Any, Document] = {}
     for record in map(_sound, records):
         if record is not None:
-            # Earlier versions had no test-time augmentation, and did not say so.
-            key = (*(str(record.get(name)) for name in _HOW), record.get("tta") is True)
+            flags = (record.get(name) is True for name in ("tta", "resized"))
+            key = (*(str(record.get(name)) for name in _HOW), *flags)
             found[key] = _after(found.pop(key, None), record)
     return list(found.values())
 

@@ -81,7 +81,7 @@ def load_learner(folder: RunFolder, problem: Problem) -> Learner:
         Checkpoint.read(folder.best, learner.rule).restore(learner)
     except CheckpointError as error:
         raise PamelaError(
-            f"{folder.path} cannot be evaluated: {error}; `pamela meta-train --run {folder.path} --resume` "
+            f"{folder.path} cannot be used: {error}; `pamela meta-train --run {folder.path} --resume` "
             "says how to train it again."
         ) from error
     _check_alike(learner, folder)

@@ -33,7 +33,7 @@ from pamela_cli.results import task_text, updates_text
 from pamela_cli.runs import RunFolder, create_run, default_name, find_run, free_path, run_path
 from pamela_cli.settling import settle
 from pamela_cli.signals import StopRequest
-from pamela_cli.starting import begin, settle_start
+from pamela_cli.starting import begin, find_start, settle_start
 from pamela_cli.training import Training
 
 
@@ -96,9 +96,11 @@ def _start(
         free_path(context.runs_dir, run)  # before a dataset is made
     layers = [read_config_file(config_file)] if config_file else []
     layers.append(context.flags)
+    start, init = find_start(context, layers, config_file), None
     problem = settle(context, layers, device)
     _check_enough(problem.config, processes)
-    problem, init = settle_start(context, layers, config_file, problem)
+    if start is not None:
+        problem, init = settle_start(context, start, problem)
     if problem.config.precision == "tf32" and device.type == "cpu":
         context.console.warn("--precision tf32 has no effect on the CPU, which computes in float32.")
     plan = new_plan(problem, processes, context.console, share, low_memory)
@@ -117,9 +119,10 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
     config, recorded = folder.read_config()
     moved = context.flags.values.get("dataset")
     for name, value in context.flags.values.items():
-        if name != "dataset" and getattr(config, name) != value:
+        given = RunFolder(Path(value)).name if name == "init_from" else value
+        if name != "dataset" and getattr(config, name) != given:
             raise UsageError(
-                f"{' '.join(typed(name, value))} differs from the run, which has "
+                f"{' '.join(typed(name, given))} differs from the run, which has "
                 f"{'none' if (own := getattr(config, name)) is None else ' '.join(typed(name, own))}; "
                 "leave it out to continue the run, or start a new one."
             )

@@ -80,8 +80,9 @@ def ablate(context: Context, options: AblateOptions, config_file: Path | None) -
     files = [read_config_file(config_file)] if config_file else []
     layers = [_given(layer) for layer in (*files, context.flags)]
     given = {name: value for layer in layers for name, value in layer.values.items()}
-    if "init_from" in given:
-        raise UsageError(f"{config_file} has init_from, but an ablation trains from the start; remove it.")
+    if begins := sorted(given.keys() & {"init_from", "init_sha256"}):
+        which = " and ".join(begins)
+        raise UsageError(f"{config_file} has {which}, but an ablation trains from the start; remove it.")
     slots = _slots(options, given.get("dataset"))
     executor = None
     if options.slurm is not None:

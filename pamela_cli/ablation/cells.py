@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pamela_cli.ablation.grid import Variant
-from pamela_cli.config import SETTINGS, Config, typed
+from pamela_cli.config import FLAGS, SETTINGS, Config, typed
 from pamela_cli.errors import PamelaError
 from pamela_cli.methods import METHODS
 from pamela_cli.runs import RunFolder, default_name, numbered, runs_in
@@ -120,12 +120,12 @@ def earlier_cells(
 
 
 def differing(base: Config, runs: Iterable[tuple[Config, RunFolder]]) -> list[str]:
-    """The settings that keep the nearest finished run of the dataset out of a table; none: no such run."""
+    """The flags that keep the nearest finished run of the dataset out of a table; none: no such run."""
     wanted, found = _shared(base, any_budget=True), []
     for config, folder in runs:
         if folder.summary_file.exists() and config.dataset == base.dataset:
             have = _shared(config, any_budget=True)
-            found.append(_differences(have, wanted))
+            found.append([name for name in _differences(have, wanted) if name in FLAGS])
     return min(found, key=len, default=[])
 
 

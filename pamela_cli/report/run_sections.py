@@ -236,6 +236,12 @@ def _again(context: Context, run: ReadRun) -> list[Block]:
         if rerun.is_own(config):
             text += " If --class-split or --split-seed divided its classes, add them to the command."
         blocks.append(Note(text))
+    if config.init_sha256 is not None:
+        name, checksum = (shown(each, _LONGEST) for each in (config.init_from, config.init_sha256))
+        text = (
+            f"Without its folder, the run {name} is needed, of which it began with numbers of the checksum "
+        )
+        blocks.append(Note(f"{text}{checksum}."))
     blocks.append(
         Note(
             "The same settings give the same bits on the same machine with as many processes and the same "

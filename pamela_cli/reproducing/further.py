@@ -29,7 +29,14 @@ def evaluated_further(kept: Sequence[KeptResult]) -> str:
             rows.append([*run, score, _gains(found, measure), _computed_on(found)])
     if not rows:
         return ""
-    header = ["method", "seed", "options", measure.heading, "gain, on the same tasks, over", "computed on"]
+    header = [
+        "method",
+        "seed",
+        "options",
+        measure.heading,
+        "gain, on the same tasks, over",
+        "score computed on",
+    ]
     table = markdown_table(header, rows, words=frozenset((0, 2, 4, 5)))
     return f"By `pamela evaluate RUN…` with these options:\n\n{table}"
 
@@ -63,7 +70,7 @@ def _gains(found: Document, measure: Measure) -> str:
 def _computed_on(found: Document) -> str:
     """Hardware and PyTorch, which earlier versions did not record."""
     environment = found.get("environment")
-    return _cell(computed_on_text(environment)) if isinstance(environment, dict) else "not recorded"
+    return f"`{_cell(computed_on_text(environment))}`" if isinstance(environment, dict) else "not recorded"
 
 
 def _cell(value: Any) -> str:

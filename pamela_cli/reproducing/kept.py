@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.archives.base import file_sha256
-from pamela_cli.config import Config, resolve
+from pamela_cli.config import FACTS, Config, resolve
 from pamela_cli.console import finite
 from pamela_cli.datasets import recipe
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
@@ -159,7 +159,8 @@ def kept_divergence(planned: PlannedCell, results: Path) -> str | None:
 
 def _as_planned(config: Config, planned: PlannedCell) -> bool:
     expected = resolve([recipe(planned.dataset), planned.layer])
-    return replace(config, store_sha256=None, image_size=None, channels=None) == expected
+    facts: dict[str, Any] = dict.fromkeys(FACTS)
+    return replace(config, **facts) == expected
 
 
 def _read(path: Path) -> KeptResult | None:

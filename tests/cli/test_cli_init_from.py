@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tomllib
 from pathlib import Path
@@ -14,7 +13,7 @@ from cli_support import QUICK_SINE, QUICK_TINY, snapshot
 from safetensors.torch import load_file, save_file
 
 from pamela_cli import load_run
-from pamela_cli.runs import RunFolder
+from pamela_cli.engine.checkpoint import Checkpoint
 
 AFTER = [*QUICK_SINE, "--run", "after", "--init-from"]
 
@@ -41,7 +40,7 @@ def test_it_begins_with_what_the_other_has_learned(pamela, own_world: Path, name
     assert settings()["init_from"] == "sine-a"  # a name, as a run folder tells of no other place
 
 
-def test_one_step_at_a_rate_of_nothing_leaves_it_there(pamela, own_world: Path) -> None:
+def test_training_at_a_rate_of_nothing_leaves_it_there(pamela, own_world: Path) -> None:
     """That training sets out from it, seen in what it comes to; the rates are the least that there are."""
     still = ["--meta-lr", "1e-30", "--phi-lr", "1e-30"]
     pamela(*AFTER, "sine-a", *still).ok()
@@ -116,12 +115,15 @@ def test_its_page_says_how_to_have_it_again(pamela, report, own_world: Path) -> 
     [
         ([*QUICK_SINE, "--init-from", "none"], 2, ["there is no run runs/none"]),
         ([*QUICK_SINE, "--init-from", ""], 2, ["--init-from is empty"]),
-        ([*QUICK_SINE, "--init-from", "tiny-a"], 2, ["does not fit", "parameters, not 97"]),
+        ([*QUICK_SINE, "--init-from", "tiny-a"], 2, ["does not fit", "was trained on images"]),
+        ([*QUICK_TINY, "--init-from", "sine-a"], 2, ["does not fit", "was trained on sine waves"]),
         ([*QUICK_SINE, "--width", "9", "--init-from", "sine-a"], 2, ["97 parameters, not 118", "--width"]),
         ([*QUICK_TINY, "--way", "4", "--init-from", "tiny-a"], 2, ["does not fit", "--way"]),
-        ([*QUICK_TINY, "--shared-head", "--init-from", "tiny-a"], 2, ["do not begin alike"]),
+        ([*QUICK_TINY, "--shared-head", "--init-from", "tiny-a"], 2, ["trained without --shared-head"]),
         (["ablate", "--dataset", "sine", "--init-from", "sine-a"], 2, ["--init-from"]),
         (["ablate", "--config", "from.toml", "--dataset", "sine"], 2, ["from.toml has init_from"]),
+        (["ablate", "--config", "sum.toml", "--dataset", "sine"], 2, ["sum.toml has init_sha256"]),
+        (["meta-train", "--dataset", "glyphs", "--init-from", "none"], 2, ["there is no run runs/none"]),
         (["meta-train", "--config", "sum.toml", "--dataset", "sine"], 2, ["sum.toml", "without init_from"]),
     ],
 )
@@ -144,13 +146,65 @@ def test_other_numbers_than_the_config_was_made_for(pamela, own_world: Path, pla
     pamela(*AFTER, "sine-a").ok()
     again = ["meta-train", "--config", "runs/after/config.toml", "--no-figures", "--run", "b"]
     if place == "beside":
-        shutil.copy("runs/sine-a/best.safetensors", "runs/after/init.safetensors")
+        shutil.copy("runs/after/best.safetensors", "runs/after/init.safetensors")
     else:
         Path("runs/after/init.safetensors").unlink()
         shutil.copy("runs/after/best.safetensors", "runs/sine-a/best.safetensors")
     pamela(*again).error(1, "checksum differs", "--init-from")
     assert not Path("runs/b").exists()
     pamela(*again, "--init-from", "sine-b").ok()  # whoever names another run has that
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [["--inner-lr", "0.1"], ["--skip-interval", "4"], ["--steps", "6"], ["--method", "q"], ["--width", "9"]],
+)
+def test_settings_that_the_numbers_were_not_made_for(
+    pamela, own_world: Path, options: list[str], kept: bool
+) -> None:
+    """Of MAML's run θ is taken, and Q and P begin as these settings say."""
+    pamela(*AFTER, "sine-b", "--skip-interval", 3).ok()
+    if not kept:
+        Path("runs/after/init.safetensors").unlink()
+    again = ["meta-train", "--config", "runs/after/config.toml", "--no-figures", *options, "--run", "b"]
+    pamela(*again).error(2, f"{' '.join(options)} is not what", "--init-from")
+    if options[0] != "--width":
+        pamela(*again, "--init-from", "sine-b").ok()
+        q = [value for key, value in begun("b").items() if key.startswith("q.")]
+        rate = 0.1 if "0.1" in options else 0.01
+        assert all(torch.equal(value, torch.full_like(value, rate)) for value in q)
+
+
+def test_random_numbers_of_another_seed(pamela, own_world: Path) -> None:
+    """Meta-SGD's Q begin at random: another seed is another start. Of others it decides the tasks alone."""
+    again = ["--no-figures", "--seed", "1", "--run"]
+    pamela(*AFTER, "sine-b", "--method", "meta-sgd").ok()
+    pamela("meta-train", "--config", "runs/after/config.toml", *again, "b").error(2, "--seed 1 is not what")
+    pamela(*QUICK_SINE, "--init-from", "sine-a", "--run", "c").ok()
+    pamela("meta-train", "--config", "runs/c/config.toml", *again, "d").ok()
+    assert settings("d")["init_sha256"] == settings("c")["init_sha256"] and best("c") != best("d")
+
+
+def test_nothing_else_is_taken_from_a_strangers_file(pamela, own_world: Path) -> None:
+    again = ["meta-train", "--config", "runs/after/config.toml", "--no-figures", "--run", "b"]
+    pamela(*AFTER, "sine-a").ok()
+    other = Checkpoint.read(Path("runs/after/init.safetensors"))
+    odd = Checkpoint(other.tensors | {"adam.junk": torch.zeros(3)}, {"step": 7})
+    odd.write(Path("runs/after/init.safetensors"))
+    pamela(*again).ok()
+    assert Checkpoint.read(Path("runs/b/init.safetensors")).progress == {}
+    assert begun("b").keys() == other.tensors.keys()
+
+
+def test_torchrun_starts_it_again_with_the_same_words(
+    pamela, own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*AFTER, "./runs/sine-a"]
+    expected = pamela(*words, "--json").ok().document
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert pamela(*words, "--json").ok().document == expected
+    pamela(*AFTER, "./runs/sine-b").error(2, "--init-from sine-b differs from the run")
 
 
 @pytest.mark.parametrize("fault", ["gone", "damaged", "another"])
@@ -177,9 +231,3 @@ def test_a_stranger_s_config_names_no_place(pamela, own_world: Path) -> None:
     Path("odd.toml").write_text('[run]\ninit_from = "../secret\\u001b[31m"\n')
     said = pamela("meta-train", "--config", "odd.toml", "--dataset", "sine").error(2, "there is no run")
     assert "\x1b" not in said and "key" not in said
-
-
-def test_a_checkpoint_that_is_no_settings(own_world: Path) -> None:
-    run = RunFolder(own_world / "runs/sine-a")
-    assert run.init.name == "init.safetensors" and not run.init.exists()
-    assert "init_from" not in json.dumps(run.read_config()[0].to_toml())

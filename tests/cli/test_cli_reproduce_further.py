@@ -73,7 +73,7 @@ def test_what_was_found_is_kept_and_shown(pamela, mine: Path) -> None:
     assert [row[2] for row in pamelas] == ["`--tasks 8 --seed 3`", "`--steps 7`"]
     assert pamelas[0][4].startswith("`five-maml-s0`: ") and pamelas[1][4] == ""
     assert pamelas[1][3].startswith(f"{found['mse']:.4f} ± ")
-    assert all(row[5].endswith(f", PyTorch {torch.__version__}") for row in (maml, *pamelas))
+    assert all(row[5].endswith(f", PyTorch {torch.__version__}`") for row in (maml, *pamelas))
 
 
 def test_without_options_only_what_was_compared_is_shown(pamela, mine: Path) -> None:
@@ -172,7 +172,7 @@ def test_whatever_a_stranger_has_written_there(pamela, mine: Path) -> None:
     assert [row[2].split()[1].strip("`") for row in rows] == ["8", "x", "12"]
     assert "`--dataset x ¦ y # z --tasks 9`" in rows[1][2] and rows[1][4].startswith("`a ¦ 'b' # c`: ")
     assert rows[2][3] == "not finite"
-    assert "\n# e" not in text and rows[1][5].startswith("None cores of p ¦ q # e, ")
+    assert "\n# e" not in text and "p ¦ q # e" in rows[1][5]
     assert rows[2][5] == "not recorded"  # as by earlier versions
     Path("results/five/pamela-s0/evaluations.json").write_text("{}")
     Path("results/five/maml-s0/evaluations.json").write_text("[")
