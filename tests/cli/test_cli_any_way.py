@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from cli_photos import CLASSES
 from cli_support import QUICK_TINY, tensors
 
+from pamela_cli import Classification, PamelaError, Store, load_run
+from pamela_cli import evaluate as scored
 from pamela_cli.engine.checkpoint import Checkpoint
+from pamela_cli.problem import Problem
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +46,33 @@ def test_it_is_evaluated_with_any_number_of_classes(pamela, three: Path, world: 
     # Before the first update no class is told from another.
     assert document.document["loss_per_step"][0] == pytest.approx(log(way))
     assert document.document["accuracy"] > 1 / way
+
+
+@pytest.mark.parametrize("way", [2, 6])
+def test_the_library_loads_it_for_any_number_of_classes(pamela, three: Path, world: Path, way: int) -> None:
+    places = ["--data-dir", world / "data", "--runs-dir", three / "runs", "--device", "cpu"]
+    asked = ["--way", way, "--tasks", 8, "--seed", 3, "--no-figures", "--json"]
+    expected = pamela("evaluate", "three", *asked, *places).ok().document
+    run = load_run(three / "runs/three", "cpu", way)
+    assert run.config.way == 3
+    with Store.open(world / "data/tiny.h5") as store:
+        problem = Problem(run.config, store, torch.device("cpu"))
+        drawn = next(problem.fixed_tasks("test", 8, way=way, seed=3).batches(8))
+    found = scored(run.learner, run.objective, drawn)
+    assert found.final.mean() == pytest.approx(expected["accuracy"])
+    assert found.loss.mean(0).tolist() == pytest.approx(expected["loss_per_step"], rel=1e-4)
+
+
+def test_the_library_refuses_what_the_run_cannot_do(world: Path) -> None:
+    run = world / "runs/tiny-a"
+    assert load_run(run, "cpu", 3).objective == Classification(3)
+    with pytest.raises(PamelaError, match="way=6 asks for 6 classes"):
+        load_run(run, "cpu", 6)
+    for way in (1, 2.5, "5", 10**6):
+        with pytest.raises(ValueError, match="way must be"):
+            load_run(run, "cpu", way)
+    with pytest.raises(ValueError, match="no classes"):
+        load_run(world / "runs/sine-a", "cpu", 3)
 
 
 def test_it_labels_more_classes_than_it_was_trained_with(
