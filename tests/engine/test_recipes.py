@@ -79,7 +79,7 @@ def test_the_plan_of_the_project() -> None:
     counts = [
         ("pamela-s0", 4),
         ("pamela-s1", 1),
-        ("pamela-s0", 6),
+        ("pamela-s0", 7),
         ("maml-s0", 9),
         ("q-s0", 6),
         ("meta-sgd-s0", 4),
