@@ -93,7 +93,8 @@ class Checkpoint:
         """Write the file atomically."""
         tensors = {name: t.detach().cpu().clone() for name, t in self.tensors.items()}
         # One entry: safetensors writes several in random order, and equal runs shall give equal files.
-        record = {"format": FORMAT, "progress": self.progress, "sha256": self.sha256}
+        checksum = Checkpoint(tensors, self.progress).sha256  # of the copies: a GPU is read once
+        record = {"format": FORMAT, "progress": self.progress, "sha256": checksum}
         write_atomically(path, save(tensors, {"pamela": json.dumps(record)}))
 
     @classmethod
