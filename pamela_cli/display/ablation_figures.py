@@ -157,7 +157,7 @@ def by_shot(scores: Mapping[str, Mapping[int, tuple[float, float]]], stem: Path,
         axes.set_axisbelow(True)
         axes.set_xlabel("support points K" if document["way"] is None else "shots")
         axes.set_ylabel(f"test {measure.heading} (95 % interval)")
-        axes.set_title(f"{document['dataset']}, {document['tasks']:,} test tasks", fontsize=9)
+        axes.set_title(f"{document['dataset']}, {document['tasks']:,} test tasks", fontsize=9, wrap=True)
         # Beside the bars there is no room that is free whatever they show.
         figure.legend(loc="outside lower center", ncols=min(len(scores), 4), fontsize=8)
         return save(figure, stem, ["variant", "shot", f"mean {measure.name}", "ci95"], rows)
