@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,18 @@ import data_prep
 import pamela_cli
 from data_prep.machine import available_cores, cpu_info
 from pamela_cli.engine.compiled import compiler_version
+from pamela_cli.engine.runner import Plan
 from pamela_cli.files import write_atomically
 from pamela_cli.runs import RunFolder
 
 
-def record_environment(folder: RunFolder, step: int, device: torch.device) -> None:
-    """Add what the run is computed on from outer step ``step`` on.
+def record_environment(folder: RunFolder, step: int, device: torch.device, plan: Plan) -> None:
+    """Add what the run is computed on from outer step ``step`` on, and how: config.toml has the last plan.
 
     A file that cannot be read begins anew. :class:`PamelaError` if it cannot be written.
     """
-    entries = [*folder.environment(), {"from_step": step, **current_environment(device)}]
+    entry = {"from_step": step, **current_environment(device), "plan": asdict(plan)}
+    entries = [*folder.environment(), entry]
     write_atomically(folder.environment_file, json.dumps(entries, indent=2) + "\n")
 
 

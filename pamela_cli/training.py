@@ -101,7 +101,7 @@ class Training:
 
     def _record_environment(self) -> None:
         try:
-            record_environment(self.folder, self.progress.step, self.problem.device)
+            record_environment(self.folder, self.progress.step, self.problem.device, self.runner.plan)
         except PamelaError as error:
             self.console.warn(str(error))
 

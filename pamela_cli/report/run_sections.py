@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "from_step": "from outer step",
     "started": "started (UTC)",
     "pamela": "pamela",
+    "code": "its code",
     "python": "Python",
     "torch": "PyTorch",
     "numpy": "NumPy",
@@ -37,6 +38,8 @@ ENVIRONMENT = {
     "cores": "usable cores",
     "compiler": "C compiler",
     "gpu": "GPU",
+    "device": "device",
+    "processes": "processes",
 }
 
 
@@ -192,10 +195,9 @@ def _settings(context: Context, run: ReadRun) -> list[Block]:
 
 
 def _environment(run: ReadRun) -> list[Block]:
-    entries = run.folder.environment()
+    groups = _environments(run)
     blocks: list[Block] = []
-    if entries:
-        groups = [list(group) for _, group in groupby(entries, _same_machine)]
+    if groups:
         last = groups[-_MOST_ENTRIES:]
         if len(last) < len(groups):
             blocks.append(Note(f"The last {len(last)} of {len(groups)} environments."))
@@ -209,6 +211,15 @@ def _environment(run: ReadRun) -> list[Block]:
         rows = [[shown(key, _LONGEST), shown(value, _LONGEST)] for key, value in list(run.plan.items())[:20]]
         blocks.append(Table("How it was computed: [plan] in config.toml.", ["what", "value"], rows))
     return blocks
+
+
+def _environments(run: ReadRun) -> list[list[Document]]:
+    """What environment.json tells of each start, by machine and number of processes."""
+    entries = []
+    for entry in run.folder.environment():
+        plan = entry.get("plan")  # not recorded by earlier versions
+        entries.append((plan if isinstance(plan, dict) else {}) | entry)
+    return [list(group) for _, group in groupby(entries, _same_machine)]
 
 
 def _same_machine(entry: Document) -> list[str]:
@@ -242,10 +253,11 @@ def _again(context: Context, run: ReadRun) -> list[Block]:
             f"Without its folder, the run {name} is needed, of which it began with numbers of the checksum "
         )
         blocks.append(Note(f"{text}{checksum}."))
-    blocks.append(
-        Note(
-            "The same settings give the same bits on the same machine with as many processes and the same "
-            "versions; others round differently, and results then vary as they do between seeds."
-        )
+    same = (
+        "The same settings give the same bits on the same machine with as many processes and the same "
+        "versions; others round differently, and results then vary as they do between seeds."
     )
+    if len(_environments(run)) > 1:
+        same += " This run was computed in more than one way, one after the other: no command gives its bits."
+    blocks.append(Note(same))
     return blocks

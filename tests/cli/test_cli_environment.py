@@ -29,7 +29,8 @@ def entries(run: Path) -> list[dict[str, object]]:
 
 
 def test_entry(world: Path) -> None:
-    (entry,) = entries(world / "runs" / "sine-a")
+    run = RunFolder(world / "runs" / "sine-a")
+    (entry,) = entries(run.path)
     started = datetime.fromisoformat(str(entry.pop("started")))
     assert started.utcoffset() == timedelta(0)
     assert datetime.now(UTC) - timedelta(days=1) < started <= datetime.now(UTC)
@@ -48,6 +49,7 @@ def test_entry(world: Path) -> None:
         "cores": entry["cores"],
         "compiler": compiler_version(),
         "gpu": None,
+        "plan": {"kept_updates": None, **run.read_config()[1]["plan"]},
     }
     assert 1 <= int(str(entry["cores"])) <= (os.cpu_count() or 1)
     assert re.fullmatch("[0-9a-f]{12}", str(entry["code"]))
