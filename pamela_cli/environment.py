@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import data_prep
 import pamela_cli
 from data_prep.machine import available_cores, cpu_info
 from pamela_cli.engine.compiled import compiler_version
+from pamela_cli.engine.compiling import can_be_compiled
 from pamela_cli.engine.runner import Plan
 from pamela_cli.files import write_atomically
 from pamela_cli.runs import RunFolder
@@ -34,6 +35,8 @@ def record_environment(folder: RunFolder, step: int, device: torch.device, plan:
 
     A file that cannot be read begins anew. :class:`PamelaError` if it cannot be written.
     """
+    # A plan made elsewhere may ask for what is not here.
+    plan = replace(plan, compiled=plan.compiled and can_be_compiled(device))
     entry = {"from_step": step, **current_environment(device), "plan": asdict(plan)}
     entries = [*folder.environment(), entry]
     write_atomically(folder.environment_file, json.dumps(entries, indent=2) + "\n")

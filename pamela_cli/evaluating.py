@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from itertools import combinations
 from typing import Any, cast
 
@@ -14,30 +13,22 @@ from data_prep.store import Store
 from pamela_cli.config import SINE, Config, check_choice
 from pamela_cli.context import Context
 from pamela_cli.datasets import open_same_kind, open_trained_dataset
-from pamela_cli.display.figures import fitted_waves, loss_by_update
 from pamela_cli.engine.device import use_precision
-from pamela_cli.engine.evaluation import NormSource, TaskScores
+from pamela_cli.engine.evaluation import NormSource
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.intervals import paired_advantage
 from pamela_cli.engine.processes import Processes
 from pamela_cli.engine.runner import Runner
-from pamela_cli.engine.tasks import Tasks
 from pamela_cli.environment import computed_on
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.evaluations import record_evaluation
 from pamela_cli.inputs import Inputs
-from pamela_cli.judging import SHOWN_WAVES, check_way, fit_curves, judge, load_learner, with_outputs
-from pamela_cli.measures import measure_of
+from pamela_cli.judged import Judged, drawings, usual_tasks
+from pamela_cli.judging import SHOWN_WAVES, check_way, judge, load_learner, with_outputs
 from pamela_cli.planning import plan_to_judge
 from pamela_cli.problem import Problem
 from pamela_cli.process_group import check_enough, process_group
-from pamela_cli.results import (
-    EvaluationProtocol,
-    protocol_text,
-    result_record,
-    task_text,
-    updates_text,
-)
+from pamela_cli.results import EvaluationProtocol, result_record
 from pamela_cli.runs import RunFolder, find_run, labels_of
 from pamela_cli.signals import StopRequest
 
@@ -87,25 +78,6 @@ class EvaluateOptions:
         )
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A run with its learner, and what it achieved; ``label`` is what it is called beside others.
-
-    ``record`` is its result as a document, ``waves`` the first tasks, of sine waves, ``checkpoint`` the
-    SHA-256 of what was judged. It holds on to no images: there may be many runs.
-    """
-
-    label: str
-    folder: RunFolder
-    problem: Problem
-    learner: Learner
-    protocol: EvaluationProtocol
-    scores: TaskScores
-    record: dict[str, Any]
-    waves: Tasks | None
-    checkpoint: str
-
-
 def evaluate_runs(
     context: Context, names: list[str], options: EvaluateOptions, device_name: str, figures: bool
 ) -> dict[str, Any]:
@@ -120,12 +92,12 @@ def evaluate_runs(
             for label, folder, each in zip(labels, folders, asked, strict=True)
         ]
     if figures and processes.leads:
-        try:
-            for path in _draw(judged):
-                context.console.say(f"figure: {path}")
-        except OSError as error:
-            # The numbers are there: a run folder that may not be written to costs the figures only.
-            context.console.warn(f"no figures: {reason(error)}")
+        for drawing in drawings(judged):
+            try:
+                context.console.say(f"figure: {drawing()}")
+            except OSError as error:
+                # The numbers are there: a run folder that may not be written to costs its figures only.
+                context.console.warn(f"no figure: {reason(error)}")
     pairs = []
     for a, b in combinations(judged, 2):
         higher = a.problem.objective().higher_is_better
@@ -140,18 +112,24 @@ def evaluate_runs(
 
 def _keep(context: Context, judged: list[Judged], pairs: list[dict[str, Any]]) -> None:
     """Record each result in its run's folder; where that is impossible, only the record is lost."""
-    try:
-        environment = computed_on(judged[0].problem.device)
-        for each in judged:
-            own = [pair for pair in pairs if each.label in (pair["a"], pair["b"])]
+    environment = computed_on(judged[0].problem.device)
+    for each in judged:
+        own = [pair for pair in pairs if each.label in (pair["a"], pair["b"])]
+        try:
             record_evaluation(each.folder, each.record, own, each.checkpoint, environment)
-    except PamelaError as error:
-        context.console.warn(f"not recorded: {error}")
+        except PamelaError as error:
+            context.console.warn(f"not recorded: {error}")
 
 
-def _usual_tasks(problem: Problem) -> int:
-    """How many tasks are asked for where nobody says so."""
-    return 1000 if problem.is_sine else 600
+def _learned(folder: RunFolder, problem: Problem) -> tuple[Learner, str]:
+    """The best checkpoint and its SHA-256, read until both are of one: the run may be in training."""
+    seen = None
+    while True:
+        learner = load_learner(folder, problem)
+        found = file_sha256(folder.best)
+        if found == seen:
+            return learner, found
+        seen = found
 
 
 def _evaluate(
@@ -165,11 +143,11 @@ def _evaluate(
 ) -> Judged:
     use_precision(problem.config.precision)
     task = problem.task_shape(protocol.way, protocol.shot, protocol.query, protocol.tta)
-    count = options.tasks or _usual_tasks(problem)
+    count = options.tasks or usual_tasks(problem)
     check_enough("--tasks", count, processes)
     plan = plan_to_judge(problem, options.split, task, len(processes.share(count)))
-    learner = with_outputs(load_learner(folder, problem), problem.config, protocol.way)
-    checkpoint = file_sha256(folder.best)  # `load_learner` has found it readable
+    learner, checkpoint = _learned(folder, problem)
+    learner = with_outputs(learner, problem.config, protocol.way)
     tasks = problem.fixed_tasks(
         options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query,
         seed=options.seed, mirror_support=protocol.tta,
@@ -242,50 +220,3 @@ def _check_comparable(protocols: dict[str, EvaluationProtocol]) -> None:
                     f"{first} and {label} cannot be compared on the same tasks: "
                     f"{name} is {a} in one and {b} in the other."
                 )
-
-
-def _draw(judged: list[Judged]) -> list[str]:
-    """Loss by inner update for all runs together, in the first one's folder; fitted waves for each."""
-    first = judged[0]
-    p = first.protocol
-    title = f"{p.dataset} {p.split}, {task_text(p.way, p.shot)}, {len(first.scores.final)} tasks"
-    title += "" if first.record["seed"] is None else f" of seed {first.record['seed']}"
-    title += "\n" + protocol_text(*(each.record for each in judged)).replace("; ", "\n")
-    unit = measure_of(p.way).loss_unit
-    labelled = [(each.label, each.scores) for each in judged]
-    trained = [each.problem.config.steps or 0 for each in judged]
-    stem = first.folder.figures / f"loss-by-update-{p.split}{_apart(judged)}"
-    drawn = [loss_by_update(labelled, stem, title, trained, unit)]
-    if p.way is None:
-        drawn += [_draw_waves(each, each.waves) for each in judged if each.waves]
-    return [str(path) for path in drawn]
-
-
-def _apart(judged: list[Judged]) -> str:
-    """What sets a figure apart, in its name, from that of the run alone judged as it was trained."""
-    first, p = judged[0], judged[0].protocol
-    usual = EvaluationProtocol.of(first.problem.config, p.split)
-    seed = first.record["seed"]
-    partners = sha256("\0".join(each.label for each in judged[1:]).encode(errors="surrogateescape"))
-    parts = [
-        (p.dataset != usual.dataset, p.dataset),
-        ((p.way, p.shot) != (usual.way, usual.shot), f"{p.way}w{p.shot}s" if p.way else f"{p.shot}s"),
-        (p.query != usual.query, f"{p.query}q"),
-        (p.steps != usual.steps, f"n{p.steps}"),
-        (p.norm_stats != usual.norm_stats, f"{p.norm_stats}-stats"),
-        (p.tta, "tta"),
-        (p.resized, "resized"),
-        (seed is not None, f"seed{seed}"),
-        (len(first.scores.final) != _usual_tasks(first.problem), f"{len(first.scores.final)}tasks"),
-        (len(judged) > 1, f"{len(judged)}-runs-{partners.hexdigest()[:6]}"),
-    ]
-    return "".join(f"-{part}" for differs, part in parts if differs)
-
-
-def _draw_waves(judged: Judged, waves: Tasks) -> Any:
-    """The first waves of the task set, with the curve after each update (paper figure 4)."""
-    p = judged.protocol
-    curves = fit_curves(judged.learner, judged.problem, waves, p.steps)
-    apart = ("" if p.split == "test" else f"-{p.split}") + _apart([judged])
-    title = f"{judged.label}: {p.split} waves, {task_text(p.way, p.shot)}, {updates_text(p.steps)}"
-    return fitted_waves(title, *curves, judged.folder.figures / f"fitted-waves{apart}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from pamela_cli.console import finite
@@ -39,7 +42,15 @@ def record_evaluation(
     when = datetime.now(UTC).isoformat(timespec="seconds")
     about = {"evaluated": when, "checkpoint": checkpoint, "environment": environment}
     line = {**about, **record, "compared": compared}
-    append(file, json.dumps(finite(line), ensure_ascii=False) + "\n")
+    append(file, "\n" * _torn(file) + json.dumps(finite(line), ensure_ascii=False) + "\n")
+
+
+def _torn(file: Path) -> bool:
+    """Whether the last line has no end, as a full disk or a power cut leaves it."""
+    with suppress(OSError), file.open("rb") as opened:  # there is none, or an empty one
+        opened.seek(-1, os.SEEK_END)
+        return opened.read(1) != b"\n"
+    return False
 
 
 def _seen_from(run: str, pair: Document) -> Document:
@@ -56,13 +67,12 @@ def evaluations(folder: RunFolder) -> list[Document]:
 
 def _records(folder: RunFolder) -> Iterator[Any]:
     try:
-        for line in islice(read_lines(folder.path / _FILE), _MOST):
-            try:
-                yield parse_json(line)
-            except OddFileError:
-                continue
+        lines = deque(read_lines(folder.path / _FILE), _MOST)
     except OddFileError:  # there is no such file, or it may not be read
         return
+    for line in lines:
+        with suppress(OddFileError):
+            yield parse_json(line)
 
 
 def latest(records: Iterable[Any]) -> list[Document]:

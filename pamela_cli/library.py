@@ -128,8 +128,8 @@ def meta_train(
     """Train ``learner`` in place, one outer step per item, as the command does.
 
     ``draw`` is a function that returns the tasks of a step, however many, whose mean the step takes; or a
-    source such as :func:`episodes` returns, from which ``meta_batch`` tasks are drawn by ``seed``. ValueError
-    for impossible arguments, at once.
+    source such as :func:`episodes` returns, from which ``meta_batch`` tasks are drawn by ``seed``, and before
+    them one, to be checked. ValueError for impossible arguments, at once.
 
     On a CPU, tasks of a network with convolutions run side by side, PyTorch's threads shared among them, and
     a network below :data:`SMALL` numbers gets one thread, since more would only wait for each other. What
@@ -139,13 +139,15 @@ def meta_train(
     if not (callable(draw) or hasattr(draw, "draw")):
         raise ValueError(f"draw must be a function of the step, or a source of episodes, not {draw!r:.100}")
     objective = _objective(loss)
-    source = _Drawn(draw, learner, objective) if callable(draw) else draw
     given = check_arguments(
         iterations=iterations, meta_batch=meta_batch, meta_lr=meta_lr, phi_lr=phi_lr, clip=clip,
         schedule=schedule, weight_decay=weight_decay,
     )  # fmt: skip
     settings, own_seed = OuterSettings(**given), check_arguments(seed=seed)["seed"]
-    return _steps(learner, objective, source, settings, own_seed)
+    if callable(draw):
+        return _steps(learner, objective, _Drawn(draw, learner, objective), settings, own_seed)
+    checked(draw.draw(own_seed, 0, range(1)), learner, objective)  # one task as they all are
+    return _steps(learner, objective, draw, settings, own_seed)
 
 
 def evaluate(

@@ -25,6 +25,7 @@ from pamela_cli.engine.processes import Processes, ProcessLostError
 from pamela_cli.engine.runner import Plan, Runner
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.files import only_one
+from pamela_cli.judging import saying_what_to_lower
 from pamela_cli.metrics import drawable
 from pamela_cli.planning import ALL, Share, new_plan, same_plan
 from pamela_cli.problem import Problem
@@ -217,7 +218,8 @@ def _run(
     lock = only_one(folder.path, said) if processes.leads else nullcontext()
     with lock, StopRequest() as stop:
         command = _resume_command(context, folder, problem.store, device_name)
-        training = Training(folder, problem, Runner(plan, processes), context.console, stop, command)
+        with saying_what_to_lower():
+            training = Training(folder, problem, Runner(plan, processes), context.console, stop, command)
         if started.goes_on:
             if processes.leads:
                 folder.record(problem.config, problem.recorded(plan))

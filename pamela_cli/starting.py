@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pamela_cli.config import SINE, Config, Settings, typed
+from pamela_cli.config import SINE, Config, Settings, checked, typed
 from pamela_cli.context import Context
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
 from pamela_cli.engine.inner_loop import Learner
@@ -24,6 +24,7 @@ from pamela_cli.problem import Problem
 from pamela_cli.runs import RunFolder, find_run
 
 _CPU = torch.device("cpu")
+_OTHERWISE = "name the run to begin with by --init-from."
 _DECIDING = ("way", "method", "steps", "skip_interval", "inner_lr", "shared_head", "width")
 """Settings that decide what a run begins with, besides what another has learned."""
 
@@ -43,16 +44,17 @@ class Start:
 
 def find_start(context: Context, layers: list[Settings], config_file: Path | None) -> Start | None:
     """What the settings name to begin with, in ``config_file`` or before it; None for random numbers."""
-    layer = next((each for each in reversed(layers) if "init_from" in each.values), None)
-    if layer is None:
-        if any("init_sha256" in each.values for each in layers):
+    given = [checked(each) for each in layers]
+    values = next((each for each in reversed(given) if "init_from" in each), None)
+    if values is None:
+        if any("init_sha256" in each for each in given):
             raise UsageError(f"{config_file} has init_sha256 without init_from, the name of a run; add it.")
         return None
-    earlier = layer.values if "init_sha256" in layer.values else {}
+    earlier = values if "init_sha256" in values else {}
     kept = RunFolder(config_file.parent).init if earlier and config_file is not None else None
     if kept is not None and kept.exists():
-        return Start(RunFolder(Path(layer.values["init_from"])), earlier, kept)
-    return Start(find_run(context.runs_dir, layer.values["init_from"]), earlier)
+        return Start(RunFolder(Path(values["init_from"])), earlier, kept)
+    return Start(find_run(context.runs_dir, values["init_from"]), earlier)
 
 
 def settle_start(context: Context, start: Start, problem: Problem) -> tuple[Problem, Checkpoint]:
@@ -63,7 +65,7 @@ def settle_start(context: Context, start: Start, problem: Problem) -> tuple[Prob
         if earlier.get(name, getattr(config, name)) != getattr(config, name):
             raise UsageError(
                 f"{' '.join(typed(name, getattr(config, name)))} is not what the numbers that the run in "
-                "--config began with were made for; name the run to begin with by --init-from."
+                f"--config began with were made for; {_OTHERWISE}"
             )
     if start.kept is not None:
         checkpoint, what = _kept(start.kept, problem), str(start.kept)
@@ -73,7 +75,7 @@ def settle_start(context: Context, start: Start, problem: Problem) -> tuple[Prob
     if earlier and checkpoint.sha256 != earlier["init_sha256"]:
         raise PamelaError(
             f"{what}: these are not the numbers that the run in --config began with (the checksum differs); "
-            "name the run to begin with by --init-from."
+            f"{_OTHERWISE}"
         )
     context.console.say(f"the run begins with {what}")
     recorded = replace(config, init_from=start.run.name, init_sha256=checkpoint.sha256)
@@ -101,9 +103,13 @@ def _kept(path: Path, problem: Problem) -> Checkpoint:
     """What an earlier run began with."""
     learner = _fresh(problem)
     try:
-        Checkpoint.read(path, learner.rule).restore(learner)
+        checkpoint = Checkpoint.read(path, learner.rule)
     except CheckpointError as error:
-        raise PamelaError(f"{error}; name the run to begin with by --init-from.") from error
+        raise PamelaError(f"{error}; {_OTHERWISE}") from error
+    try:
+        checkpoint.restore(learner)
+    except CheckpointError as error:
+        raise PamelaError(f"{path} cannot be begun with: {error}; {_OTHERWISE}") from error
     return Checkpoint.of(learner, {})
 
 

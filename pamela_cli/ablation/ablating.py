@@ -112,9 +112,10 @@ def ablate(context: Context, options: AblateOptions, config_file: Path | None) -
     if not cells:
         others = differing(base, runs)
         nearest = f" (the nearest differ in {', '.join(map(flag, others))})" if others else ""
+        asked = " and --seeds" * (options.seeds is not None)
         raise UsageError(
-            f"nothing to show: {context.runs_dir} has no finished runs with these settings{nearest}, and "
-            "--iterations 0 trains none; leave out --iterations 0."
+            f"nothing to show: {context.runs_dir} has no finished runs with these settings{asked}{nearest}, "
+            "and --iterations 0 trains none; leave out --iterations 0."
         )
     rows = make_rows(variants if options.train else [], cells, failures, base)
     table = document(rows, base, options.seeds or (seeds if options.train else None), options.vary)
@@ -186,7 +187,10 @@ def _unusual(problem: Problem) -> dict[str, Any]:
 
 
 def _folder(runs_dir: Path, base: Config, table: dict[str, Any]) -> Path:
-    """Where an ablation is written: over an earlier one of the same settings, never over one of others."""
+    """Where an ablation is written: over an earlier one of the same settings, never over one of others.
+
+    What tables tell may differ, such as the iterations; its runs, of which it can be made again, stay.
+    """
     way = f"{base.way}w" if base.way else ""
     axis = "" if table["vary"] == "variant" else f"-{table['vary']}"
     stem = f"ablation-{base.dataset}-{way}{base.shot}s{axis}"

@@ -77,7 +77,11 @@ def runs_of(config: Config, runs: Iterable[tuple[Config, RunFolder]]) -> list[Ru
 
 def find_cell(config: Config, runs: Iterable[tuple[Config, RunFolder]]) -> RunFolder | None:
     """The run with these settings: a finished one before one that goes on."""
-    same = runs_of(config, runs)
+    return chosen(runs_of(config, runs))
+
+
+def chosen(same: Iterable[RunFolder]) -> RunFolder | None:
+    """Which of several runs with the same settings is meant."""
     return min(same, key=lambda folder: (not folder.summary_file.exists(), len(folder.name)), default=None)
 
 
@@ -111,7 +115,7 @@ def earlier_cells(
     ``seeds`` None takes all; ``any_budget`` those of other numbers of iterations, too.
     """
     cells: dict[tuple[Variant, int, int], Cell] = {}
-    for config, folder in runs:
+    for config, folder in sorted(runs, key=lambda run: len(run[1].name)):  # as `chosen` does
         cell = Cell(Variant.of(config), config, folder)
         wanted = seeds is None or config.seed in seeds
         if wanted and cell.finished and _shared(config, any_budget) == _shared(base, any_budget):

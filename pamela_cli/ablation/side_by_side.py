@@ -60,10 +60,9 @@ def train_cells(
     origin = SINE if store is None else str(store.path)
     jobs = [_job(context, cell, name, origin, (cores, sharing), figures) for cell, name in todo]
     console, total = context.console, sum(cell.config.iterations for cell, _ in todo)
-    console.say(
-        f"{len(todo)} of {len(cells)} cells to train, {todo[0][0].config.iterations:,} iterations each, "
-        f"{len(slots)} at a time"
-    )
+    least, most = (bound(cell.config.iterations for cell, _ in todo) for bound in (min, max))
+    each = f"{least:,} iterations each" if least == most else f"{least:,} to {most:,} iterations"
+    console.say(f"{len(todo)} of {len(cells)} cells to train, {each}, {len(slots)} at a time")
     failures: dict[Cell, str] = {}
     with StopRequest() as stop, console.progress("training", total) as bar:
         following = _Following([cell for cell, _ in todo], jobs, bar, failures, stop)

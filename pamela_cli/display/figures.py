@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def save(figure: Figure, stem: Path, header: list[str], rows: list[list[Any]]) -
         text.set_text(printable(text.get_text()))
     # Without the time of drawing: the same numbers give the same file.
     for suffix, about in ((".png", {}), (".pdf", {"CreationDate": None})):
-        with atomic_path(stem.with_suffix(suffix), failed=_naming) as temporary:
+        with atomic_path(stem.with_suffix(suffix), failed=_naming) as temporary, warnings.catch_warnings():
+            # A name in letters that the font lacks is no news for the user.
+            warnings.simplefilter("ignore")
             figure.savefig(temporary, format=suffix[1:], bbox_inches="tight", metadata=about)
     numbers = atomic_path(stem.with_suffix(".csv"), failed=_naming)
     with numbers as temporary, temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:

@@ -17,7 +17,6 @@ from torch import Tensor
 from pamela_cli.config import Config
 from pamela_cli.display.figures import COLOURS, STYLE, line_style, save
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
-from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.intervals import Floats
 from pamela_cli.engine.update_rule import UpdateRule
 from pamela_cli.problem import network, update_rule
@@ -45,11 +44,6 @@ class Trends:
     p: Floats
     connections: tuple[tuple[int, int], ...]
     start: tuple[float, float]
-
-    @classmethod
-    def of(cls, learner: Learner) -> Trends:
-        """The trends of a learner."""
-        return cls._named(learner.rule, learner.inner_lr, Checkpoint.of(learner, {}).tensors)
 
     @classmethod
     def read(cls, config: Config, path: Path) -> Trends:

@@ -139,7 +139,8 @@ def _failures(rows: list[Document]) -> list[Block]:
         failures = row.get("failures")
         for seed, reason in failures.items() if isinstance(failures, dict) else ():
             name = row.get("label") or row.get("variant", "")
-            notes.append(Note(f"{name}, seed {seed}, failed: {reason}", pressing=True))
+            why = rerun.without_places(str(reason))
+            notes.append(Note(f"{name}, seed {seed}, failed: {why}", pressing=True))
     return notes[:20]
 
 

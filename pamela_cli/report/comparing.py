@@ -36,7 +36,9 @@ def _results(labels: Sequence[str], runs: Sequence[ReadRun]) -> Table:
         config, summary = run.config, run.summary
         task = f"{config.dataset}, {task_text(config.way, config.shot)}"
         row = [label, METHODS[config.method].title, task, str(config.steps)]
-        if summary is None:
+        if run.divergence is not None:
+            rows.append([*row, "", "Diverged", f"{run.step:,} of {config.iterations:,}"])
+        elif summary is None:
             rows.append([*row, "", "Not finished", f"{run.step:,} of {config.iterations:,}"])
         else:
             scores = [score_text(summary[split]) for split in ("val", "test")]

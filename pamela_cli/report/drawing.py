@@ -16,6 +16,7 @@ from pamela_cli.engine.checkpoint import CheckpointError
 from pamela_cli.errors import PamelaError
 from pamela_cli.report.page import Block, Note, Picture
 from pamela_cli.report.reading import ReadRun
+from pamela_cli.report.rerun import shown_path, without_places
 from pamela_cli.results import Document
 from pamela_cli.untrusted import on_one_line
 
@@ -56,11 +57,12 @@ class Drawer:
         """What ``drawing`` makes of a path without suffix, as a block; none where it draws nothing."""
         try:
             with warnings.catch_warnings():
-                # A name in letters that the font lacks, or a curve of one task, is no news for the user.
+                # A curve of one task is no news for the user.
                 warnings.simplefilter("ignore")
                 return self._drawn(name, caption, alt, drawing)
         except (CheckpointError, PamelaError, ValueError, ArithmeticError) as error:
-            why = str(error).rstrip(".")
+            places = self._folder.parent  # whose name may have spaces
+            why = without_places(str(error).replace(str(places), shown_path(places))).rstrip(".")
             return [Note(f"The figure “{name}” could not be drawn: {why}.", pressing=True)]
 
     def _drawn(

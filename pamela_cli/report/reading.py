@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from data_prep.archives.base import file_sha256
 from pamela_cli.checkpoints import progress_in
 from pamela_cli.config import Config
 from pamela_cli.engine.checkpoint import Checkpoint, CheckpointError
@@ -28,8 +29,9 @@ class ReadRun:
 
     ``summary`` is None for a run that is not finished; ``metrics`` are the sound lines; ``step`` is the
     outer step of the last checkpoint; ``divergence`` says why there is no result where the run has diverged;
-    ``fit`` is how own images were made square; ``evaluations`` are what `evaluate` has found; ``faults`` are
-    sentences on what is damaged.
+    ``fit`` is how own images were made square; ``evaluations`` are what `evaluate` has found of the best
+    checkpoint, ``outdated`` how many there are of earlier ones; ``lowered`` the plans taken when memory ran
+    out; ``faults`` are sentences on what is damaged.
     """
 
     folder: RunFolder
@@ -42,6 +44,8 @@ class ReadRun:
     divergence: str | None
     fit: str
     evaluations: list[Document]
+    outdated: int
+    lowered: list[Document]
     faults: list[str]
 
     @property
@@ -74,7 +78,22 @@ def read_run(folder: RunFolder) -> ReadRun:
     plan, progress = recorded.get("plan", {}), _progress(folder, config, faults)
     why = progress.divergence(config) if summary is None else None
     found = evaluations(folder)
-    return ReadRun(folder, config, plan, summary, metrics, scores, progress.step, why, fit, found, faults)
+    current = _of_best(folder, found)
+    return ReadRun(
+        folder, config, plan, summary, metrics, scores, progress.step, why, fit,
+        current, len(found) - len(current), progress.lowered, faults,
+    )  # fmt: skip
+
+
+def _of_best(folder: RunFolder, found: list[Document]) -> list[Document]:
+    """What was found of the best checkpoint that there is; all, where there is none any more."""
+    if not found or not folder.best.is_file():
+        return found
+    try:
+        checkpoint = file_sha256(folder.best)
+    except OSError:
+        return found
+    return [each for each in found if each.get("checkpoint") in (checkpoint, None)]
 
 
 def _summary(folder: RunFolder, faults: list[str]) -> Document | None:

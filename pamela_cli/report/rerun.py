@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,11 @@ def shown_path(path: Path) -> str:
         here = Path.cwd()
         path = path.relative_to(here) if path.is_relative_to(here) else Path(*path.parts[-2:])
     return str(path)
+
+
+def without_places(text: str) -> str:
+    """A sentence with each path from the root as a page names it."""
+    return re.sub(r"(?<![^\s'\"“(])/[^\s:;,'\"”)]+", lambda found: shown_path(Path(found[0])), text)
 
 
 def resume_command(folder: RunFolder) -> str:

@@ -18,10 +18,10 @@ from pamela_cli.report.reading import ReadRun
 from pamela_cli.results import Document, protocol_text, task_text
 from pamela_cli.untrusted import number, shown
 
-_MOST_ENTRIES = 12
+_MOST_ENTRIES, _MOST_EVALUATIONS, _MOST_COMPARED = 12, 24, 50
 _LONGEST = 200
 
-_HOW = ["updates", "batch norm by", "--tta"]
+_HOW = ["updates", "queries", "batch norm by", "--tta"]
 
 ENVIRONMENT = {
     "from_step": "from outer step",
@@ -35,11 +35,16 @@ ENVIRONMENT = {
     "cudnn": "cuDNN",
     "platform": "platform",
     "cpu": "CPU",
+    "cpu_type": "CPU type",
     "cores": "usable cores",
     "compiler": "C compiler",
     "gpu": "GPU",
     "device": "device",
     "processes": "processes",
+    "threads": "threads in operators",
+    "tasks_at_a_time": "tasks at a time",
+    "kept_updates": "updates whose graphs are kept",
+    "compiled": "compiled functions",
 }
 
 
@@ -96,14 +101,16 @@ def _results(run: ReadRun) -> list[Block]:
 def _evaluations(run: ReadRun) -> list[Block]:
     """What `evaluate` has found, the last of each kind."""
     rows, compared = [], []
-    for each in run.evaluations[-_MOST_ENTRIES * 2 :]:
+    last = run.evaluations[-_MOST_EVALUATIONS:]
+    for each in last:
         seed = "" if each.get("seed") is None else f", seed {shown(each['seed'])}"
         on = f"{shown(each['dataset'])} {shown(each.get('split'))}{seed}"
         on += ", resized" * bool(each.get("resized"))
         task = shown(task_text(each["way"], each.get("shot")))
         stats = "" if each["norm_stats"] is None else each["norm_stats"]
         when = shown(each.get("evaluated"))[: len("2026-01-31")]
-        how = [shown(each["steps"]), stats, "yes" if each.get("tta") else ""]
+        queries = "" if each.get("query") is None else shown(each["query"])
+        how = [shown(each["steps"]), queries, stats, "yes" if each.get("tta") else ""]
         rows.append([on, task, *how, f"{each['tasks']:,}", score_text(each), when])
         measure = measure_in(each)
         compared += [
@@ -114,12 +121,19 @@ def _evaluations(run: ReadRun) -> list[Block]:
     if rows:
         header = ["on", "tasks of", *_HOW, "tasks", "result", "on the day (UTC)"]
         blocks.append(
-            Table("By pamela evaluate: the last result of each kind.", header, rows, frozenset((0, 1, 3, 4)))
+            Table("By pamela evaluate: the last result of each kind.", header, rows, frozenset((0, 1, 4, 5)))
         )
+    if len(last) < len(run.evaluations):
+        blocks.append(Note(f"The last {len(last)} of {len(run.evaluations)} results by pamela evaluate."))
+    if run.outdated:
+        blocks.append(Note(f"Left out: {run.outdated} results of an earlier checkpoint of this run."))
     if compared:
         header = ["compared with", "on", "tasks of", *_HOW, "gain"]
-        words = frozenset((0, 1, 2, 4, 5))
-        blocks.append(Table("And paired with other runs then.", header, compared[:50], words))
+        words = frozenset((0, 1, 2, 5, 6))
+        shown_last = compared[-_MOST_COMPARED:]
+        left = len(compared) - len(shown_last)
+        caption = "And paired with other runs then" + f" (the last {_MOST_COMPARED})" * (left > 0)
+        blocks.append(Table(f"{caption}.", header, shown_last, words))
     return blocks
 
 
@@ -214,12 +228,19 @@ def _environment(run: ReadRun) -> list[Block]:
 
 
 def _environments(run: ReadRun) -> list[list[Document]]:
-    """What environment.json tells of each start, by machine and number of processes."""
-    entries = []
+    """What environment.json tells of each start of which there is anything, by what rounds differently."""
+    entries: list[Document] = []
     for entry in run.folder.environment():
+        while entries and not _comes_after(entry, entries[-1]):
+            entries.pop()  # what it did was lost
         plan = entry.get("plan")  # not recorded by earlier versions
         entries.append((plan if isinstance(plan, dict) else {}) | entry)
     return [list(group) for _, group in groupby(entries, _same_machine)]
+
+
+def _comes_after(entry: Document, other: Document) -> bool:
+    step, before = number(entry.get("from_step")), number(other.get("from_step"))
+    return step is None or before is None or step > before
 
 
 def _same_machine(entry: Document) -> list[str]:
@@ -257,7 +278,7 @@ def _again(context: Context, run: ReadRun) -> list[Block]:
         "The same settings give the same bits on the same machine with as many processes and the same "
         "versions; others round differently, and results then vary as they do between seeds."
     )
-    if len(_environments(run)) > 1:
+    if run.lowered or len(_environments(run)) > 1:
         same += " This run was computed in more than one way, one after the other: no command gives its bits."
     blocks.append(Note(same))
     return blocks

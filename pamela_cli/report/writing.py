@@ -39,13 +39,14 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
     if out is not None and not nearest_there(out.parent).is_dir():
         raise PamelaError(f"--out {out} cannot be written: {out.parent} is not a folder; choose another.")
     folders = _folders(context, list(dict.fromkeys(names)))
-    runs = _readable(context, [folder for folder in folders if not is_ablation(folder.path)])
-    ablations = [_Ablation(f.path, read_ablation(f.path)) for f in folders if is_ablation(f.path)]
+    runs, ablations = _read(context, folders)
     for run in runs:
         for fault in run.faults:
             context.console.warn(f"{run.folder.path}: {fault}")
     alone = folders[0].path if len(folders) == 1 else None
     target = out or (alone or context.runs_dir) / "report.html"
+    if target.is_file() and not is_page(target):
+        raise holds_something_else("report", target)
     page = _page(context, runs, ablations, target)
     try:
         write_atomically(target, to_html(page).encode())
@@ -56,20 +57,24 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
     return {"report": str(target), "runs": [run.summary for run in runs]}
 
 
-def _readable(context: Context, folders: list[RunFolder]) -> list[ReadRun]:
-    """The runs; of several, one that cannot be read is left out."""
-    runs = []
+def _read(context: Context, folders: list[RunFolder]) -> tuple[list[ReadRun], list[_Ablation]]:
+    """The runs and the ablations; of several, what cannot be read is left out."""
+    runs: list[ReadRun] = []
+    ablations: list[_Ablation] = []
     for folder in folders:
         try:
-            runs.append(read_run(folder))
+            if is_ablation(folder.path):
+                ablations.append(_Ablation(folder.path, read_ablation(folder.path)))
+            else:
+                runs.append(read_run(folder))
         except PamelaError as error:
             # What is no run at all was named by mistake.
             if len(folders) == 1 or isinstance(error, UsageError):
                 raise
             context.console.warn(f"left out: {error}")
-    if folders and not runs:
+    if not runs and not ablations:
         raise PamelaError("none of these runs can be read; choose others.")
-    return runs
+    return runs, ablations
 
 
 def _folders(context: Context, names: list[str]) -> list[RunFolder]:

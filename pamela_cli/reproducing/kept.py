@@ -143,7 +143,7 @@ def _replace(out: Path, parts: Mapping[str, str]) -> None:
 def kept_result(planned: PlannedCell, results: Path) -> KeptResult | None:
     """What is kept of a cell; None if there is nothing, or it has other settings than the plan has now."""
     kept = _read(results / planned.name)
-    return kept if kept is not None and _as_planned(kept.config, planned) else None
+    return kept if kept is not None and as_planned(kept.config, planned) else None
 
 
 def kept_divergence(planned: PlannedCell, results: Path) -> str | None:
@@ -154,13 +154,16 @@ def kept_divergence(planned: PlannedCell, results: Path) -> str | None:
         why = read_json(folder.path / "diverged.json")["why"]
     except (PamelaError, OddFileError, KeyError, TypeError):
         return None
-    return str(why) if _as_planned(config, planned) else None
+    return str(why) if as_planned(config, planned) else None
 
 
-def _as_planned(config: Config, planned: PlannedCell) -> bool:
+def as_planned(config: Config, planned: PlannedCell) -> bool:
+    """Whether a run with these settings is what the plan has for a cell."""
     expected = resolve([recipe(planned.dataset), planned.layer])
     facts: dict[str, Any] = dict.fromkeys(FACTS)
-    return replace(config, **facts) == expected
+    # A store may be called otherwise; the folder is that of the cell.
+    named = config if config.store_sha256 is None else replace(config, dataset=expected.dataset)
+    return replace(named, **facts) == expected
 
 
 def _read(path: Path) -> KeptResult | None:

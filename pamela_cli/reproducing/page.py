@@ -20,7 +20,7 @@ from pamela_cli.engine.intervals import mean_ci95
 from pamela_cli.errors import holds_something_else
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import METHODS
-from pamela_cli.report.rerun import config_command
+from pamela_cli.report.rerun import config_command, shown_path
 from pamela_cli.reproducing.further import evaluated_further
 from pamela_cli.reproducing.kept import KeptResult, kept_divergence, kept_result
 from pamela_cli.reproducing.plan import Group, PlannedCell
@@ -187,7 +187,8 @@ def _conditions(group: Group, kept: list[KeptResult], diverged: bool) -> str:
         sentences.append("Published: MAML's own paper, which splits the characters differently.")
     if (config.dataset, config.way, config.shot) in ACCURACIES:
         sentences.append("Published: PAMELA's paper, which mentions neither augmentation nor weight decay.")
-    first = f"results/{group.name}/{kept[0].path.name}/config.toml"
+    cell = kept[0].path
+    first = f"{shown_path(cell.parents[1])}/{group.name}/{cell.name}/config.toml"
     again = f"pamela reproduce {group.name} --results again --runs-dir again/runs   # all of them"
     commands = [again, f"{config_command(first, kept[0].plan)}   # a single cell"]
     block = "\n".join(commands)

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from data_prep import Store
 from data_prep.errors import DataError
-from pamela_cli.ablation.cells import Cell, all_runs, find_cell, runs_of
+from pamela_cli.ablation.cells import Cell, all_runs, chosen, find_cell, runs_of
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.checkpoints import divergence_of
@@ -24,6 +25,7 @@ from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_in
 from pamela_cli.problem import Problem
 from pamela_cli.reproducing.kept import (
+    as_planned,
     keep,
     keep_divergence,
     keep_evaluations,
@@ -49,10 +51,13 @@ class ReproduceOptions:
 
 @dataclass(frozen=True)
 class _Found:
-    """A planned cell whose dataset is there, as a cell with the run that it is."""
+    """A planned cell whose dataset or run is there, as a cell with the run that it is.
+
+    ``problem`` is None without the dataset.
+    """
 
     planned: PlannedCell
-    problem: Problem
+    problem: Problem | None
     cell: Cell
 
     def refreshed(self, runs: Iterable[tuple[Config, Any]]) -> _Found:
@@ -69,7 +74,7 @@ def reproduce(context: Context, options: ReproduceOptions) -> dict[str, Any]:
     there: list[_Found] = []
     runs = all_runs(context.runs_dir)
     for each in missing:
-        found = _found(context, each, runs)
+        found = _found(context, each, runs) if options.train else _collected(context, each, runs)
         if isinstance(found, str):
             absent[each.name] = found
         else:
@@ -109,7 +114,7 @@ def check(context: Context, options: ReproduceOptions) -> dict[str, Any]:
             cell = replace(found.cell, config=config)
             slots = slots_of(options.devices, 1, planned.dataset)
             quiet = replace(there, console=Console(quiet=True))
-            failed = train_cells(quiet, [cell], [planned.name], found.problem.store, slots, figures=False)
+            failed = train_cells(quiet, [cell], [planned.name], _store(found), slots, figures=False)
             why = failed.get(cell)
             statuses.append({"cell": planned.name, "status": "failed" if why else "runs", "why": why})
     return {"page": None, "cells": statuses}
@@ -124,7 +129,7 @@ def _have(context: Context, options: ReproduceOptions, cells: list[_Found]) -> d
             slots = slots_of(options.devices, options.jobs, cells[0].planned.dataset)
             names = _free_names(context.runs_dir, [found.planned for found in cells])
             own = [found.cell for found in cells]
-            failed = train_cells(context, own, names, cells[0].problem.store, slots, figures=False)
+            failed = train_cells(context, own, names, _store(cells[0]), slots, figures=False)
     finally:
         runs = all_runs(context.runs_dir)
         for found in (each.refreshed(runs) for each in cells):
@@ -177,6 +182,23 @@ def _found(context: Context, planned: PlannedCell, runs: Iterable[tuple[Config, 
         return str(error)
     cell = Cell(Variant.of(problem.config), problem.config, find_cell(problem.config, runs))
     return _Found(planned, problem, cell)
+
+
+def _store(found: _Found) -> Store | None:
+    """The dataset of a cell that is to be trained."""
+    assert found.problem is not None
+    return found.problem.store
+
+
+def _collected(context: Context, planned: PlannedCell, runs: Iterable[tuple[Config, Any]]) -> _Found | str:
+    """The cell, also where its dataset is elsewhere: a run was brought here without it."""
+    found = _found(context, planned, runs)
+    if isinstance(found, str):
+        folder = chosen(folder for config, folder in runs if as_planned(config, planned))
+        if folder is not None:
+            config, _ = folder.read_config()
+            return _Found(planned, None, Cell(Variant.of(config), config, folder))
+    return found
 
 
 def _free_names(runs_dir: Path, planned: Sequence[PlannedCell]) -> list[str]:

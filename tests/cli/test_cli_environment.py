@@ -16,7 +16,7 @@ from cli_names import names_of_here
 from cli_support import SINE, Job, lines_in
 
 import pamela_cli
-from pamela_cli import environment
+from pamela_cli import environment, session
 from pamela_cli.engine.compiled import compiler_version
 from pamela_cli.runs import RunFolder
 
@@ -111,6 +111,19 @@ def test_file_that_cannot_be_written_is_said_and_stops_nothing(pamela, own_world
     result = pamela("meta-train", "--run", "sine-a", "--resume", "--no-figures").ok()
     assert "warning: runs/sine-a/environment.json could not be written" in result.err
     assert (run / "summary.json").exists()
+
+
+def test_compiled_functions_that_are_not_there(pamela, own_world: Path, monkeypatch) -> None:
+    """The plan of config.toml keeps asking for them; that they were not used is told."""
+    run = own_world / "runs" / "tiny-a"
+    (run / "summary.json").unlink()
+    config = run / "config.toml"
+    config.write_text(config.read_text().replace("compiled = false", "compiled = true"))
+    monkeypatch.setattr(session, "can_be_compiled", lambda device: False)
+    monkeypatch.setattr(environment, "can_be_compiled", lambda device: False)
+    pamela("meta-train", "--run", "tiny-a", "--resume", "--no-figures", "-q").ok()
+    assert entries(run)[-1]["plan"]["compiled"] is False
+    assert RunFolder(run).read_config()[1]["plan"]["compiled"] is True
 
 
 def test_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,9 @@ import pytest
 import torch
 from cli_page import MARKUP
 
+from pamela_cli import evaluating, evaluations, load_run
+from pamela_cli.engine.checkpoint import Checkpoint
+
 OPTIONS = ["--tasks", "6", "--no-figures", "-q"]
 CAPTION, PAIRED = "By pamela evaluate", "And paired with other runs"
 
@@ -40,14 +43,15 @@ def test_the_page_has_the_last_of_each_kind(pamela, report, own_world: Path) -> 
     for more in ([], ["--norm-stats", "support"], [], ["--steps", "0"]):
         pamela("evaluate", "tiny-a", *OPTIONS, *more).ok()
     _, *rows = report("tiny-a").table(CAPTION)
-    assert [row[:5] for row in rows] == [
-        ["tiny test", "5-way 1-shot", "2", "support", ""],
-        ["tiny test", "5-way 1-shot", "2", "query", ""],
-        ["tiny test", "5-way 1-shot", "0", "query", ""],
+    queries = str(lines_of("tiny-a")[0]["query"])
+    assert [row[:6] for row in rows] == [
+        ["tiny test", "5-way 1-shot", "2", queries, "support", ""],
+        ["tiny test", "5-way 1-shot", "2", queries, "query", ""],
+        ["tiny test", "5-way 1-shot", "0", queries, "query", ""],
     ]
     last = lines_of("tiny-a")[2]
-    assert rows[1][5] == "6" and rows[1][6].startswith(f"{100 * last['accuracy']:.2f} %")
-    assert rows[1][7] == last["evaluated"][:10]
+    assert rows[1][6] == "6" and rows[1][7].startswith(f"{100 * last['accuracy']:.2f} %")
+    assert rows[1][8] == last["evaluated"][:10]
 
 
 def test_what_earlier_versions_found_gives_way_to_the_same_found_again(pamela, report, own_world) -> None:
@@ -73,8 +77,8 @@ def test_runs_that_were_compared_know_of_each_other(pamela, report, own_world: P
             {"with": other, "difference": sign * pair["difference"], "ci95": pair["ci95"]}
         ]
         _, row = report(run).table(PAIRED)
-        assert row[:6] == [other, "sine test", "10-shot", "5", "", ""]
-        assert row[6].startswith("+" if sign * pair["difference"] > 0 else "−")
+        assert row[:7] == [other, "sine test", "10-shot", "5", str(line["query"]), "", ""]
+        assert row[7].startswith("+" if sign * pair["difference"] > 0 else "−")
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
@@ -106,3 +110,65 @@ def test_lines_that_are_no_results_are_passed_over(pamela, report, own_world: Pa
     page = report("tiny-a")
     assert [row[0] for row in page.table(CAPTION)[1:]] == [f"tiny test, seed {MARKUP[:59]}…", "tiny test"]
     assert not any(PAIRED in caption for caption in page.captions)
+
+
+def test_a_line_without_an_end_costs_no_other(pamela, report, own_world: Path) -> None:
+    """As a full disk or a power cut leaves it."""
+    file = own_world / "runs/tiny-a/evaluations.jsonl"
+    pamela("evaluate", "tiny-a", *OPTIONS).ok()
+    file.write_bytes(file.read_bytes()[:100])
+    pamela("evaluate", "tiny-a", *OPTIONS).ok()
+    assert len(file.read_text().splitlines()) == 2
+    assert len(report("tiny-a").table(CAPTION)) == 2
+
+
+def test_the_last_count_of_more_lines_than_are_read(
+    pamela, report, own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluations, "_MOST", 1)
+    for more in ([], ["--steps", "0"]):
+        pamela("evaluate", "tiny-a", *OPTIONS, *more).ok()
+    assert [row[2] for row in report("tiny-a").table(CAPTION)[1:]] == ["0"]
+
+
+def test_the_page_has_results_of_the_best_checkpoint_alone(pamela, report, own_world: Path) -> None:
+    file = own_world / "runs/tiny-a/evaluations.jsonl"
+    pamela("evaluate", "tiny-a", *OPTIONS).ok()
+    (line,) = lines_of("tiny-a")
+    file.write_text(json.dumps(line | {"checkpoint": "an earlier one", "steps": 7}) + "\n")
+    pamela("evaluate", "tiny-a", *OPTIONS).ok()
+    page = report("tiny-a")
+    assert [row[2] for row in page.table(CAPTION)[1:]] == ["2"]
+    assert "Left out: 1 results of an earlier checkpoint of this run." in page.text
+
+
+def test_a_folder_that_cannot_be_written_costs_no_other(pamela, own_world: Path) -> None:
+    (own_world / "runs/sine-a/evaluations.jsonl").mkdir()
+    said = pamela("evaluate", "sine-a", "sine-b", *OPTIONS).ok().err
+    assert "not recorded: runs/sine-a/evaluations.jsonl is no plain file" in said
+    assert len(lines_of("sine-b")) == 1
+
+
+def test_a_checkpoint_that_is_replaced_meanwhile(
+    pamela, own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is being trained: the scores and the checksum are of one checkpoint, the newer."""
+    best, newer = own_world / "runs/sine-a/best.safetensors", own_world / "newer"
+    learner = load_run("runs/sine-a", "cpu").learner
+    with torch.no_grad():
+        learner.theta.mul_(0.5)
+    Checkpoint.of(learner, {}).write(newer)
+    load, loaded = evaluating.load_learner, []
+
+    def loading(*arguments: Any) -> Any:
+        loaded.append(load(*arguments))
+        if len(loaded) == 1:
+            newer.replace(best)
+        return loaded[-1]
+
+    monkeypatch.setattr(evaluating, "load_learner", loading)
+    for _ in range(2):
+        pamela("evaluate", "sine-a", *OPTIONS).ok()
+    meanwhile, afterwards = lines_of("sine-a")
+    assert meanwhile | {"evaluated": None} == afterwards | {"evaluated": None}
+    assert meanwhile["checkpoint"] == hashlib.sha256(best.read_bytes()).hexdigest()

@@ -97,7 +97,7 @@ def test_figures_are_not_written_through_a_link(pamela, own_world: Path) -> None
     shutil.rmtree(figures)
     figures.symlink_to(elsewhere)
     said = pamela("evaluate", "sine-a", "--tasks", "4").ok().err
-    assert "no figures: runs/sine-a/figures: it is a link, which is not followed" in said
+    assert "no figure: runs/sine-a/figures: it is a link, which is not followed" in said
     assert [path.read_text() for path in elsewhere.iterdir()] == ["mine"]
 
 

@@ -125,9 +125,11 @@ def test_its_page_says_how_to_have_it_again(pamela, report, own_world: Path) -> 
         (["ablate", "--config", "sum.toml", "--dataset", "sine"], 2, ["sum.toml has init_sha256"]),
         (["meta-train", "--dataset", "glyphs", "--init-from", "none"], 2, ["there is no run runs/none"]),
         (["meta-train", "--config", "sum.toml", "--dataset", "sine"], 2, ["sum.toml", "without init_from"]),
+        (["meta-train", "--config", "odd.toml", "--dataset", "sine"], 2, ["--init-from must be", "odd.toml"]),
     ],
 )
 def test_what_does_not_fit(pamela, own_world: Path, options: list[str], code: int, parts: list[str]) -> None:
+    Path("odd.toml").write_text("[run]\ninit_from = 5\n")
     Path("from.toml").write_text('[run]\ninit_from = "sine-a"\n')
     Path("sum.toml").write_text('[run]\ninit_sha256 = "0"\n')
     before = snapshot(own_world)
@@ -231,3 +233,9 @@ def test_a_stranger_s_config_names_no_place(pamela, own_world: Path) -> None:
     Path("odd.toml").write_text('[run]\ninit_from = "../secret\\u001b[31m"\n')
     said = pamela("meta-train", "--config", "odd.toml", "--dataset", "sine").error(2, "there is no run")
     assert "\x1b" not in said and "key" not in said
+
+
+def test_numbers_of_another_precision_than_asked_for(pamela, own_world: Path) -> None:
+    pamela(*AFTER, "sine-a").ok()
+    again = ["meta-train", "--config", "runs/after/config.toml", "--precision", "float64", "--run", "b"]
+    pamela(*again).error(1, "runs/after/init.safetensors cannot be begun with: ", "torch.float32")

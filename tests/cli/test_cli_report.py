@@ -84,48 +84,6 @@ def test_settings_are_complete(report: Report, own_world: Path, name: str) -> No
             assert type(value)(shown[key]) == value
 
 
-def test_environment(report: Report, own_world: Path) -> None:
-    page = report("sine-a")
-    entry = json.loads((own_world / "runs/sine-a/environment.json").read_text())[0]
-    caption = "What the run was computed on"
-    for name, key in (
-        ("PyTorch", "torch"),
-        ("CPU", "cpu"),
-        ("platform", "platform"),
-        ("started (UTC)", "started"),
-    ):
-        assert page.value(caption, name) == entry[key]
-    assert page.value(caption, "GPU") == "–"
-
-
-def test_environments_of_a_run_that_moved(report: Report, own_world: Path) -> None:
-    file = own_world / "runs/sine-a/environment.json"
-    entry = json.loads(file.read_text())[0]
-    entries = [entry, entry | {"from_step": 10}, entry | {"from_step": 30, "gpu": "Some GPU"}]
-    file.write_text(json.dumps(entries))
-    page = report("sine-a")
-    assert page.table("What the run was computed on")[1] == ["from outer step", "0, 10", "30"]
-    assert [page.value("What the run was computed on", "GPU", i) for i in (1, 2)] == ["–", "Some GPU"]
-    assert "no command gives its bits" in page.text
-
-
-def test_another_number_of_processes_on_the_way(report: Report, own_world: Path) -> None:
-    file = own_world / "runs/sine-a/environment.json"
-    (entry,) = json.loads(file.read_text())
-    before = {key: value for key, value in entry.items() if key != "plan"}  # by an earlier version
-    file.write_text(json.dumps([entry, entry | {"from_step": 20}]))
-    page = report("sine-a")
-    assert page.value("What the run was computed on", "processes") == "1"
-    assert "no command gives its bits" not in page.text
-    two = entry | {"from_step": 30, "plan": entry["plan"] | {"processes": 2}}
-    for entries in ([entry, two], [before, two]):
-        file.write_text(json.dumps(entries))
-        page = report("sine-a")
-        shown = [page.value("What the run was computed on", "processes", column) for column in (1, 2)]
-        assert shown == ["1" if "plan" in entries[0] else "–", "2"]
-        assert "no command gives its bits" in page.text
-
-
 # Figures ---------------------------------------------------------------------------------------------
 
 

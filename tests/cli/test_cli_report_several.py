@@ -8,8 +8,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from cli_page import Page
 from cli_support import SINE, Job, lines_in
+
+from pamela_cli.engine.checkpoint import Checkpoint
+from pamela_cli.problem import network, update_rule
+from pamela_cli.report.rerun import without_places
+from pamela_cli.runs import RunFolder
 
 Report = Callable[..., Page]
 
@@ -143,3 +149,52 @@ def test_what_is_no_run_is_wrong_usage(pamela, own_world: Path) -> None:
         rest = ["data", "data"] if command == ["predict"] else []
         pamela(*command, "ablation-sine-10s", *rest).error(2, "is an ablation", "one of its runs")
     pamela("report", ".").error(2, ". is not a run: it has no config.toml")
+
+
+def test_an_ablation_that_cannot_be_read_costs_no_other(pamela, undrawn: None, own_world: Path) -> None:
+    ablation = own_world / "runs/ablation-sine-10s"
+    ablation.mkdir()
+    (ablation / "ablation.json").write_text("{")
+    result = pamela("report", "sine-a", "ablation-sine-10s", "--json").ok()
+    assert "left out: " in result.err and "ablation-sine-10s" in result.err
+    assert len(result.document["runs"]) == 1
+    pamela("report", "ablation-sine-10s").error(1, "ablation-sine-10s")
+
+
+def test_a_run_that_diverged_among_others(report: Report, own_world: Path) -> None:
+    run = own_world / "runs/sine-b"
+    for name in ("summary.json", "scores.safetensors"):
+        (run / name).unlink()
+    config, _ = RunFolder(run).read_config()
+    rule = update_rule(config, network(config))
+    last = Checkpoint.read(run / "last.safetensors", rule)
+    progress = last.progress | {"recent_skips": [10] * 10}
+    Checkpoint(last.tensors, progress).write(run / "last.safetensors")
+    assert report("sine-a", "sine-b").table("Results with")[2][-2] == "Diverged"
+
+
+def test_a_page_names_no_place(pamela, report: Report, own_world: Path, tmp_path: Path) -> None:
+    place = tmp_path / "some place"
+    shutil.copytree(own_world / "runs/sine-a", place / "runs/sine-a")
+    (place / "runs/sine-a/best.safetensors").write_bytes(b"no")
+    text = report(str(place / "runs/sine-a")).text
+    assert "could not be drawn: runs/sine-a/best.safetensors is" in text
+    assert "some place" not in text and str(tmp_path) not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/me/runs/a/best.safetensors is damaged.", "a/best.safetensors is damaged."),
+        ("not '/data/x.h5': 3 / 4 of runs/b", "not 'data/x.h5': 3 / 4 of runs/b"),
+        ("1/2 and https://a.org/b/c", "1/2 and https://a.org/b/c"),
+    ],
+)
+def test_paths_in_sentences(text: str, shown: str) -> None:
+    assert without_places(text) == shown
+
+
+def test_a_page_of_somebody_else_is_kept(pamela, undrawn: None, own_world: Path) -> None:
+    (own_world / "runs/report.html").write_text("mine")
+    pamela("report", "sine-a", "sine-b").error(2, "runs/report.html already exists and holds something else")
+    assert (own_world / "runs/report.html").read_text() == "mine"

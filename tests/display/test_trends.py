@@ -32,6 +32,10 @@ def settings(problem: str, method: str = "pamela", **values: Any) -> Config:
     return resolve([Settings(task | {"method": method} | values)])
 
 
+def trends_of(learner: Learner) -> Trends:
+    return Trends._named(learner.rule, learner.inner_lr, Checkpoint.of(learner, {}).tensors)
+
+
 def learner_of(config: Config, spread: float = 0.02) -> Learner:
     """A learner whose Q and P were moved at random."""
     backbone = network(config)
@@ -77,7 +81,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 def test_csv_has_the_numbers_of_the_learner(tmp_path: Path, problem: str, method: str) -> None:
     config = settings(problem, method)
     learner = learner_of(config)
-    png = draw_trends(Trends.of(learner), tmp_path / "trends", "title")
+    png = draw_trends(trends_of(learner), tmp_path / "trends", "title")
     assert png == tmp_path / "trends.png"
     rows = [row for row in rows_of(tmp_path / "trends") if row["quantity"] == "Q"]
     granularity = "parameter" if method == "meta-sgd" else "kernel"
@@ -108,7 +112,7 @@ def test_csv_has_the_numbers_of_the_learner(tmp_path: Path, problem: str, method
 )
 def test_connections(tmp_path: Path, steps: int, interval: int, names: list[str]) -> None:
     learner = learner_of(settings("images", steps=steps, skip_interval=interval))
-    draw_trends(Trends.of(learner), tmp_path / "trends", "title")
+    draw_trends(trends_of(learner), tmp_path / "trends", "title")
     rows = [row for row in rows_of(tmp_path / "trends") if row["quantity"] == "P"]
     expected = [(name, layer) for name in names for layer in LAYERS["images"]]
     assert [(row["update or connection"], row["layer"]) for row in rows] == expected
@@ -119,19 +123,19 @@ def test_checkpoint_gives_the_same_trends(tmp_path: Path) -> None:
     config = settings("images")
     learner = learner_of(config)
     Checkpoint.of(learner, {}).write(tmp_path / "best.safetensors")
-    assert Trends.read(config, tmp_path / "best.safetensors").rows == Trends.of(learner).rows
+    assert Trends.read(config, tmp_path / "best.safetensors").rows == trends_of(learner).rows
 
 
 @pytest.mark.parametrize("method", ["maml", "fomaml"])
 def test_nothing_is_drawn_where_nothing_is_learned(tmp_path: Path, method: str) -> None:
-    assert draw_trends(Trends.of(learner_of(settings("sine", method))), tmp_path / "trends", "x") is None
+    assert draw_trends(trends_of(learner_of(settings("sine", method))), tmp_path / "trends", "x") is None
     assert not list(tmp_path.iterdir())
 
 
 def test_figure_is_complete(tmp_path: Path, drawn: list[Figure]) -> None:
     config = settings("images", inner_lr=0.05)
     learner = learner_of(config)
-    draw_trends(Trends.of(learner), tmp_path / "trends", "on $data")
+    draw_trends(trends_of(learner), tmp_path / "trends", "on $data")
     with Image.open(tmp_path / "trends.png") as image:
         image.load()
         assert image.width > 1000
@@ -152,7 +156,7 @@ def test_figure_is_complete(tmp_path: Path, drawn: list[Figure]) -> None:
 
 @pytest.mark.usefixtures("sketched")
 def test_range_that_meta_sgd_starts_in_is_marked(tmp_path: Path, drawn: list[Figure]) -> None:
-    draw_trends(Trends.of(learner_of(settings("sine", "meta-sgd"))), tmp_path / "trends", "x")
+    draw_trends(trends_of(learner_of(settings("sine", "meta-sgd"))), tmp_path / "trends", "x")
     legends = [axes.get_legend() for axes in drawn[0].axes if axes.get_legend()]
     assert [text.get_text() for text in legends[0].get_texts()] == ["start: 0.005 to 0.1"]
 
@@ -160,13 +164,13 @@ def test_range_that_meta_sgd_starts_in_is_marked(tmp_path: Path, drawn: list[Fig
 @pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("problem", ["sine", "images"])
 def test_fresh_learner_is_drawn_without_a_warning(tmp_path: Path, problem: str) -> None:
-    assert draw_trends(Trends.of(learner_of(settings(problem), spread=0.0)), tmp_path / "trends", "x")
+    assert draw_trends(trends_of(learner_of(settings(problem), spread=0.0)), tmp_path / "trends", "x")
 
 
 @pytest.mark.usefixtures("sketched")
 def test_many_updates_leave_the_values_out(tmp_path: Path, drawn: list[Figure]) -> None:
     learner = learner_of(settings("sine", steps=40, skip_interval=1))
-    draw_trends(Trends.of(learner), tmp_path / "trends", "x")
+    draw_trends(trends_of(learner), tmp_path / "trends", "x")
     assert [axes.texts for axes in drawn[0].axes if axes.texts] == []
     assert len(rows_of(tmp_path / "trends")) == 3 * (40 + 39)
 

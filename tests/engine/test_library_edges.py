@@ -172,6 +172,20 @@ def trained(loss: Any, draw: Any) -> Any:
     return meta_train(learner_of(), loss, draw, 2)
 
 
+class Given:
+    """A source of the same tasks."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self.tasks = tasks
+
+    def draw(self, seed: int, step: int, indices: Any) -> Tasks:
+        return self.tasks
+
+
+def doubled(tasks: Tasks) -> Tasks:
+    return Tasks(tasks.support_x.double(), tasks.support_y, tasks.query_x.double(), tasks.query_y)
+
+
 def own(**settings: Any) -> Any:
     return adapt(learner_of(), LOSS, X, Y, **settings)
 
@@ -200,6 +214,8 @@ WRONG: list[tuple[Any, str]] = [
     (lambda: adapt(learner_of(), Classification(3), X, SHARES / 0), "and 1 together"),
     (lambda: adapt(learner_of(), Classification(3), X.double(), Y), "support_x must be torch.float32"),
     (lambda: next(trained(Classification(2), lambda step: labelled())), "support_y must be classes"),
+    (lambda: trained(Classification(2), Given(labelled(1))), "support_y must be classes"),
+    (lambda: trained(LOSS, Given(doubled(labelled(1)))), "support_x must be torch.float32"),
     (lambda: learner_of("maml", steps=2.5), "steps must be a whole number"),
     (lambda: learner_of(skip_interval=2.0), "skip_interval must be a whole number"),
     (lambda: trained(LOSS, labelled()), "draw must be a function of the step"),
@@ -279,4 +295,4 @@ def test_tasks_of_a_source_are_drawn_by_seed_step_and_place() -> None:
             return labelled(len(indices))
 
     list(meta_train(learner_of(), LOSS, Source(), 2, meta_batch=3, seed=7))
-    assert asked == [(7, 0, [0, 1, 2]), (7, 1, [0, 1, 2])]
+    assert asked == [(7, 0, [0]), (7, 0, [0, 1, 2]), (7, 1, [0, 1, 2])]
