@@ -133,13 +133,19 @@ def figures_there(folder: Path, besides: set[str]) -> list[Block]:
     if not folder.is_dir() or folder.is_symlink():
         return []
     blocks: list[Block] = []
-    for path in sorted(folder.glob("*.png"))[: _MOST_PICTURES + len(besides)]:
-        numbers = path.with_suffix(".csv")
-        if path.stem in besides or not _is_png(path) or (_is_there(numbers) and not _is_plain(numbers)):
-            continue
+    there = [path for path in sorted(folder.glob("*.png")) if path.stem not in besides and _is_whole(path)]
+    for path in there[:_MOST_PICTURES]:
         caption = KNOWN.get(path.stem) or _caption(path.stem)
         blocks.append(Picture.read(path, caption, caption))
+    if len(there) > _MOST_PICTURES:
+        blocks.append(Note(f"The first {_MOST_PICTURES} of {len(there)} figures in {folder.name}/."))
     return blocks
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether it is a picture, and its numbers, if they are there, are in a file, too."""
+    numbers = path.with_suffix(".csv")
+    return _is_png(path) and (not _is_there(numbers) or _is_plain(numbers))
 
 
 def _is_there(path: Path) -> bool:

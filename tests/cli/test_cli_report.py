@@ -87,6 +87,16 @@ def test_settings_are_complete(report: Report, own_world: Path, name: str) -> No
 # Figures ---------------------------------------------------------------------------------------------
 
 
+def test_figures_beyond_what_a_page_shows(report: Report, own_world: Path) -> None:
+    figures = own_world / "runs/sine-a/figures"
+    source = BytesIO()
+    Image.new("RGB", (900, 9)).save(source, "PNG")
+    figures.mkdir(exist_ok=True)
+    for i in range(26):
+        (figures / f"mine-{i:02}.png").write_bytes(source.getvalue())
+    assert "The first 24 of 26 figures in figures/." in report("sine-a").text
+
+
 @pytest.mark.parametrize("name", ["tiny-a", "sine-b"])
 def test_figures_are_rebuilt_without_data(pamela, own_world: Path, name: str) -> None:
     run = own_world / "runs" / name

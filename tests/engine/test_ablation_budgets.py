@@ -25,3 +25,14 @@ def test_of_finished_runs_that_are_alike_the_first_is_taken(tmp_path: Path) -> N
     runs = [finished(tmp_path, cell("q"), [1.0, 2.0]) for _ in range(3)]
     assert len({run.name for run in runs}) == 3
     assert find_cell(cell("q"), all_runs(tmp_path)) == runs[0]
+
+
+def test_training_and_tables_take_the_same_run(tmp_path: Path) -> None:
+    """The one with the shortest name, whatever the order of names."""
+    for name in ("a-long-name", "short", "z"):
+        finished(tmp_path, cell("q"), [1.0, 2.0]).path.rename(tmp_path / name)
+    runs = all_runs(tmp_path)
+    (taken,) = earlier_cells(BASE, None, runs, any_budget=False)
+    chosen = find_cell(cell("q"), runs)
+    assert taken.folder is not None and chosen is not None
+    assert taken.folder.name == chosen.name == "z"

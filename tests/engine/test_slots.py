@@ -44,3 +44,19 @@ def test_few_cells_share_no_cores_with_nobody(
     todo = [Cell(Variant("maml", 1), Config(dataset="sine", steps=1, seed=seed)) for seed in range(cells)]
     side_by_side.train_cells(context, todo, ["x"] * cells, None, ["cpu"] * 4, figures=False)
     assert {job.cores for job in found} == {cores}
+
+
+@pytest.mark.parametrize(("longer", "said"), [(20, "20 iterations each"), (3000, "20 to 3,000 iterations")])
+def test_what_there_is_to_train(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    longer: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(side_by_side, "run_jobs", lambda *arguments: None)
+    context = Context(Console(), tmp_path, tmp_path, Settings({}))
+    configs = [Config(dataset="sine", steps=1, seed=i, iterations=n) for i, n in enumerate((20, longer))]
+    todo = [Cell(Variant("maml", 1), config) for config in configs]
+    side_by_side.train_cells(context, todo, ["x", "y"], None, ["cpu"], figures=False)
+    assert f"2 of 2 cells to train, {said}, 1 at a time" in capsys.readouterr().err
