@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,12 @@ def evaluations(folder: RunFolder) -> list[Document]:
 
 
 def _records(folder: RunFolder) -> Iterator[Any]:
-    try:
-        lines = deque(read_lines(folder.path / _FILE), _MOST)
-    except OddFileError:  # there is no such file, or it may not be read
-        return
-    for line in lines:
-        with suppress(OddFileError):
-            yield parse_json(line)
+    file = folder.path / _FILE
+    with suppress(OddFileError):  # there is no such file, or it may not be read
+        count = sum(1 for _ in read_lines(file))  # twice, since the last might not fit into memory together
+        for line in islice(read_lines(file), max(0, count - _MOST), None):
+            with suppress(OddFileError):
+                yield parse_json(line)
 
 
 def latest(records: Iterable[Any]) -> list[Document]:

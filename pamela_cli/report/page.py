@@ -124,9 +124,12 @@ def to_html(page: Page) -> str:
 
 
 def is_page(path: Path) -> bool:
-    """Whether a file is such a page, by what it says first."""
-    with path.open("rb") as file:
-        return b'<meta name="generator" content="pamela ' in file.read(2048)
+    """Whether a file is such a page, by what it says first; not if it may not be read."""
+    try:
+        with path.open("rb") as file:
+            return b'<meta name="generator" content="pamela ' in file.read(2048)
+    except OSError:
+        return False
 
 
 def _finalize(value: Any) -> Any:

@@ -126,7 +126,8 @@ def _evaluations(run: ReadRun) -> list[Block]:
     if len(last) < len(run.evaluations):
         blocks.append(Note(f"The last {len(last)} of {len(run.evaluations)} results by pamela evaluate."))
     if run.outdated:
-        blocks.append(Note(f"Left out: {run.outdated} results of an earlier checkpoint of this run."))
+        results = f"{run.outdated} result{'s' * (run.outdated > 1)}"
+        blocks.append(Note(f"Left out: {results} of an earlier checkpoint of this run."))
     if compared:
         header = ["compared with", "on", "tasks of", *_HOW, "gain"]
         words = frozenset((0, 1, 2, 5, 6))

@@ -194,7 +194,8 @@ def _collected(context: Context, planned: PlannedCell, runs: Iterable[tuple[Conf
     """The cell, also where its dataset is elsewhere: a run was brought here without it."""
     found = _found(context, planned, runs)
     if isinstance(found, str):
-        folder = chosen(folder for config, folder in runs if as_planned(config, planned))
+        own = ((config, run) for config, run in runs if config.dataset == planned.dataset)
+        folder = chosen(run for config, run in own if as_planned(config, planned))
         if folder is not None:
             config, _ = folder.read_config()
             return _Found(planned, None, Cell(Variant.of(config), config, folder))

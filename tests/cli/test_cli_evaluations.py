@@ -139,7 +139,7 @@ def test_the_page_has_results_of_the_best_checkpoint_alone(pamela, report, own_w
     pamela("evaluate", "tiny-a", *OPTIONS).ok()
     page = report("tiny-a")
     assert [row[2] for row in page.table(CAPTION)[1:]] == ["2"]
-    assert "Left out: 1 results of an earlier checkpoint of this run." in page.text
+    assert "Left out: 1 result of an earlier checkpoint of this run." in page.text
 
 
 def test_a_folder_that_cannot_be_written_costs_no_other(pamela, own_world: Path) -> None:

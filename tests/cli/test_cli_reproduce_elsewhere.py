@@ -64,11 +64,17 @@ def test_runs_are_collected_without_their_dataset(pamela, own_world: Path) -> No
     assert collected(pamela) == DONE
 
 
-def test_without_its_dataset_a_run_of_other_settings_is_none(pamela, own_world: Path) -> None:
+@pytest.mark.parametrize(
+    ("was", "is_now"), [("inner_lr = 0.3", "inner_lr = 0.2"), ('dataset = "tiny"', 'dataset = "other"')]
+)
+def test_without_its_dataset_a_run_of_other_settings_is_none(
+    pamela, own_world: Path, was: str, is_now: str
+) -> None:
     train(pamela)
     shutil.rmtree("data")
     config = Path("runs/mine/config.toml")
-    config.write_text(config.read_text().replace("inner_lr = 0.3", "inner_lr = 0.2"))
+    assert was in config.read_text()
+    config.write_text(config.read_text().replace(was, is_now))
     assert collected(pamela) == {"tiny/pamela-s0": "no data"}
 
 
