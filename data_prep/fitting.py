@@ -72,8 +72,9 @@ def fit_image(image: Image.Image, size: int, channels: int, fit: Fit) -> Image.I
         scale = size / (max(width, height) if fit == "pad" else min(width, height))
         wanted = (math.ceil(_DRAFT_GAP * scale * width), math.ceil(_DRAFT_GAP * scale * height))
         image.draft("L" if channels == 1 else None, wanted)
-        turn = _TURNS.get(_orientation(image))
-        small = _resized(_plain(image), size, fit)
+        plain = _plain(image)
+        turn = _TURNS.get(_orientation(image))  # once decoded: Pillow turns some formats then by itself
+        small = _resized(plain, size, fit)
     if turn is not None:
         small = small.transpose(turn)
     return _finished(small, size, "L" if channels == 1 else "RGB")

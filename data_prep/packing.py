@@ -9,6 +9,7 @@ from data_prep.collecting import find_images
 from data_prep.contact_sheet import write_contact_sheet
 from data_prep.errors import DataError, WrongUsage, one_line, shortened
 from data_prep.forms import Collection
+from data_prep.forms.own_folders import composed
 from data_prep.images import strict_pillow
 from data_prep.sources import canonical_name, dataset_names, find_source, is_dataset
 from data_prep.sources.base import DatasetInfo, OwnOptions, Source
@@ -159,8 +160,8 @@ def stored_name(name: str, source: Path | None = None, own_name: str | None = No
         raise WrongUsage(
             f"{name} needs the images: pass a folder or archive, `pamela prepare {name} SOURCE`."
         )
-    plain = re.sub(r"[^\w.-]+", "-", own_name or name_of(source)).strip("-.")
-    if not plain or own_name not in (None, plain):
+    plain = re.sub(r"[^\w.-]+", "-", composed(own_name or name_of(source))).strip("-.")
+    if not plain or (own_name is not None and composed(own_name) != plain):
         wanted = f"--name {own_name!r}" if own_name is not None else f"The name of {source}"
         raise WrongUsage(
             f"{wanted} cannot be the name of a store; choose a --name of letters, digits, - and _."

@@ -80,11 +80,19 @@ def store_path(dataset: str, data_dir: Path) -> Path:
 
 
 def prepared_store(name: str, data_dir: Path) -> Path | None:
-    """The store of that name in a folder, in any spelling of it; None if there is none."""
+    """The store of that name in a folder, in any spelling of it; None if there is none.
+
+    UsageError if there are several.
+    """
     path = data_dir / f"{name}.h5"
     if path.exists():
         return path
-    return {plain_name(path.stem): path for path in sorted(data_dir.glob("*.h5"))}.get(plain_name(name))
+    there = (path for path in sorted(data_dir.glob("*.h5")) if not path.name.startswith("."))
+    found = [path for path in there if plain_name(path.stem) == plain_name(name)]
+    if len(found) > 1:
+        names = some_of([path.stem for path in found])
+        raise UsageError(f"{shown(name)} may be any of {names} in {data_dir}; write it like one of them.")
+    return found[0] if found else None
 
 
 def _unknown(dataset: str, prepared: list[Path], error: DataError) -> str:

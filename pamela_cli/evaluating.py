@@ -114,7 +114,7 @@ def _keep(context: Context, judged: list[Judged], pairs: list[dict[str, Any]]) -
     """Record each result in its run's folder; where that is impossible, only the record is lost."""
     environment = computed_on(judged[0].problem.device)
     for each in judged:
-        own = [pair for pair in pairs if each.label in (pair["a"], pair["b"])]
+        own = [pair for pair in pairs if pair["a"] != pair["b"] and each.label in (pair["a"], pair["b"])]
         try:
             record_evaluation(each.folder, each.record, own, each.checkpoint, environment)
         except PamelaError as error:
@@ -147,6 +147,11 @@ def _evaluate(
     check_enough("--tasks", count, processes)
     plan = plan_to_judge(problem, options.split, task, len(processes.share(count)))
     learner, checkpoint = _learned(folder, problem)
+    if processes.from_leader(checkpoint) != checkpoint:
+        raise PamelaError(
+            f"{folder.best} is not the same for all processes: the run is being trained, or their folders "
+            "differ; try again."
+        )
     learner = with_outputs(learner, problem.config, protocol.way)
     tasks = problem.fixed_tasks(
         options.split, count, way=protocol.way, shot=protocol.shot, query=protocol.query,
@@ -172,6 +177,15 @@ def _evaluate(
             learner, problem.objective(protocol.way), tasks, runner, protocol.steps, heard,
             norm_stats=protocol.norm_stats, mirror_query=protocol.tta,
         )  # fmt: skip
+        stop.check("nothing was written")
+    if runner.lowered:
+        least = runner.lowered[-1]
+        context.console.warn(
+            f"memory ran out while {label} was evaluated: it went on with {least.workers} × "
+            f"{least.judged_at_a_time} tasks at a time, which gives the same results up to rounding."
+        )
+    for why in runner.refusals():
+        context.console.warn(f"{why}.")
     if not folder.summary_file.exists():
         context.console.warn(f"{label} is not finished: this is its best checkpoint so far.")
     record = result_record(label, problem.config, protocol, tasks, scores)

@@ -59,9 +59,9 @@ def new_plan(
     free = _free(problem, share.cells, images)
 
     def fitted(update_bytes: int, query_bytes: int) -> Plan:
-        return fit(fastest, config.steps or 0, update_bytes, query_bytes, free)
+        return fit(fastest, 0 if low_memory else config.steps or 0, update_bytes, query_bytes, free)
 
-    plan = _fitted(problem, problem.task_shape(), tasks, images, fastest, fitted)
+    plan = _fitted(problem, problem.task_shape(), tasks, images, fastest, fitted, share.cells)
     if convolutional and not plan.compiled and (slower := slower_here(device)):
         console.warn(slower)
     kept = 0 if low_memory else plan.kept_updates
@@ -95,7 +95,8 @@ def same_plan(
     def fitted(update_bytes: int, query_bytes: int) -> Plan:
         return fewer_workers(same, problem.config.steps or 0, update_bytes, query_bytes, free)
 
-    return _fitted(problem, problem.task_shape(), _tasks(problem, processes), images, same, fitted)
+    tasks = _tasks(problem, processes)
+    return _fitted(problem, problem.task_shape(), tasks, images, same, fitted, share.cells)
 
 
 def slower_here(device: torch.device) -> str | None:
@@ -137,7 +138,12 @@ def _free(problem: Problem, cells: int, images: int) -> int | None:
     free = free_bytes(problem.device)
     if free is None:
         return None
-    return max(free // max(neighbours() if problem.device.type == "cpu" else 1, cells) - images, 0)
+    return max(free // _sharing(problem.device, cells) - images, 0)
+
+
+def _sharing(device: torch.device, cells: int) -> int:
+    """How many share the memory of a device: ``cells``, or processes on a CPU."""
+    return max(neighbours() if device.type == "cpu" else 1, cells)
 
 
 def _images_in_training(problem: Problem, cells: int) -> int:
@@ -165,6 +171,7 @@ def _fitted(
     images: int,
     fastest: Plan,
     fitted: Callable[[int, int], Plan],
+    cells: int = 1,
     copies: int = _ADAM,
 ) -> Plan:
     """The plan that ``fitted`` makes of the bytes of an update's graph and of that of the query loss.
@@ -176,15 +183,15 @@ def _fitted(
     learner = Learner.of_shapes(backbone, update_rule(config, backbone), config.inner_lr, problem.dtype)
     besides = kernel_bytes(learner, device)
     held = [each + besides for each in most_graph_bytes(learner, backbone.layer_outputs, task)]
-    free = free_bytes(device)
+    free, sharing = free_bytes(device), _sharing(device, cells)
     needed = least_bytes(learner, task, tasks, held[1], copies) + images
-    if fitted(*held) == fastest and (free is None or needed <= free):
+    if fitted(*held) == fastest and (free is None or needed <= free // sharing):
         return fastest
     with saying_what_to_lower():
         held = [each + besides for each in graph_bytes(learner, problem.objective(), task)]
         needed = least_bytes(learner, task, tasks, held[1], copies) + images
         what = "a task, what is learned, and the images" if images else "a task and what is learned"
-        check_room(what, needed, device)
+        check_room(what, needed, device, sharing)
     return fitted(*held)
 
 

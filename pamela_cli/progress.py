@@ -47,7 +47,9 @@ class Progress:
     def divergence(self, config: Config) -> str | None:
         """Why the run has diverged; None if it has not."""
         judged = len(self.recent_skips) == DIVERGENCE_WINDOWS or self.step == config.iterations
-        steps, skipped = min(self.step, DIVERGENCE_WINDOWS * WINDOW), sum(self.recent_skips)
+        lacking = -self.step % WINDOW if self.step == config.iterations else 0  # in the last window
+        steps = min(self.step, len(self.recent_skips) * WINDOW - lacking)
+        skipped = sum(self.recent_skips)
         if not judged or skipped <= steps / 2:
             return None
         return f"{skipped} of the last {steps} meta-gradients before step {self.step:,} were not finite"

@@ -36,7 +36,7 @@ class StoredScores:
 
 
 def task_set_name(config: Config, protocol: EvaluationProtocol, tasks: TaskSet) -> str:
-    """A text that is the same for two task sets if and only if their tasks are."""
+    """A text that is the same for two task sets if and only if their tasks are, but for mirror images."""
     content = config.store_sha256 or config.dataset
     shape = f"{protocol.way or 0}-way {protocol.shot}-shot {protocol.query}-query"
     seed = "fixed" if tasks.seed is None else f"seed {tasks.seed}"

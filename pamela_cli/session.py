@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def _start(
         context.console.say(f"{context.runs_dir / usual} already exists: this run is {folder.name}")
     how = f", {processes.size} processes" * (processes.size > 1) + ", with compiled functions" * plan.compiled
     context.console.say(f"run {folder.path} on {describe(device)}{how}: {_headline(problem.config)}")
-    _tell(processes, folder, problem.store, goes_on=False)
+    _tell(processes, folder, problem.store, plan, goes_on=False)
     return _Started(folder, problem, plan)
 
 
@@ -145,7 +145,7 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
             "this run was computed with compiled functions, which are not available here (they need a C "
             "compiler, and on CUDA Triton); it continues without them, and rounds differently."
         )
-    _tell(processes, folder, store, goes_on=True)
+    _tell(processes, folder, store, plan, goes_on=True)
     return _Started(folder, problem, plan, goes_on=True)
 
 
@@ -161,7 +161,8 @@ def _follow(context: Context, device: torch.device, processes: Processes) -> _St
     config, recorded = folder.read_config()
     store = open_trained_dataset(config, told["store"], context.data_dir, context.console)
     problem = Problem(config, store, device)
-    plan = same_plan(recorded, problem, processes, context.console)
+    # Not by what config.toml has: the leader may be about to write another plan there.
+    plan = same_plan(recorded | {"plan": told["plan"]}, problem, processes, context.console)
     return _Started(folder, problem, plan, told["goes_on"])
 
 
@@ -176,9 +177,10 @@ def _telling(processes: Processes) -> Iterator[None]:
         raise
 
 
-def _tell(processes: Processes, folder: RunFolder, store: Store | None, goes_on: bool) -> None:
+def _tell(processes: Processes, folder: RunFolder, store: Store | None, plan: Plan, goes_on: bool) -> None:
     path = None if store is None else str(store.path)
-    processes.from_leader({"run": str(folder.path), "store": path, "goes_on": goes_on})
+    told = {"run": str(folder.path), "store": path, "plan": asdict(plan), "goes_on": goes_on}
+    processes.from_leader(told)
 
 
 def _check_enough(config: Config, processes: Processes) -> None:

@@ -131,6 +131,7 @@ class Training:
                 "which gives the same results up to rounding."
             )
         if self.runner.lowered and self.processes.leads:
+            self._save()  # with it, so that a kill does not part them
             self.folder.write_config(self.config, self.problem.recorded(self.runner.plan))
         self.runner.lowered.clear()
         for why in self.runner.refusals():

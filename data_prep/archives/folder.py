@@ -32,17 +32,23 @@ class FolderTree(Tree):
                 continue
             try:
                 with readable(self.path / prefix):
-                    here = [(entry.name, entry.is_dir(), entry.is_file()) for entry in os.scandir(real)]
+                    here = list(os.scandir(real))
             except DataError as error:  # unrelated, such as lost+found; the folder itself is not
                 if not prefix:
                     raise
                 self.unreadable.append(error)
                 continue
-            for name, is_folder, is_file in here:
-                if is_folder and not is_hidden(f"{name}/"):
-                    pending.append((f"{prefix}{name}/", (*above, real)))
+            for entry in here:
+                try:
+                    with readable(self.path / prefix / entry.name):
+                        is_folder, is_file = entry.is_dir(), entry.is_file()
+                except DataError as error:  # such as a link to itself
+                    self.unreadable.append(error)
+                    continue
+                if is_folder and not is_hidden(f"{entry.name}/"):
+                    pending.append((f"{prefix}{entry.name}/", (*above, real)))
                 elif is_file:
-                    found.append(prefix + name)
+                    found.append(prefix + entry.name)
             if prefix and not here:
                 self.empty.append(prefix.rstrip("/"))
             entries += len(here)

@@ -29,6 +29,8 @@ _MAX_LONG_BYTES = 1 << 16
 # tieredImageNet has 780,000; their names and places are held in memory.
 _MOST_MEMBERS = 2_000_000
 
+_MOST_GLOBAL = 1000
+
 _Place = tuple[int, int]
 """Start and size of a file in the archive."""
 
@@ -43,7 +45,9 @@ class TarTree(Tree):
         try:
             with readable(path):
                 self._file = self._opened_plain()
-                self._members = _scan(path, self._file)
+                self._members, ended = _scan(path, self._file)
+            if not ended:  # as some programs leave it
+                self.unreadable.append(DataError(f"{path} has no mark of its end: it may be cut short."))
         except BaseException:
             self.close()
             raise
@@ -137,6 +141,8 @@ class _Header(tarfile.TarInfo):
         block = file.read(tarfile.BLOCKSIZE)
         if block[156:157] in _RECORDS:
             _check_records(file.read(cls.frombuf(block, "utf-8", "surrogateescape").size))
+        if len(archive.pax_headers) > _MOST_GLOBAL:  # which are gone through for each member
+            raise tarfile.ReadError(f"it has more than {_MOST_GLOBAL} records for all members")
         file.seek(start)
         return super().fromtarfile(archive)
 
@@ -154,8 +160,8 @@ def _check_records(records: bytes) -> None:
         raise tarfile.ReadError("it has a header with a number of 100 digits or more")
 
 
-def _scan(path: Path, file: BinaryIO) -> dict[str, _Place | None]:
-    """Return where each regular file of an archive is; None for one that is not in one piece.
+def _scan(path: Path, file: BinaryIO) -> tuple[dict[str, _Place | None], bool]:
+    """Return where each regular file of an archive is, None for one in pieces, and if its end is marked.
 
     Hard links are what they link to, if that came before them, as it does where programs have written them.
     """
@@ -177,4 +183,5 @@ def _scan(path: Path, file: BinaryIO) -> dict[str, _Place | None]:
                 members[name] = (member.offset_data, member.size) if whole else None
             elif member.islnk() and (target := normalized(member.linkname)) in members:
                 members[name] = members[target]
-    return members
+        file.seek(archive.offset)
+        return members, len(file.read(tarfile.BLOCKSIZE)) == tarfile.BLOCKSIZE

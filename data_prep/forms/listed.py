@@ -82,6 +82,9 @@ def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None
         for own in chosen.values()
         for label, listed in own.files.items()
     }
+    every = [name for own in files.values() for name in own]
+    if len(set(every)) < len(every):
+        raise DataError(f"{tree.path} has CSV files that list one image in two classes; get fresh copies.")
     return Listed(chosen["train"].kind, files, splits, other_split)
 
 

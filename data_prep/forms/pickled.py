@@ -62,7 +62,8 @@ def _read_all(tree: Tree) -> Pickles:
             continue
         try:
             if looks_like_pickle(tree.head(name, 4)):
-                values[name] = read_pickle(tree, name, budget)
+                with budget.given_back_if_refused():
+                    values[name] = read_pickle(tree, name, budget)
         except NoRoom:
             raise
         except DataError as error:

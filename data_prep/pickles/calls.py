@@ -174,13 +174,17 @@ def text_of(data: bytes) -> str:
 def names_of(value: object) -> list[str] | None:
     """Return a list of names as texts; None if it is no list, or has what is no name.
 
-    Long ones are none: a pickle may refer to one of them as often as it likes, and decoding makes each anew.
+    Long ones are none.
     """
     if not isinstance(value, list) or not all(
         isinstance(name, str | bytes) and len(name) <= _LONGEST_NAME for name in value
     ):
         return None
-    return [text_of(name) if isinstance(name, bytes) else name for name in value]
+    texts: dict[int, str] = {}  # each decoded once, however often it is referred to
+    for name in value:
+        if isinstance(name, bytes) and id(name) not in texts:
+            texts[id(name)] = text_of(name)
+    return [texts[id(name)] if isinstance(name, bytes) else name for name in value]
 
 
 _ALLOWED = {

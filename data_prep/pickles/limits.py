@@ -1,6 +1,9 @@
 """What pickles may cost."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+
+from data_prep.errors import DataError
 
 # Far above the names and labels of any dataset. What is longer, stays in the file.
 _MAX_BYTES = 256 << 20
@@ -32,6 +35,16 @@ class Budget:
         self._left -= size
         if self._left < 0:
             raise Refused(f"it makes more than {_MAX_BYTES >> 20} MiB of strings and items")
+
+    @contextmanager
+    def given_back_if_refused(self) -> Iterator[None]:
+        """What a pickle has made is gone when it is refused: it does not count for the others."""
+        before = self._left
+        try:
+            yield
+        except DataError:
+            self._left = before
+            raise
 
     def opcodes(self, size: int) -> Iterator[None]:
         """Count the opcodes of a pickle of `size` bytes as they are run; `Refused` after the last allowed."""

@@ -114,9 +114,9 @@ def prepare(
         return
     if name is None:
         raise UsageError("NAME is missing: which dataset? `pamela prepare --list` shows them.")
-    prepared = prepared_store(own_name or name, context.data_dir) if verify else None
-    if prepared is not None:
-        dataset, stem = name, prepared.stem
+    verified = (out or prepared_store(own_name or name, context.data_dir)) if verify else None
+    if verified is not None:
+        dataset, stem = name, verified.stem
     else:
         dataset = canonical_name(name)
         stem = own_name or dataset if verify else stored_name(dataset, source, own_name)
@@ -129,7 +129,8 @@ def prepare(
     if verify:
         if source is not None:
             raise UsageError(f"--verify checks the store {store} and takes no SOURCE; leave out {source}.")
-        if force or offline or grayscale or any((image_size, class_split, split_seed, fit, other_split)):
+        making = (image_size, class_split, split_seed, fit, other_split, workers)
+        if force or offline or grayscale or any(making):
             raise UsageError(
                 f"--verify checks {store} as it is; combine it only with --name, --out and --data-dir."
             )

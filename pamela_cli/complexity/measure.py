@@ -14,7 +14,8 @@ from pamela_cli.complexity.memory import peak_memories
 from pamela_cli.complexity.timing import time_cases
 from pamela_cli.console import Console
 from pamela_cli.display.paper import TABLE_1, TABLE_1_UNSAID
-from pamela_cli.engine.memory_plan import fit, free_bytes, graph_bytes
+from pamela_cli.engine.device import number_type
+from pamela_cli.engine.memory_plan import fit, free_bytes, graph_bytes, kernel_bytes
 from pamela_cli.engine.runner import DoesNotFitError, Plan, is_out_of_memory
 from pamela_cli.environment import current_environment
 from pamela_cli.errors import PamelaError
@@ -65,11 +66,14 @@ def measure(cases: list[Case], device: torch.device, repetitions: int, console: 
 
 def _plan(cases: list[Case], device: torch.device) -> Plan:
     """The plan by which training would compute the case that takes the most memory; all rows share it."""
-    plan = Plan.choose(device, cases[0].config.meta_batch, convolutional=True)
+    dtype = number_type(cases[0].config.precision)
+    plan = Plan.choose(device, cases[0].config.meta_batch, convolutional=True, dtype=dtype)
     demands = []
     for case in cases:
         work = Work(case, torch.device("meta"))
-        demands.append((work.steps, *graph_bytes(work.learner, work.objective, work.tasks(1))))
+        update, query = graph_bytes(work.learner, work.objective, work.tasks(1))
+        besides = kernel_bytes(work.learner, device)
+        demands.append((work.steps, update + besides, query + besides))
     heaviest = max(demands, key=lambda demand: demand[0] * demand[1] + demand[2])
     return fit(plan, *heaviest, free_bytes(device))
 

@@ -76,6 +76,7 @@ def _write(document: dict[str, Any], stem: Path, figures: bool, console: Console
                 complexity_figure(document, stem)
         except (PamelaError, OSError) as error:
             console.warn(reason(error) if isinstance(error, OSError) else str(error))
+            stop.check(f"{stem}.json and its figure are not all written")
             return
     written = f"{stem}.json is written" + ", and the figure as .png, .pdf and .csv" * figures
     stop.check(written)

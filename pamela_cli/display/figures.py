@@ -53,7 +53,7 @@ _MOST_NAMED = 12
 
 
 def save(figure: Figure, stem: Path, header: list[str], rows: list[list[Any]]) -> Path:
-    """Write ``stem``.png and .pdf, and the numbers as .csv; returns the PNG's path.
+    """Write ``stem``.png and .pdf, and the numbers as .csv; returns the PNG's path. A stem may have dots.
 
     Each file is whole or as it was. A link in its place is replaced, and one in place of their folder not
     followed: run folders come from anywhere. OSError if they cannot be written.
@@ -64,16 +64,19 @@ def save(figure: Figure, stem: Path, header: list[str], rows: list[list[Any]]) -
         text.set_text(printable(text.get_text()))
     # Without the time of drawing: the same numbers give the same file.
     for suffix, about in ((".png", {}), (".pdf", {"CreationDate": None})):
-        with atomic_path(stem.with_suffix(suffix), failed=_naming) as temporary, warnings.catch_warnings():
+        with (
+            atomic_path(stem.with_name(stem.name + suffix), failed=_naming) as temporary,
+            warnings.catch_warnings(),
+        ):
             # A name in letters that the font lacks is no news for the user.
             warnings.simplefilter("ignore")
             figure.savefig(temporary, format=suffix[1:], bbox_inches="tight", metadata=about)
-    numbers = atomic_path(stem.with_suffix(".csv"), failed=_naming)
+    numbers = atomic_path(stem.with_name(f"{stem.name}.csv"), failed=_naming)
     with numbers as temporary, temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
-    return stem.with_suffix(".png")
+    return stem.with_name(f"{stem.name}.png")
 
 
 def _naming(path: Path, error: Exception) -> Exception:

@@ -135,14 +135,14 @@ def room_for(most: int) -> int:
     return most if free is None else min(most, free // 2)
 
 
-def check_room(what: str, needed: float, device: torch.device) -> None:
-    """:class:`DoesNotFitError` if ``what`` needs more memory than is free."""
+def check_room(what: str, needed: float, device: torch.device, sharing: int = 1) -> None:
+    """:class:`DoesNotFitError` if ``what`` needs more than its part of the free memory, which some share."""
     free = free_bytes(device)
-    if free is not None and needed > free:
+    if free is not None and needed > free // sharing:
         gib = 1 << 30
-        raise DoesNotFitError(
-            f"{what} need {needed / gib:,.1f} GiB of memory, but {device} has {free / gib:,.1f} GiB free"
-        )
+        among = f", which {sharing} share" * (sharing > 1)
+        there = f"{device} has {free / gib:,.1f} GiB free{among}"
+        raise DoesNotFitError(f"{what} need {needed / gib:,.1f} GiB of memory, but {there}")
 
 
 def least_bytes(learner: Learner, task: Tasks, tasks: int, query_bytes: int, copies: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,28 @@ def test_a_checkpoint_that_is_replaced_meanwhile(
     meanwhile, afterwards = lines_of("sine-a")
     assert meanwhile | {"evaluated": None} == afterwards | {"evaluated": None}
     assert meanwhile["checkpoint"] == hashlib.sha256(best.read_bytes()).hexdigest()
+
+
+def test_a_run_beside_itself_is_no_comparison(pamela, own_world: Path) -> None:
+    pamela("evaluate", "sine-a", "sine-a", *OPTIONS).ok()
+    assert [line["compared"] for line in lines_of("sine-a")] == [[], []]
+
+
+def test_memory_that_runs_out_is_said(pamela, own_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def judging(learner, objective, tasks, runner, *rest, **options):
+        runner.lowered.append(runner.plan.smaller(training=False))
+        return judge(learner, objective, tasks, runner, *rest, **options)
+
+    judge = evaluating.judge
+    monkeypatch.setattr(evaluating, "judge", judging)
+    said = pamela("evaluate", "sine-a", *OPTIONS).ok().err
+    assert "memory ran out while sine-a was evaluated: it went on with" in said
+
+
+def test_figures_of_datasets_with_a_dot_in_their_names(pamela, own_world: Path) -> None:
+    shutil.copy("data/tiny.h5", "data/photos.v2.h5")
+    for more in ([], ["--tta"]):
+        pamela("evaluate", "tiny-a", "--dataset", "photos.v2", "--tasks", "6", *more).ok()
+    drawn = {path.name for path in Path("runs/tiny-a/figures").glob("*photos*.csv")}
+    stem = "loss-by-update-test-photos.v2"
+    assert drawn == {f"{stem}-6tasks.csv", f"{stem}-tta-6tasks.csv"}

@@ -144,10 +144,33 @@ def needed(monkeypatch: pytest.MonkeyPatch, plan: Callable[[], object]) -> float
     asked: list[float] = []
     with monkeypatch.context() as patch:
         patch.setattr(planning, "free_bytes", lambda device: 1)
-        patch.setattr(planning, "check_room", lambda what, size, device: asked.append(size))
+        patch.setattr(planning, "check_room", lambda what, size, device, sharing: asked.append(size))
         plan()
     (size,) = asked
     return size
+
+
+def test_what_cells_share_is_nobodys_alone(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory for one is not enough for eight at a time."""
+    least = needed(monkeypatch, lambda: new_plan(problem, Processes(), Console()))
+    free(monkeypatch, least + 8)
+    new_plan(problem, Processes(), Console())
+    with pytest.raises(PamelaError, match="GiB free, which 8 share"):
+        new_plan(problem, Processes(), Console(), Share(cells=8))
+
+
+def test_keeping_no_graphs_leaves_room_for_tasks(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Problem(problem.config, problem.store, torch.device("cuda", 0))
+    monkeypatch.setattr(planning, "check_room", lambda *arguments: None)
+    counts = {}
+    for low_memory in (False, True):
+        for room in range(1, 400):
+            free(monkeypatch, room * SPLIT)
+            plan = new_plan(there, Processes(), Console(), low_memory=low_memory)
+            counts[low_memory, room] = plan.tasks_at_a_time
+            assert plan.kept_updates == 0 or not low_memory
+    assert all(counts[True, room] >= counts[False, room] for room in range(1, 400))
+    assert any(counts[True, room] > counts[False, room] for room in range(1, 400))
 
 
 def test_images_need_room(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +224,7 @@ def test_images_on_a_gpu_are_counted_as_they_will_lie(
 ) -> None:
     """Those of validations are loaded first; what takes more than half of the rest stays beside it."""
     there = Problem(problem.config, problem.store, torch.device("cuda", 0))
-    monkeypatch.setattr(planning, "check_room", lambda what, size, device: None)
+    monkeypatch.setattr(planning, "check_room", lambda *arguments: None)
     free(monkeypatch, room * SPLIT)
     new_plan(there, Processes(), Console())
     assert set(given) == {int(room * SPLIT) - placed * SPLIT}

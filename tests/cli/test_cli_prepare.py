@@ -169,6 +169,8 @@ def test_failure_leaves_no_folder_behind(pamela, here: Path) -> None:
         (["glyphs", "letters.zip"], (1, 2), ["letters.zip"]),
         (["glyphs", "--verify", "letters.zip"], (2,), ["--verify", "letters.zip"]),
         (["glyphs", "--verify"], (1,), ["data/glyphs.h5"]),
+        (["glyphs", "--verify", "--workers", "2"], (2,), ["--verify checks", "as it is"]),
+        (["anything", "--verify", "--out", "none.h5"], (1,), ["none.h5"]),
         (["glyphs", "--workers", "0"], (2,), ["--workers"]),
         (["glyphs", "--workers", "many"], (2,), ["--workers"]),
         (["glyphs", "--image-size", "7"], (2,), ["--image-size"]),

@@ -218,6 +218,25 @@ def test_a_tar_that_is_cut_is_not_taken_for_a_shorter_one(tmp_path: Path) -> Non
     (tmp_path / "x.tar").write_bytes(buffer.getvalue()[: 3 * (512 + 1024)])  # but the end mark may be missing
     with open_tree(tmp_path / "x.tar") as tree:
         assert len(tree.names()) == 3
+        (fault,) = tree.unreadable
+        assert "no mark of its end: it may be cut short" in str(fault)
+    (tmp_path / "x.tar").write_bytes(buffer.getvalue())
+    with open_tree(tmp_path / "x.tar") as tree:
+        assert len(tree.names()) == 3 and not tree.unreadable
+
+
+def test_records_for_all_members_are_few(tmp_path: Path) -> None:
+    """Each member goes through all of them."""
+    for count, message in ((900, None), (1100, "more than 1000 records for all members")):
+        headers = {f"a{i}": "x" for i in range(count)}
+        with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as archive:
+            archive.addfile(tarfile.TarInfo("0.png"), io.BytesIO())
+        if message is None:
+            with open_tree(tmp_path / "x.tar") as tree:
+                assert tree.names() == ["0.png"]
+        else:
+            with pytest.raises(DataError, match=message):
+                open_tree(tmp_path / "x.tar")
 
 
 def test_gzip_that_is_no_tar_is_not_unpacked(tmp_path: Path) -> None:

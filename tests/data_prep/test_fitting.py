@@ -116,7 +116,7 @@ def test_the_cameras_rotation_is_undone(orientation: int, fit: Fit) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = scene().transpose(undo[orientation]) if orientation in undo else scene()
-    for kind in ("JPEG", "PNG", "WEBP"):
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF"):
         pixels = decoded(encoded(stored, kind, exif=exif, quality=95), fit=fit)
         assert difference(pixels, decoded(encoded(scene()), fit=fit)) < 25
 
