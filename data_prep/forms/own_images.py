@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from data_prep.archives import Tree
+from data_prep.archives import Tree, without_ending
 from data_prep.errors import DataError, shortened
 from data_prep.fitting import FORMATS, SUFFIXES, Fit
 from data_prep.forms.class_folders import Files
@@ -106,6 +106,11 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     val and test lie beside each other, with class folders in them, they are the split, and images elsewhere
     belong to no class. DataError if there are no class folders, a split is missing or a class is in two.
     """
+    for name in tree.names():  # where archives are folders, those that can be read are not among them
+        if without_ending(name) != name and without_ending(name).lower() in _SPLIT_OF:
+            raise DataError(
+                f"{tree.path}: {shortened(name)} seems to be a split, but cannot be read; check or remove it."
+            )
     images, passed_over = image_files(tree)
     passed_over += map(str, tree.unreadable)
     if tree.empty:

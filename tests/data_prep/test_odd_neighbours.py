@@ -7,9 +7,9 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from data_prep_support import png
+from data_prep_support import png, write_folder, write_zip
 
-from data_prep import DataError, stored_name
+from data_prep import DataError, Store, prepare, stored_name
 from data_prep.archives import FolderTree
 from data_prep.forms.listed import find_listed
 from data_prep.forms.pickled import read_pickles
@@ -56,3 +56,24 @@ def test_a_folder_from_a_mac_is_called_as_elsewhere(tmp_path: Path) -> None:
     assert names[0] != names[1]
     assert {stored_name("folder", tmp_path / name) for name in names} == {names[0]}
     assert {stored_name("folder", tmp_path, name) for name in names} == {names[0]}
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_one_split_is_a_folder_and_the_others_are_archives(tmp_path: Path, sound: bool) -> None:
+    source, out = tmp_path / "photos", tmp_path / "x.h5"
+    labels = {"train": "abcde", "val": "fghij", "test": "klmno"}
+    for split, names in labels.items():
+        files = {f"{name}/{i}.png": png(16, seed=i) for name in names for i in range(3)}
+        if split == "train":
+            write_folder(source / split, files)
+        else:
+            write_zip(source / f"{split}.zip", files)
+    if not sound:
+        (source / "val.zip").write_bytes(b"PK no zip")
+        with pytest.raises(DataError, match=r"val\.zip"):
+            prepare("folder", source, out, image_size=16)
+        return
+    prepare("folder", source, out, image_size=16)
+    with Store.open(out) as store:
+        for split, names in labels.items():
+            assert list(store.split(split).class_names) == list(names)
