@@ -180,15 +180,18 @@ def readable(path: Path, name: str = "") -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise NoRoom(
-                f"{where(path, name)} could not be unpacked to the temporary folder {tempfile.gettempdir()} "
-                f"({error.strerror}); free some space there, or choose another folder with TMPDIR."
-            ) from error
-        kind = Damaged if is_of_content(error) else DataError
-        raise kind(
-            f"{where(path, name)} cannot be read ({_reason(error)}); check it or get a fresh copy."
-        ) from error
+        raise complaint(error, path, name) from error
+
+
+def complaint(error: Exception, path: Path, name: str = "") -> DataError:
+    """Return the sentence on what reading or parsing a file has raised."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return NoRoom(
+            f"{where(path, name)} could not be unpacked to the temporary folder {tempfile.gettempdir()} "
+            f"({error.strerror}); free some space there, or choose another folder with TMPDIR."
+        )
+    kind = Damaged if is_of_content(error) else DataError
+    return kind(f"{where(path, name)} cannot be read ({_reason(error)}); check it or get a fresh copy.")
 
 
 def _reason(error: Exception) -> str:

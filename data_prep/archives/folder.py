@@ -5,7 +5,16 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from data_prep.archives.base import Tree, check_size, file_sha256, is_hidden, list_sha256, readable, visible
+from data_prep.archives.base import (
+    Tree,
+    check_size,
+    complaint,
+    file_sha256,
+    is_hidden,
+    list_sha256,
+    readable,
+    visible,
+)
 from data_prep.errors import DataError
 
 # Ten times ImageNet. Folders that link to each other can have any number of paths.
@@ -40,10 +49,9 @@ class FolderTree(Tree):
                 continue
             for entry in here:
                 try:
-                    with readable(self.path / prefix / entry.name):
-                        is_folder, is_file = entry.is_dir(), entry.is_file()
-                except DataError as error:  # such as a link to itself
-                    self.unreadable.append(error)
+                    is_folder, is_file = entry.is_dir(), entry.is_file()
+                except OSError as error:  # such as a link to itself
+                    self.unreadable.append(complaint(error, self.path / prefix / entry.name))
                     continue
                 if is_folder and not is_hidden(f"{entry.name}/"):
                     pending.append((f"{prefix}{entry.name}/", (*above, real)))

@@ -107,7 +107,7 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     belong to no class. DataError if there are no class folders, a split is missing or a class is in two.
     """
     for name in tree.names():  # where archives are folders, those that can be read are not among them
-        if without_ending(name) != name and without_ending(name).lower() in _SPLIT_OF:
+        if "/" not in name and without_ending(name) != name and without_ending(name).lower() in _SPLIT_OF:
             raise DataError(
                 f"{tree.path}: {shortened(name)} seems to be a split, but cannot be read; check or remove it."
             )

@@ -82,7 +82,11 @@ def find_cell(config: Config, runs: Iterable[tuple[Config, RunFolder]]) -> RunFo
 
 def chosen(same: Iterable[RunFolder]) -> RunFolder | None:
     """Which of several runs with the same settings is meant."""
-    return min(same, key=lambda folder: (not folder.summary_file.exists(), len(folder.name)), default=None)
+    return min(same, key=_preference, default=None)
+
+
+def _preference(folder: RunFolder) -> tuple[bool, int]:
+    return not folder.summary_file.exists(), len(folder.name)
 
 
 def passed_over(cells: Iterable[Cell], runs: Iterable[tuple[Config, RunFolder]]) -> list[str]:
@@ -115,7 +119,7 @@ def earlier_cells(
     ``seeds`` None takes all; ``any_budget`` those of other numbers of iterations, too.
     """
     cells: dict[tuple[Variant, int, int], Cell] = {}
-    for config, folder in sorted(runs, key=lambda run: len(run[1].name)):  # as `chosen` does
+    for config, folder in sorted(runs, key=lambda run: _preference(run[1])):
         cell = Cell(Variant.of(config), config, folder)
         wanted = seeds is None or config.seed in seeds
         if wanted and cell.finished and _shared(config, any_budget) == _shared(base, any_budget):

@@ -34,19 +34,17 @@ def write_report(context: Context, names: Sequence[str], out: Path | None) -> di
     """
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {out} must end in .html: the report is an HTML page.")
-    if out is not None and out.is_file() and not is_page(out):
-        raise holds_something_else("--out", out)
     if out is not None and not nearest_there(out.parent).is_dir():
         raise PamelaError(f"--out {out} cannot be written: {out.parent} is not a folder; choose another.")
     folders = _folders(context, list(dict.fromkeys(names)))
+    alone = folders[0].path if len(folders) == 1 else None
+    target = out or (alone or context.runs_dir) / "report.html"
+    if target.is_file() and not is_page(target):
+        raise holds_something_else("report" if out is None else "--out", target)
     runs, ablations = _read(context, folders)
     for run in runs:
         for fault in run.faults:
             context.console.warn(f"{run.folder.path}: {fault}")
-    alone = folders[0].path if len(folders) == 1 else None
-    target = out or (alone or context.runs_dir) / "report.html"
-    if target.is_file() and not is_page(target):
-        raise holds_something_else("report", target)
     page = _page(context, runs, ablations, target)
     try:
         write_atomically(target, to_html(page).encode())
