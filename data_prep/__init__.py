@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from data_prep.errors import DataError
     from data_prep.listing import FoundStore, ListedDataset, listed_datasets, prepared_stores
-    from data_prep.packing import DatasetInfo, Prepared, canonical_name, dataset_names, prepare, stored_name
-    from data_prep.sources import plain_name
+    from data_prep.packing import Prepared, prepare, stored_name
+    from data_prep.sources import canonical_name, dataset_infos, plain_name
+    from data_prep.sources.base import DatasetInfo
     from data_prep.store import Split, Store, StoreSummary, verify_store, write_store
 
 _PLACES = {
     "errors": ["DataError"],
     "listing": ["FoundStore", "ListedDataset", "listed_datasets", "prepared_stores"],
-    "packing": ["DatasetInfo", "Prepared", "canonical_name", "dataset_names", "prepare", "stored_name"],
-    "sources": ["plain_name"],
+    "packing": ["Prepared", "prepare", "stored_name"],
+    "sources": ["canonical_name", "dataset_infos", "plain_name"],
+    "sources.base": ["DatasetInfo"],
     "store": ["Split", "Store", "StoreSummary", "verify_store", "write_store"],
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
@@ -33,7 +35,7 @@ __all__ = [
     "Store",
     "StoreSummary",
     "canonical_name",
-    "dataset_names",
+    "dataset_infos",
     "listed_datasets",
     "plain_name",
     "prepare",

@@ -35,7 +35,7 @@ class ClassSplit:
             raise WrongUsage(f"--class-split {text!r} leaves a split without classes; give every split some.")
         if shares and sum(amounts) != 1:
             raise WrongUsage(
-                f"--class-split {text!r} sums to {float(sum(amounts)):.2%}; make it sum to 100 %."
+                f"--class-split {text!r} sums to {float(100 * sum(amounts)):.10g} %; make it sum to 100 %."
             )
         return cls(text, amounts, shares)
 

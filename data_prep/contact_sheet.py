@@ -1,6 +1,7 @@
 """A picture of what a store holds: for each split, one row per class, so that people see what was packed."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -32,14 +33,19 @@ _HEADING = 34
 _WHAT = "contact sheet"
 
 
-def write_contact_sheet(store: Path, out: Path | None = None) -> Path:
-    """Write the contact sheet of a store, by default beside it as NAME.png; return its path.
+def is_contact_sheet(file: Path | BinaryIO) -> bool:
+    """Whether :func:`write_contact_sheet` has made a file."""
+    return is_marked(file, _WHAT)
+
+
+def write_contact_sheet(store: Path) -> Path:
+    """Write the contact sheet of a store beside it, as NAME.png; return its path.
 
     Classes, and images of a class, are chosen at equal distances. DataError if there is another picture
     in that place, or none can be written.
     """
-    out = out or store.parent / f"{store.name.removesuffix('.h5')}.png"
-    if out.exists() and not is_marked(out, _WHAT):
+    out = store.parent / f"{store.name.removesuffix('.h5')}.png"
+    if out.exists() and not is_contact_sheet(out):
         raise DataError(
             f"{out} exists and is not a contact sheet; it is left unchanged, and no sheet is made."
         )

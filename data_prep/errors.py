@@ -6,6 +6,10 @@ import errno
 _LONGEST_SENTENCE = 3_000
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where a file cannot grow."""
+
+
 class DataError(Exception):
     """One clear sentence: what is wrong, where, and what to do about it.
 
@@ -44,6 +48,7 @@ class LeftOpen(DataError):
 def is_of_content(error: BaseException | None) -> bool:
     """Whether an error is about the content of files, not about disk space, rights, memory or devices."""
     while error is not None:
+        # Pillow raises OSErrors without a number on damaged files, and damaged offsets lead to EINVAL.
         of_system = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
         if of_system or isinstance(error, MemoryError):
             return False

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.errors import DataError
-from data_prep.sources import dataset_names, find_source
+from data_prep.sources import dataset_infos, find_source
 from data_prep.sources.base import DatasetInfo
 from data_prep.sources.remote import REMOTE
 from data_prep.store import Store, StoreSummary
@@ -37,7 +37,7 @@ class FoundStore:
 
 def listed_datasets() -> list[ListedDataset]:
     """Return the datasets that can be prepared."""
-    return [_listed(info) for info in dataset_names()]
+    return [_listed(info) for info in dataset_infos()]
 
 
 def _listed(info: DatasetInfo) -> ListedDataset:

@@ -11,14 +11,12 @@ from data_prep.errors import DataError, WrongUsage, one_line, shortened
 from data_prep.forms import Collection
 from data_prep.forms.own_folders import composed
 from data_prep.images import strict_pillow
-from data_prep.sources import canonical_name, dataset_names, find_source, is_dataset
+from data_prep.sources import canonical_name, find_source, is_dataset
 from data_prep.sources.base import DatasetInfo, OwnOptions, Source
 from data_prep.sources.folder import name_of
 from data_prep.store import QUERY, SPLITS, WAYS, Origin, SplitContent, StoreSummary, write_store
 from data_prep.store.atomic import cannot_write
 from data_prep.store.format import Progress
-
-__all__ = ["DatasetInfo", "Prepared", "canonical_name", "dataset_names", "prepare", "stored_name"]
 
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 512
 
@@ -166,14 +164,14 @@ def stored_name(name: str, source: Path | None = None, own_name: str | None = No
         raise WrongUsage(
             f"{wanted} cannot be the name of a store; choose a --name of letters, digits, - and _."
         )
-    if is_dataset(plain) and plain != name:
+    if is_dataset(plain) and canonical_name(plain) != name:
         raise WrongUsage(f"Another dataset is called {plain}; choose a different --name for {source}.")
     return plain
 
 
 def _check_split(info: DatasetInfo, images: Collection, other_split: bool) -> None:
     """Refuse lists that divide the classes in another way, unless they are asked for."""
-    whose = images.other_split
+    whose = images.whose_split
     if whose and not other_split:
         raise DataError(
             f"These lists divide {info.name} in another way, that of {whose}, whose results are "

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -61,33 +62,41 @@ class OpenFile:
 
 @dataclass(slots=True)
 class StoredArray:
-    """An array in a file: `dtype` and `shape`, the first byte at `start`; `fortran`: first index fastest."""
+    """An array in a file, of the type `dtype`, the first byte at `start`.
+
+    It lies there in C order with the shape `stored`; its own axes are the stored ones of the numbers `axes`.
+    """
 
     source: OpenFile
     start: int
     dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    fortran: bool = False
+    stored: tuple[int, ...]
+    axes: tuple[int, ...]
     _whole: NDArray[Any] | None = field(default=None, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return tuple(self.stored[axis] for axis in self.axes)
 
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
-        return prod(self.shape) * self.dtype.itemsize
+        return prod(self.stored) * self.dtype.itemsize
 
     def rows(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
         """Return the rows of these indices, (n, *shape[1:]), reading nothing else.
 
         DataError if the file ends early; IndexError if there is no such row.
         """
-        if self.fortran:
-            result: NDArray[Any] = self.load()[indices]
-            return result
+        if self.axes[:1] != (0,):
+            chosen: NDArray[Any] = self.load()[indices]
+            return chosen
         wanted = np.asarray(indices, np.int64)
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.shape[0]:
-            raise IndexError(f"{self.source.where} has {self.shape[0]} rows")
-        result = np.empty((len(wanted), *self.shape[1:]), self.dtype)
-        row_bytes = prod(self.shape[1:]) * self.dtype.itemsize
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.stored[0]:
+            raise IndexError(f"{self.source.where} has {self.stored[0]} rows")
+        result = np.empty((len(wanted), *self.stored[1:]), self.dtype)
+        row_bytes = prod(self.stored[1:]) * self.dtype.itemsize
         flat = result.reshape(-1).view(np.uint8).data
         # Neighbours in the file are read at once.
         breaks = [0, *(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(wanted)]
@@ -95,7 +104,7 @@ class StoredArray:
             if end > first and row_bytes:
                 place = self.start + int(wanted[first]) * row_bytes
                 self.source.read_into(place, flat[first * row_bytes : end * row_bytes])
-        return result
+        return result.transpose(self.axes)
 
     def load(self) -> NDArray[Any]:
         """Return the whole array; DataError if it is too large for that."""
@@ -106,12 +115,24 @@ class StoredArray:
                     "write it again in C order."
                 )
             data = np.frombuffer(self.source.read(self.start, self.nbytes), self.dtype)
-            self._whole = data.reshape(self.shape, order="F" if self.fortran else "C")
+            self._whole = data.reshape(self.stored).transpose(self.axes)
         return self._whole
 
     def tobytes(self) -> bytes:
         """Return the bytes as they are in the file."""
         return bytes(self.source.read(self.start, self.nbytes))
+
+
+@cache
+def _in_order(dimensions: int) -> tuple[int, ...]:
+    """Return the numbers of so many axes: one object for hundreds of thousands of arrays."""
+    return tuple(range(dimensions))
+
+
+def laid_out(shape: Sequence[int], fortran: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return `stored` and `axes` of an array of a shape; `fortran`: its first index runs fastest."""
+    axes = _in_order(len(shape))
+    return (tuple(shape[::-1]), axes[::-1]) if fortran else (tuple(shape), axes)
 
 
 def open_npy(source: OpenFile) -> StoredArray:
@@ -124,7 +145,7 @@ def open_npy(source: OpenFile) -> StoredArray:
         shape, fortran, dtype = read_header(file, max_header_size=_MAX_NPY_HEADER)
         start = file.tell()
         size = file.seek(0, 2) - start
-    array = StoredArray(source, start, dtype, shape, fortran)
+    array = StoredArray(source, start, dtype, *laid_out(shape, fortran))
     if dtype.hasobject or array.nbytes != size:
         raise DataError(f"{source.where} is not a complete array of {shape} {dtype}; get a fresh copy.")
     return array

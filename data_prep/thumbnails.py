@@ -3,6 +3,7 @@
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -41,10 +42,12 @@ def marked(what: str) -> PngInfo:
     return mark
 
 
-def is_marked(path: Path, what: str) -> bool:
+def is_marked(file: Path | BinaryIO, what: str) -> bool:
     """Return whether a file is such a sheet."""
+    if isinstance(file, Path) and not file.is_file():  # opening a pipe would wait
+        return False
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        with Image.open(file, formats=("PNG",)) as image:
             return bool(image.info.get(_MADE_BY) == f"pamela {what}")
     except Exception:  # whatever it is, it is no sheet
         return False

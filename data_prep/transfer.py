@@ -10,7 +10,7 @@ from typing import Any
 import requests
 import urllib3
 
-from data_prep.http_answer import PATIENCE, Answer, Stalled
+from data_prep.http_answer import Answer, Stalled
 
 # An attempt that got this much further is no failure: large files arrive over bad connections too.
 _HEADWAY = 1 << 16
@@ -58,11 +58,11 @@ class Transfer:
         self,
         part: Path,
         on_bytes: OnBytes,
-        timeout: float = 30.0,
-        attempts: int = 4,
-        wait: float = 1.0,
-        patience: float = PATIENCE,
-        checked: bool = False,
+        timeout: float,
+        attempts: int,
+        wait: float,
+        patience: float,
+        checked: bool,
     ) -> None:
         self.resumed = False
         self._checked = checked

@@ -32,9 +32,9 @@ def datasets(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def preparable(incomplete: str) -> list[str]:
     """Complete to the name of a dataset that ``pamela prepare`` knows."""
-    from data_prep.sources import dataset_names
+    from data_prep.sources import dataset_infos
 
-    return _beginning((info.name for info in dataset_names()), incomplete)
+    return _beginning((info.name for info in dataset_infos()), incomplete)
 
 
 def _folders_with(ctx: typer.Context, file: str) -> list[str]:

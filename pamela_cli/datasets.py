@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from data_prep import DataError, Prepared, Store, canonical_name, dataset_names, plain_name, prepare
+from data_prep import DataError, Prepared, Store, canonical_name, dataset_infos, plain_name, prepare
 from pamela_cli.config import SINE, Config, Settings, read_layer
 from pamela_cli.console import Console
 from pamela_cli.errors import PamelaError, UsageError, some_of
@@ -98,7 +98,7 @@ def prepared_store(name: str, data_dir: Path) -> Path | None:
 def _unknown(dataset: str, prepared: list[Path], error: DataError) -> str:
     unknown = str(error).replace("There is", "there is", 1)
     names = [path.stem for path in prepared]
-    known = [info.name for info in dataset_names() if info.name != "folder"]
+    known = [info.name for info in dataset_infos() if info.name != "folder"]
     if close := get_close_matches(dataset, [*names, SINE, *known], n=1):
         return f"--dataset {shown(dataset)}: there is no such dataset; did you mean {close[0]}?"
     if not prepared:

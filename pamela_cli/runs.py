@@ -117,13 +117,14 @@ class RunFolder:
         try:
             text = read_text(self.config_file, LARGEST_SETTINGS)
         except OddFileError as error:
-            raise PamelaError(
-                f"{self.path} is not a run: its config.toml cannot be read ({error})."
-            ) from error
-        layer, recorded = read_layer(text, str(self.config_file))
-        if not layer.values.get("dataset"):
-            raise PamelaError(f"{self.config_file} names no dataset: it is not a complete config of a run.")
-        return resolve([layer]), recorded
+            raise PamelaError(f"{self.path} is not a run: config.toml cannot be read ({error}).") from error
+        try:
+            layer, recorded = read_layer(text, str(self.config_file))
+            if not layer.values.get("dataset"):
+                raise PamelaError(f"{self.config_file} names no dataset: it is no complete config of a run.")
+            return resolve([layer]), recorded
+        except UsageError as error:  # of what a run has written, not of the command
+            raise PamelaError(str(error)) from error
 
     def environment(self) -> list[dict[str, Any]]:
         """What the run was computed on, an entry for each start; a damaged file counts as none."""

@@ -11,13 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
-from data_prep.errors import Damaged, DataError, NoRoom, first_line, is_of_content, shortened
+from data_prep.errors import FULL, Damaged, DataError, NoRoom, first_line, is_of_content, shortened
 
 # Far above any image file, far below what would hurt.
 MAX_MEMBER_BYTES = 64 << 20
-
-# What the system says where a file cannot grow. Of all files here only the temporary ones are written to.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Closable(Protocol):
@@ -185,7 +182,7 @@ def readable(path: Path, name: str = "") -> Iterator[None]:
 
 def complaint(error: Exception, path: Path, name: str = "") -> DataError:
     """Return the sentence on what reading or parsing a file has raised."""
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in FULL:  # only temporary files are written to here
         return NoRoom(
             f"{where(path, name)} could not be unpacked to the temporary folder {tempfile.gettempdir()} "
             f"({error.strerror}); free some space there, or choose another folder with TMPDIR."

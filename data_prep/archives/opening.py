@@ -80,6 +80,7 @@ class MountedTree(Tree):
         else:
             if tree is not None:
                 self._archives[path.name] = tree
+                self.unreadable += tree.unreadable
 
     def _find(self, name: str) -> tuple[Tree, str]:
         """Return the tree that has a file, and the file's name there."""

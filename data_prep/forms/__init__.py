@@ -16,7 +16,7 @@ class Collection(Protocol):
     """Images by class, found but not read yet.
 
     `form` is the form's name for people; `counts` has the number of images of each class; `splits` has the
-    classes of each split where the form and not the dataset's lists says them, else None; `other_split` says
+    classes of each split where the form and not the dataset's lists says them, else None; `whose_split` says
     whose split that is if it is not the dataset's usual one, else "".
     """
 
@@ -33,7 +33,7 @@ class Collection(Protocol):
         """Classes of each split, if the form says them."""
 
     @property
-    def other_split(self) -> str:
+    def whose_split(self) -> str:
         """Whose split it is, if not the usual one."""
 
     def blocks(

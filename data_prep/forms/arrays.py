@@ -37,7 +37,7 @@ class ArrayImages:
     places: Mapping[str, Places]
     to_pixels: Callable[[NDArray[Any]], Images] = _as_they_are
     splits: Mapping[str, list[str]] | None = None
-    other_split: str = ""
+    whose_split: str = ""
     remarks: list[str] = field(default_factory=list)
 
     @property

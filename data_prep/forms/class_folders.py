@@ -15,14 +15,14 @@ _SHARE_TO_COMPLAIN = 0.5
 
 
 def find_split_folders(
-    tree: Tree, splits: Mapping[str, Names[str]], suffixes: tuple[str, ...], what: str
+    tree: Tree, splits: Mapping[str, Names[str]], suffix: str | tuple[str, ...], what: str
 ) -> Files | None:
     """Find the class folders of each split, below one root or each split below its own.
 
     Returns the file names by class, sorted; None if no split is there, DataError if one is not.
     """
     found = {
-        split: find_class_folders(tree, classes, suffixes, f"{split} of {what}")
+        split: find_class_folders(tree, classes, suffix, f"{split} of {what}")
         for split, classes in splits.items()
     }
     missing = [split for split, files in found.items() if files is None]

@@ -21,7 +21,7 @@ class EncodedImages:
     """Encoded images by class; a `Collection`.
 
     `files` has the names of the images of each class in order; `splits` the classes of each split where the
-    source and not the dataset's lists says it; `other_split` names a split that is not the usual one.
+    source and not the dataset's lists says it; `whose_split` names a split that is not the usual one.
     """
 
     form: str
@@ -29,7 +29,7 @@ class EncodedImages:
     files: Files
     decoding: Decoding
     splits: Mapping[str, list[str]] | None = None
-    other_split: str = ""
+    whose_split: str = ""
     remarks: list[str] = field(default_factory=list)
 
     @property

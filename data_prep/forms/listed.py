@@ -26,12 +26,12 @@ _HEADERS: dict[tuple[str, ...], tuple[int, int, str]] = {
 
 @dataclass(frozen=True)
 class Listed:
-    """Files of a tree by class, as lists say; `other_split` names a split that is not the usual one."""
+    """Files of a tree by class, as lists say; `whose_split` names a split that is not the usual one."""
 
     kind: str
     files: Files
     splits: dict[str, list[str]]
-    other_split: str
+    whose_split: str
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None
             raise OfStranger(str(fault)) from fault
         return None
     found = {split: [own for own in lists if own.files.keys() == set(usual[split])] for split in usual}
-    other_split = ""
+    whose_split = ""
     if not all(found.values()):
         found = {split: [own for own in lists if _split_of(own.name) == split] for split in usual}
         vinyals = any(own.kind == _HEADERS["filename", "class"][2] for own in lists)
-        other_split = VINYALS if vinyals else "an unknown author"
+        whose_split = VINYALS if vinyals else "an unknown author"
     missing = [split for split, own in found.items() if len(own) != 1]
     if missing:
         for name, fault in faults.items():
@@ -85,7 +85,7 @@ def find_listed(tree: Tree, usual: Mapping[str, Sequence[str]]) -> Listed | None
     every = [name for own in files.values() for name in own]
     if len(set(every)) < len(every):
         raise DataError(f"{tree.path} has CSV files that list one image in two classes; get fresh copies.")
-    return Listed(chosen["train"].kind, files, splits, other_split)
+    return Listed(chosen["train"].kind, files, splits, whose_split)
 
 
 def _read_lists(tree: Tree) -> tuple[list[_List], dict[str, DataError]]:

@@ -1,11 +1,13 @@
 """Users' own images: CLASS/* or train|val|test/CLASS/*, of any size, mode and number."""
 
+import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from data_prep.archives import Tree, without_ending
+from data_prep.contact_sheet import is_contact_sheet
 from data_prep.errors import DataError, shortened
 from data_prep.fitting import FORMATS, SUFFIXES, Fit
 from data_prep.forms.class_folders import Files
@@ -17,7 +19,7 @@ from data_prep.store.format import Images
 _MAX_BROKEN = 0.05
 _BROKEN_TO_NAME = 20
 
-_SPLIT_OF = {
+SPLIT_OF = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -28,6 +30,9 @@ _SPLIT_OF = {
 }
 _HEIF = (".heic", ".heif")
 _AND_CONVERT = "; photos in HEIC are not read: convert them to JPEG"
+
+# What is read of a picture to see whether it is a contact sheet of ours; the mark comes before the pixels.
+_SHEET_HEAD = 1 << 10
 
 _LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 
@@ -45,7 +50,7 @@ class OwnImages:
     splits: dict[str, list[str]] | None
     passed_over: list[str]
     decoding: Decoding
-    other_split: str = ""
+    whose_split: str = ""
     _broken: dict[str, DataError] = field(default_factory=dict)
     _used: set[str] = field(default_factory=set)
 
@@ -64,7 +69,13 @@ class OwnImages:
         self._used.update(classes)
         how = replace(self.decoding, size=image_size)
         groups = [self.files[name] for name in classes]
-        return decode_files(self.tree, groups, how, workers, self._note_broken)
+        yield from decode_files(self.tree, groups, how, workers, self._note_broken)
+        for name in classes:
+            if all(file in self._broken for file in self.files[name]):
+                raise DataError(
+                    f"{self.tree.path}: no image of the class {shortened(name)!r} can be used; leave it out "
+                    f"or repair them, starting with: {self._broken[self.files[name][0]]}"
+                )
 
     def sha256(self) -> str:
         """Return the checksum of the archive, or of the files read."""
@@ -106,13 +117,7 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     val and test lie beside each other, with class folders in them, they are the split, and images elsewhere
     belong to no class. DataError if there are no class folders, a split is missing or a class is in two.
     """
-    for name in tree.names():  # where archives are folders, those that can be read are not among them
-        if "/" not in name and without_ending(name) != name and without_ending(name).lower() in _SPLIT_OF:
-            raise DataError(
-                f"{tree.path}: {shortened(name)} seems to be a split, but cannot be read; check or remove it."
-            )
     images, passed_over = image_files(tree)
-    passed_over += map(str, tree.unreadable)
     if tree.empty:
         passed_over.append(f"{_number(tree.empty, 'folder', 'folders')} empty: {_some(sorted(tree.empty))}.")
     folders = by_folder(tree, images)
@@ -138,22 +143,42 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
 
 
 def image_files(tree: Tree) -> tuple[list[str], list[str]]:
-    """Return the names of the image files, told by their suffixes, and notes on the others."""
-    images, others = [], Counter[str]()
-    for name in tree.names():
+    """Return the names of the image files, told by their suffixes, and notes on what else is there."""
+    images, others, names = [], Counter[str](), set(tree.names())
+    for name in names:
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
-        if suffix in SUFFIXES:
+        if suffix in SUFFIXES and not _is_ours(tree, name, names):
             images.append(name)
         elif path.name.lower() not in _LITTER:
             others[suffix or "without a suffix"] += 1
     images.sort(key=composed)
-    if not others:
-        return images, []
-    kinds = shortened(", ".join(sorted(others, key=lambda kind: (-others[kind], kind))[:5]))
-    one = others.total() == 1
-    what = "1 file that is not an image is" if one else f"{others.total():,} files that are not images are"
-    return images, [f"{what} ignored ({kinds}){_AND_CONVERT if _any_heif(tree) else ''}."]
+    notes = []
+    if others:
+        kinds = shortened(", ".join(sorted(others, key=lambda kind: (-others[kind], kind))[:5]))
+        number = others.total()
+        what = (
+            "1 file that is not an image is" if number == 1 else f"{number:,} files that are not images are"
+        )
+        notes.append(f"{what} ignored ({kinds}){_advice(tree)}.")
+    return images, notes + list(map(str, tree.unreadable))
+
+
+def packed(tree: Tree) -> list[str]:
+    """Return the archives at the top of a tree that are not looked into."""
+    return [name for name in tree.names() if "/" not in name and without_ending(name) != name]
+
+
+def _is_ours(tree: Tree, name: str, names: Set[str]) -> bool:
+    """Whether a picture is the contact sheet of the store beside it, which may lie among the images."""
+    if not name.endswith(".png") or f"{name.removesuffix('.png')}.h5" not in names:
+        return False
+    return is_contact_sheet(io.BytesIO(tree.head(name, _SHEET_HEAD)))
+
+
+def _advice(tree: Tree) -> str:
+    packs = "; archives beside class folders are not looked into: unpack those that hold classes"
+    return (packs if packed(tree) else "") + (_AND_CONVERT if _any_heif(tree) else "")
 
 
 def _any_heif(tree: Tree) -> bool:
@@ -169,7 +194,7 @@ def _split_root(tree: Tree, folders: Mapping[FolderParts, list[str]]) -> FolderP
     found: dict[FolderParts, set[str]] = {}
     for folder in folders:
         for depth, part in enumerate(folder[:-1]):
-            if split := _SPLIT_OF.get(part.lower()):
+            if split := SPLIT_OF.get(part.lower()):
                 found.setdefault(folder[:depth], set()).add(split)
     roots = {root for root, splits in found.items() if len(splits) > 1}
     outer = sorted(root for root in roots if not any(root[:depth] in roots for depth in range(len(root))))
@@ -190,7 +215,7 @@ def _take_strays(folders: dict[FolderParts, list[str]], root: FolderParts) -> li
     """Remove the folders that are in no split, or are a split themselves, and return their images."""
     depth = len(root)
     splits = [f for f in folders if f[:depth] == root and len(f) > depth + 1]
-    inside = {f for f in splits if f[depth].lower() in _SPLIT_OF}
+    inside = {f for f in splits if f[depth].lower() in SPLIT_OF}
     return [name for folder in [*folders] if folder not in inside for name in folders.pop(folder)]
 
 
@@ -208,7 +233,7 @@ def _divided(
                 "test must be new; pass one of the splits to have its classes divided, or remove the "
                 "class from one of the two."
             )
-        parts[_SPLIT_OF[folder[len(root)].lower()]].append(label)
+        parts[SPLIT_OF[folder[len(root)].lower()]].append(label)
         files[label] = names
     empty = [split for split, classes in parts.items() if not classes]
     if empty:

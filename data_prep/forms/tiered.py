@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +30,6 @@ _MAX_NAMES_BYTES = 1 << 20
 Counts = Mapping[str, tuple[int, int]]
 """Numbers of classes and images of each split."""
 
-Payload = TypeVar("Payload")
-
 
 @dataclass(frozen=True)
 class _Labels:
@@ -44,11 +41,10 @@ class _Labels:
 
 
 @dataclass(frozen=True)
-class _Split(Generic[Payload]):
-    """Images of one split with the rows of each class."""
+class _Split:
+    """The file that has the images of one split, and the rows of each class."""
 
     name: str
-    images: Payload
     rows: dict[str, NDArray[np.int64]]
 
 
@@ -85,7 +81,7 @@ def find_png_pickles(tree: Tree, counts: Counts, side: int) -> Collection | None
             raise pickles.fault
         return None
     sizes = {name: len(value) for name, value in lists.items()}
-    splits = _labelled(tree, lists, sizes, pickles, counts)
+    splits = _labelled(tree, sizes, pickles, counts)
     files: Files = {
         label: [f"{split.name}#{row}" for row in rows.tolist()]
         for split in splits.values()
@@ -119,7 +115,7 @@ def find_npz_arrays(tree: Tree, counts: Counts, side: int) -> Collection | None:
     pickles = read_pickles(tree)
     pickles = replace(pickles, fault=fault or pickles.fault)
     sizes = {name: array.shape[0] for name, array in arrays.items()}
-    splits = _labelled(tree, arrays, sizes, pickles, counts)
+    splits = _labelled(tree, sizes, pickles, counts)
     places = {
         label: places_in(index, rows)
         for index, split in enumerate(splits.values())
@@ -128,7 +124,7 @@ def find_npz_arrays(tree: Tree, counts: Counts, side: int) -> Collection | None:
     return ArrayImages(
         f"npz arrays, blue and red swapped back ({tree.kind})",
         tree,
-        [split.images for split in splits.values()],
+        [arrays[split.name] for split in splits.values()],
         places,
         _red_first,
         {name: sorted(split.rows) for name, split in splits.items()},
@@ -161,14 +157,11 @@ def _red_first(rows: NDArray[Any]) -> Images:
     return rows[..., ::-1]
 
 
-def _labelled(
-    tree: Tree,
-    images: Mapping[str, Payload],
-    sizes: Mapping[str, int],
-    pickles: Pickles,
-    counts: Counts,
-) -> dict[str, _Split[Payload]]:
-    """Join images and labels of as many images, and tell the splits apart by their numbers of classes."""
+def _labelled(tree: Tree, sizes: Mapping[str, int], pickles: Pickles, counts: Counts) -> dict[str, _Split]:
+    """Join images and labels of as many images, and tell the splits apart by their numbers of classes.
+
+    `sizes` are the numbers of images of the files that have some.
+    """
     found: dict[str, tuple[str, _Labels]] = {}
     lonely: set[str] = set()  # splits whose labels fit no images
     for labels in _read_labels(tree, pickles):
@@ -179,12 +172,11 @@ def _labelled(
         if not fitting:
             lonely.add(split)
             continue
-        if split in found:
-            raise DataError(
-                f"{tree.path} holds labels of {split} more than once ({shortened(labels.name)}); remove one."
-            )
-        # Of files with as many images, those belong together that are called alike.
-        found[split] = max(fitting, key=partial(_alike, labels.name)), labels
+        twice = "labels" if split in found else "images" if len(fitting) > 1 else None
+        if twice:
+            name = shortened(labels.name if twice == "labels" else fitting[1])
+            raise DataError(f"{tree.path} holds {twice} of {split} more than once ({name}); remove one.")
+        found[split] = fitting[0], labels
     if len(found) < len(counts):
         missing = _missing_parts(found.keys(), lonely, set(sizes.values()), counts)
         raise pickles.fault or lacking(tree, "tieredImageNet", missing)
@@ -196,7 +188,7 @@ def _labelled(
             _class_name(split, labels, label, seen): own
             for label, own in rows_by_label(labels.labels).items()
         }
-        result[split] = _Split(name, images[name], rows)
+        result[split] = _Split(name, rows)
     return result
 
 
@@ -220,11 +212,6 @@ def _missing_parts(
         elif images:
             missing.append(f"{split} labels that fit its images")
     return missing
-
-
-def _alike(one: str, other: str) -> int:
-    """Return how many characters two names have in common at their start."""
-    return next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
 
 
 def _class_name(split: str, labels: _Labels, label: int, seen: Counter[str]) -> str:

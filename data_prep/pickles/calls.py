@@ -10,7 +10,7 @@ import numpy as np
 from data_prep.errors import one_line, shortened
 from data_prep.pickles.limits import Budget, Refused
 from data_prep.pickles.spans import Span, Spool
-from data_prep.stored_arrays import OpenFile, StoredArray
+from data_prep.stored_arrays import OpenFile, StoredArray, laid_out
 
 _MAX_DIMENSIONS = 8
 _TYPE = re.compile(r"[<>|=]?([biufSU])([1-9][0-9]{0,4})")
@@ -85,7 +85,7 @@ class Builder:
             _, shape, kind, fortran, data = state
             built = self._array(data, kind, shape, "F" if fortran else "C")
             target.source, target.start, target.dtype = built.source, built.start, built.dtype
-            target.shape, target.fortran = built.shape, built.fortran
+            target.stored, target.axes = built.stored, built.axes
         else:
             raise Refused("it sets the state of something that is not an array")
 
@@ -93,10 +93,15 @@ class Builder:
         """Return an empty array, which `set_state` fills."""
         if kind != Name("ndarray"):
             raise Refused("it makes an array of a kind that is not plain")
-        return StoredArray(self._source, 0, np.dtype(np.uint8), (0,))
+        return StoredArray(self._source, 0, np.dtype(np.uint8), *laid_out((0,), fortran=False))
 
-    def _array(self, data: object, kind: object, shape: object, order: object) -> StoredArray:
-        """Return an array over a string of the file, once type, shape and size fit each other."""
+    def _array(
+        self, data: object, kind: object, shape: object, order: object, axes: object = None
+    ) -> StoredArray:
+        """Return an array over a string of the file, once type, shape and size fit each other.
+
+        With the order "K" (NumPy 2.4), `shape` is as the array is stored, and `axes` permutes that.
+        """
         if not isinstance(kind, TypeName) or not isinstance(shape, tuple):
             raise Refused("it has an array of Python objects or without a shape")
         if len(shape) > _MAX_DIMENSIONS or not all(type(side) is int and side >= 0 for side in shape):
@@ -104,7 +109,14 @@ class Builder:
         source, start, size = self._bytes(data)
         if prod(shape) * kind.dtype().itemsize != size:
             raise Refused(f"it has an array of {shape} {kind.code} in {size:,} bytes")
-        return StoredArray(source, start, kind.dtype(), shape, order == "F" and len(shape) > 1)
+        stored, own = laid_out(shape, order == "F")
+        if order == "K" and axes is not None:
+            if not isinstance(axes, tuple) or not all(type(axis) is int for axis in axes):
+                raise Refused("it has an array of axes without numbers")
+            if sorted(axes) != list(range(len(shape))):
+                raise Refused("it has an array of axes that it does not have")
+            own = axes
+        return StoredArray(source, start, kind.dtype(), stored, own)
 
     def _bytes(self, data: object) -> tuple[OpenFile, int, int]:
         """Return where the bytes of an array are: file, start, size."""

@@ -38,7 +38,7 @@ class Budget:
 
     @contextmanager
     def given_back_if_refused(self) -> Iterator[None]:
-        """What a pickle has made is gone when it is refused: it does not count for the others."""
+        """Do not count the bytes of a pickle that is refused: they are gone. Its opcodes have cost time."""
         before = self._left
         try:
             yield

@@ -27,7 +27,7 @@ def find_source(name: str) -> Source:
     return source
 
 
-def dataset_names() -> list[DatasetInfo]:
+def dataset_infos() -> list[DatasetInfo]:
     """Return what there is to say about each dataset that can be prepared."""
     return [find_source(name).info for name in _MODULES]
 
@@ -53,7 +53,7 @@ def is_dataset(name: str) -> bool:
 
 
 def _known() -> dict[str, str]:
-    return {plain_name(alias): info.name for info in dataset_names() for alias in (info.name, *info.aliases)}
+    return {plain_name(alias): info.name for info in dataset_infos() for alias in (info.name, *info.aliases)}
 
 
 def plain_name(name: str) -> str:

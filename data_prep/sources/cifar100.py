@@ -50,13 +50,16 @@ def find_png_folders(tree: Tree) -> Collection | None:
 def _joined_parts(tree: Tree) -> Files | None:
     """Return the images of two folders that are the official train and test, None if there are not those.
 
-    They are sorted by their own names, as if they lay in one folder.
+    They are told from copies by their sizes: 500 and 100 images of each class, or fewer where some are
+    missing. The images are sorted by their own names, as if they lay in one folder.
     """
     roots = [files for files in class_roots(tree, set(class_names()), ".png").values() if len(files) == 100]
-    numbers = sorted(sorted({len(own) for own in files.values()}) for files in roots)
-    if numbers != [[100], [500]]:
+    if len(roots) != 2:
         return None
     first, second = roots
+    sizes = [sorted((len(first[name]), len(second[name]))) for name in class_names()]
+    if not all(test < IMAGES_PER_CLASS / 2 < train < IMAGES_PER_CLASS for test, train in sizes):
+        return None
     return {name: sorted(first[name] + second[name], key=_own_name) for name in class_names()}
 
 

@@ -4,13 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from data_prep.archives import FileTree, Tree, without_ending
+from data_prep.archives import FileTree, FolderTree, Tree, without_ending
 from data_prep.class_split import ClassSplit
-from data_prep.errors import DataError, WrongUsage
+from data_prep.errors import DataError, WrongUsage, shortened
 from data_prep.fitting import Fit
 from data_prep.forms import Collection
-from data_prep.forms.own_images import OwnImages, find_own_images
+from data_prep.forms.own_images import SPLIT_OF, OwnImages, find_own_images, packed
 from data_prep.sources.base import DatasetInfo, OwnOptions, Source
+from data_prep.store import SPLITS
 
 IMAGE_SIZE = 84
 _OFFERED_FITS = ("crop", "pad")
@@ -28,7 +29,16 @@ def _configured(name: str, options: OwnOptions) -> Source:
     def find(tree: Tree) -> Collection | None:
         if isinstance(tree, FileTree):
             return None
+        for archive in packed(tree):
+            if without_ending(archive).lower() in SPLIT_OF:
+                raise DataError(
+                    f"{tree.path}: {shortened(archive)} seems to be a split, but cannot be read; check or "
+                    "remove it."
+                )
         found = find_own_images(tree, cast(Fit, fit), channels)
+        if isinstance(tree, FolderTree) and packed(tree) and len(found.files) < len(SPLITS):
+            # The folder is tried again with its archives as folders.
+            raise DataError(f"{tree.path} has too few class folders, unless its archives are some, too.")
         if found.splits is not None and options.class_split is not None:
             raise DataError(
                 f"{tree.path} has folders for train, val and test; leave out --class-split, or pass one "

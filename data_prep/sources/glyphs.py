@@ -35,7 +35,7 @@ class Glyphs:
 
     form = "drawn from matplotlib's DejaVu fonts"
     splits = None
-    other_split = ""
+    whose_split = ""
 
     @cached_property
     def _faces(self) -> list[Face]:

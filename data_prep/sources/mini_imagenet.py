@@ -72,10 +72,10 @@ def find_lists(tree: Tree) -> Collection | None:
     listed = find_listed(tree, _lists())
     if listed is None:
         return None
-    if not listed.other_split:
+    if not listed.whose_split:
         check_counts(tree, listed.files, IMAGES_PER_CLASS)
     form = f"images and {listed.kind} ({tree.kind})"
-    return EncodedImages(form, tree, listed.files, PHOTOGRAPHS, listed.splits, listed.other_split)
+    return EncodedImages(form, tree, listed.files, PHOTOGRAPHS, listed.splits, listed.whose_split)
 
 
 def find_folders(tree: Tree) -> Collection | None:

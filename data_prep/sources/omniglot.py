@@ -3,9 +3,8 @@
 from functools import cache
 
 from data_prep.archives import Tree
-from data_prep.errors import DataError
 from data_prep.forms import Collection
-from data_prep.forms.class_folders import Files, check_counts, find_class_folders
+from data_prep.forms.class_folders import check_counts, find_split_folders
 from data_prep.forms.encoded import EncodedImages
 from data_prep.images import Decoding
 from data_prep.sources.base import DatasetInfo, Source, read_list
@@ -17,7 +16,6 @@ IMAGE_SIZE = 28
 _DECODING = Decoding(size=IMAGE_SIZE, channels=1, formats=("PNG",), native=105, invert=True)
 
 _DRAWINGS = 20
-_PARTS = ("background", "evaluation")
 
 
 @cache
@@ -33,21 +31,13 @@ def _characters() -> list[tuple[str, str, str]]:
 
 def find_drawings(tree: Tree) -> Collection | None:
     """Find <anything>/<Alphabet>/characterNN/*.png of both parts."""
-    found: dict[str, Files | None] = {}
-    for part in _PARTS:
-        classes = [name for own, _, name in _characters() if own == part]
-        found[part] = find_class_folders(tree, classes, ".png", f"Omniglot's images_{part}")
-    files: Files = {}
-    for part_files in found.values():
-        files |= part_files or {}
-    if not files:
+    parts = {
+        f"images_{part}": [name for own, _, name in _characters() if own == part]
+        for part in ("background", "evaluation")
+    }
+    files = find_split_folders(tree, parts, ".png", "Omniglot")
+    if files is None:
         return None
-    for part, part_files in found.items():
-        if part_files is None:
-            raise DataError(
-                f"{tree.path} lacks images_{part}, one of Omniglot's two parts; put both into one "
-                "folder and pass that folder."
-            )
     check_counts(tree, files, _DRAWINGS)
     return EncodedImages(f"alphabet folders of PNG files ({tree.kind})", tree, files, _DECODING)
 

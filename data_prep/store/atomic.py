@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from data_prep.errors import DataError, first_line
+from data_prep.errors import FULL, DataError, first_line
 
 _SUFFIX = ".partial"
 
@@ -28,9 +28,7 @@ def cannot_write(out: Path, error: Exception) -> DataError:
     if number in (errno.ENOTDIR, errno.EEXIST):
         blocking = next((each for each in out.parents if each.is_file()), None)
         reason = f"{blocking} is a file, not a folder" if blocking else reason
-    advice = (
-        "free some space" if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "choose another --out"
-    )
+    advice = "free some space" if number in FULL else "choose another --out"
     return DataError(f"{out} could not be written ({reason}); {advice} and run the command again.")
 
 
@@ -112,7 +110,8 @@ def _failing(out: Path, failed: Failure) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise failed(out, error) from error
+        failure = failed(out, error)
+        raise failure from (None if failure is error else error)
 
 
 def _prefix(out: Path) -> str:

@@ -80,7 +80,6 @@ def write_store(
     *,
     image_size: int,
     channels: int,
-    tool_version: str | None = None,
     progress: Progress | None = None,
 ) -> StoreSummary:
     """Write the splits train, val and test as the store `out`, replacing an existing file.
@@ -110,7 +109,7 @@ def write_store(
                         "terms": origin.terms,
                         "fit": origin.fit,
                         "inverted": "yes" if origin.inverted else "no",
-                        "tool_version": tool_version or _tool_version(),
+                        "tool_version": _tool_version(),
                         "sha256": digest,
                     }
                 )

@@ -12,7 +12,7 @@ import pytest
 from cli_support import environment, fresh
 
 import pamela_cli
-from data_prep.sources import dataset_names
+from data_prep.sources import dataset_infos
 
 HEAVY = ("torch", "h5py", "matplotlib", "numpy", "safetensors", "tensorboard", "fontTools", "jinja2")
 
@@ -72,7 +72,7 @@ def test_help_shows_no_types_of_the_program(pamela, command: str, usage: str) ->
 
 def test_every_dataset_is_in_the_help(pamela) -> None:
     shown = pamela("prepare", "--help").ok().out
-    assert [info.name for info in dataset_names() if info.name not in shown] == []
+    assert [info.name for info in dataset_infos() if info.name not in shown] == []
 
 
 def test_short_help_is_the_same(pamela) -> None:

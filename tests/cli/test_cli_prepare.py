@@ -67,9 +67,7 @@ def test_store_that_is_there_stays(pamela, world: Path, here: Path) -> None:
     (here / "data").mkdir()
     shutil.copy(world / "data/tiny.h5", here / "data/glyphs.h5")
     before = snapshot(here)
-    result = pamela("prepare", "glyphs")
-    assert result.code in (1, 2)
-    result.error(result.code, "data/glyphs.h5", "--force")
+    pamela("prepare", "glyphs").error(1, "data/glyphs.h5", "--force")
     assert snapshot(here) == before
 
 
@@ -133,8 +131,7 @@ def test_source_that_may_not_be_read(warm, here: Path) -> None:
     source = zip_of_something_else(here)
     source.chmod(0)
     result = warm(here, "prepare", "cifar-fs", str(source), "--out", "x.h5", powerless=True)
-    assert result.code in (1, 2)
-    result.error(result.code, source.name)
+    result.error(2, source.name)
     assert [path.name for path in here.iterdir()] == [source.name]
 
 
@@ -162,36 +159,34 @@ def test_failure_leaves_no_folder_behind(pamela, here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "codes", "parts"),
+    ("arguments", "code", "parts"),
     [
-        (["cifarfss"], (2,), ["cifarfss", "did you mean cifar-fs?"]),
-        (["zzz"], (2,), ["zzz", "glyphs", "omniglot"]),
-        (["glyphs", "letters.zip"], (1, 2), ["letters.zip"]),
-        (["glyphs", "--verify", "letters.zip"], (2,), ["--verify", "letters.zip"]),
-        (["glyphs", "--verify"], (1,), ["data/glyphs.h5"]),
-        (["glyphs", "--verify", "--workers", "2"], (2,), ["--verify checks", "as it is"]),
-        (["anything", "--verify", "--out", "none.h5"], (1,), ["none.h5"]),
-        (["glyphs", "--workers", "0"], (2,), ["--workers"]),
-        (["glyphs", "--workers", "many"], (2,), ["--workers"]),
-        (["glyphs", "--image-size", "7"], (2,), ["--image-size"]),
-        (["glyphs", "--image-size", "513"], (2,), ["--image-size"]),
-        (["glyphs", "--image-size", "big"], (2,), ["--image-size"]),
-        (["glyphs", "--out", "."], (1, 2), ["folder"]),
-        (["glyphs", "--out", "file/x.h5"], (1,), ["file"]),
-        (["glyphs", "--out", "/proc/x.h5"], (1,), ["/proc/x.h5"]),
-        (["glyphs", "--data-dir", "file"], (1,), ["file"]),
-        ([], (2,), ["NAME"]),
-        (["glyphs", "a", "b"], (2,), ["b"]),
+        (["cifarfss"], 2, ["cifarfss", "did you mean cifar-fs?"]),
+        (["zzz"], 2, ["zzz", "glyphs", "omniglot"]),
+        (["glyphs", "letters.zip"], 2, ["letters.zip"]),
+        (["glyphs", "--verify", "letters.zip"], 2, ["--verify", "letters.zip"]),
+        (["glyphs", "--verify"], 1, ["data/glyphs.h5"]),
+        (["glyphs", "--verify", "--workers", "2"], 2, ["--verify checks", "as it is"]),
+        (["anything", "--verify", "--out", "none.h5"], 1, ["none.h5"]),
+        (["glyphs", "--workers", "0"], 2, ["--workers"]),
+        (["glyphs", "--workers", "many"], 2, ["--workers"]),
+        (["glyphs", "--image-size", "7"], 2, ["--image-size"]),
+        (["glyphs", "--image-size", "513"], 2, ["--image-size"]),
+        (["glyphs", "--image-size", "big"], 2, ["--image-size"]),
+        (["glyphs", "--out", "."], 1, ["folder"]),
+        (["glyphs", "--out", "file/x.h5"], 1, ["file"]),
+        (["glyphs", "--out", "/proc/x.h5"], 1, ["/proc/x.h5"]),
+        (["glyphs", "--data-dir", "file"], 1, ["file"]),
+        ([], 2, ["NAME"]),
+        (["glyphs", "a", "b"], 2, ["b"]),
     ],
-    ids=lambda value: " ".join(map(str, value)),
+    ids=lambda value: str(value) if isinstance(value, int) else " ".join(map(str, value)),
 )
-def test_wrong_usage(pamela, here: Path, arguments: list[str], codes, parts: list[str]) -> None:
+def test_wrong_usage(pamela, here: Path, arguments: list[str], code: int, parts: list[str]) -> None:
     (here / "file").write_text("kept")
     (here / "data").mkdir()
     before = snapshot(here)
-    result = pamela("prepare", *arguments, "-q")
-    assert result.code in codes
-    result.error(result.code, *parts)
+    pamela("prepare", *arguments, "-q").error(code, *parts)
     assert snapshot(here) == before
 
 

@@ -15,7 +15,7 @@ from cli_support import write_tiny_store
     ("arguments", "part"),
     [
         (["folder", "photos", "--class-split", "foo"], "--class-split 'foo'"),
-        (["folder", "photos", "--class-split", "50%,20%,20%"], "sums to 90.00%"),
+        (["folder", "photos", "--class-split", "50%,20%,20%"], "sums to 90 %"),
         (["folder", "photos", "--class-split", "1" + "0" * 400 + "%,16%,20%"], "--class-split '1000"),
         (["folder", "photos", "--class-split", "1" * 5000 + ",1,1"], "--class-split '1111"),
         (["folder", "photos", "--fit", "foo"], "crop or pad"),

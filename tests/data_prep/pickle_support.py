@@ -40,6 +40,8 @@ PLAIN: dict[str, Any] = {
     "array": pixels(40, 8, 8, 3),
     "large array": pixels(40, 84, 84, 3),
     "fortran": np.asfortranarray(pixels(5, 6, 7)),
+    "transposed": pixels(5, 3, 8, 8).transpose(0, 2, 3, 1),
+    "transposed, rows not together": pixels(5, 6, 7).transpose(2, 0, 1),
     "types": [np.arange(5).astype(code) for code in ("<i4", ">i4", "<i8", "u2", "f4", "f8", "?", "S5", "U3")],
     "scalars": [np.int64(5), np.float32(0.5), np.uint8(7), np.bool_(True)],
     "empty array": np.zeros((0, 3), np.uint8),

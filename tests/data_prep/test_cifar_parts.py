@@ -28,6 +28,13 @@ def test_official_parts_of_cifar_in_class_folders_are_joined() -> None:
     ]  # fmt: skip
 
 
+def test_a_missing_image_of_one_part_is_said() -> None:
+    tree = folders({"cifar/train": 500, "cifar/test": 100})
+    tree.names().remove("cifar/train/crab/0007.png")
+    with pytest.raises(DataError, match="crab has 599 images, not 600"):
+        cifar100.find_png_folders(tree)  # type: ignore[arg-type]
+
+
 def test_copies_of_a_dataset_are_told_apart_by_their_numbers() -> None:
     with pytest.raises(DataError, match=r"more than once \('a' with 60,000 images, 'b' with 50,000 images\)"):
         cifar100.find_png_folders(folders({"a": 600, "b": 500}))  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ def test_the_split_of_a_name_and_seed_stays() -> None:
         ("-1,2,3", "does not give three shares"),
         ("1.5,2,3", "does not give three shares"),
         ("1e3%,2%,3%", "does not give three shares"),
-        ("64%,16%,10%", r"sums to 90.00%; make it sum to 100"),
+        ("64%,16%,10%", r"sums to 90 %; make it sum to 100"),
         ("80%,20%,0%", "without classes"),
         ("5,0,1", "without classes"),
     ],

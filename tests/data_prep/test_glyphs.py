@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import Store, dataset_names, prepare, verify_store
+from data_prep import Store, dataset_infos, verify_store
 from data_prep.glyphs.fonts import load_faces
 from data_prep.glyphs.outlines import from_contours, join
 from data_prep.glyphs.raster import rasterise
@@ -48,7 +48,7 @@ def test_glyphs_are_whole_and_varied(glyphs: Path) -> None:
 
 
 def test_glyphs_have_the_counts_and_scripts_they_should(glyphs: Path) -> None:
-    info = next(info for info in dataset_names() if info.name == "glyphs")
+    info = next(info for info in dataset_infos() if info.name == "glyphs")
     scripts = {"train": {"Latin", "Greek", "Cyrillic"}, "val": {"Armenian"}, "test": {"Georgian", "Lao"}}
     with Store.open(glyphs) as store:
         for name in store.splits():
@@ -73,14 +73,6 @@ def test_glyphs_are_the_same_everywhere(glyphs: Path) -> None:
         if not store.attributes["source_sha256"].startswith("b8cc1ce92dd22815"):
             pytest.skip("matplotlib ships other fonts")
         assert store.sha256.startswith("7718715b1f3bd70b")
-
-
-@pytest.mark.slow
-def test_glyphs_do_not_depend_on_workers(glyphs: Path, tmp_path: Path) -> None:
-    with Store.open(glyphs) as store:
-        for workers in (1, 2):
-            again = prepare("glyphs", None, tmp_path / "g.h5", workers=workers, force=True)
-            assert again.sha256 == store.sha256
 
 
 def test_a_letters_samples_do_not_depend_on_what_was_drawn_before() -> None:

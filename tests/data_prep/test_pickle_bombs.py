@@ -17,8 +17,6 @@ from data_prep.archives import FolderTree
 from data_prep.forms import pickled
 from data_prep.pickles import limits, read_pickle
 
-KIB = 1 << 10
-
 
 def text(value: bytes) -> bytes:
     return b"X" + struct.pack("<I", len(value)) + value

@@ -83,11 +83,13 @@ def test_pickles_of_python_2_are_read(tmp_path: Path, protocol: int, sides: tupl
 @given(st.data())
 @settings(max_examples=50)
 def test_rows_are_those_of_the_array(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    array = np.arange(60, dtype="<i4").reshape(10, 2, 3)
-    if data.draw(st.booleans()):
-        array = np.asfortranarray(array)
+    axes = data.draw(st.permutations(range(3)))
+    array = (
+        np.arange(60, dtype="<i4").reshape([(10, 2, 3)[axis] for axis in axes]).transpose(np.argsort(axes))
+    )
+    assert array.shape == (10, 2, 3)
     folder = tmp_path_factory.getbasetemp()
-    (folder / "rows.pkl").write_bytes(pickle.dumps(array))
+    (folder / "rows.pkl").write_bytes(pickle.dumps(array, data.draw(st.sampled_from(PROTOCOLS))))
     wanted = data.draw(st.lists(st.integers(0, 9), max_size=20))
     with FolderTree(folder) as tree:
         stored = read_pickle(tree, "rows.pkl")

@@ -83,6 +83,13 @@ WRONG: dict[str, tuple[str, str, Callable[[Path], None], str]] = {
     "folder": ("miniimagenet", "split folders", without("*.jpg"), "has 2 images, not 3"),
     "labels": ("tieredimagenet", "png", without("val_labels.pkl"), "lacks val labels of tieredImageNet"),
     "images": ("tieredimagenet", "npz", without("val_images.npz"), "lacks val images of tieredImageNet"),
+    "images twice": (
+        "tieredimagenet",
+        "npz",
+        twice("val_images.npz"),
+        "images of val more than once .*val_images.npz",
+    ),
+    "labels twice": ("tieredimagenet", "png", twice("val_labels.pkl"), "labels of val more than once"),
     "labels of others": (
         "tieredimagenet",
         "png",

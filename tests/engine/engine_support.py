@@ -239,10 +239,6 @@ def image_tasks(
     )
 
 
-def task_at(tasks: Tasks, i: int) -> Tasks:
-    return Tasks(*(t[i : i + 1] for t in (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)))
-
-
 def cpu_runner(at_a_time: int = 1, workers: int = 1, compiled: bool = True) -> Runner:
     return Runner(Plan("cpu", at_a_time, at_a_time, workers, threads=1, compiled=compiled))
 

@@ -1,0 +1,98 @@
+"""What lies around users' images: sheets and stores of ours, archives, files that cannot be read."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from data_prep_support import png, write_folder, write_small_store, write_zip
+from test_honest_variety import packed
+
+from data_prep import DataError, Prepared, Store, prepare
+from data_prep.contact_sheet import write_contact_sheet
+from data_prep.pictures import find_queries, read_support
+from data_prep.preparation import Preparation
+from data_prep.store import SPLITS
+
+posix = pytest.mark.skipif(os.name != "posix", reason="links and pipes")
+
+
+def files(classes: str) -> dict[str, bytes]:
+    return {f"{name}/{n}.png": png(8, seed=n) for name in classes for n in range(2)}
+
+
+def classes_of(made: Prepared) -> list[str]:
+    with Store.open(made.store) as store:
+        return sorted(name for split in SPLITS for name in store.split(split).class_names)
+
+
+def test_the_sheet_of_an_earlier_store_is_no_image(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "photos", files("abcdef") | {"c/x.h5": b"features", "c/x.png": png(8)})
+    first = prepare("folder", source, source / "data" / "photos.h5")
+    again = prepare("folder", source, source / "data" / "photos.h5", force=True)
+    assert classes_of(first) == classes_of(again) == list("abcdef")
+    assert first.sha256 == again.sha256
+    assert again.notes[0].startswith("3 files that are not images are ignored (.h5, .png)")
+
+
+@posix
+def test_a_pipe_in_the_place_of_the_sheet_is_not_waited_for(tmp_path: Path) -> None:
+    store = write_small_store(tmp_path / "s.h5")
+    os.mkfifo(tmp_path / "s.png")
+    with pytest.raises(DataError, match=r"s\.png exists and is not a contact sheet"):
+        write_contact_sheet(store)
+
+
+@posix
+def test_what_cannot_be_read_among_queries_is_said(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "q", {"cat/1.png": png()})
+    (folder / "dog").symlink_to("dog")
+    queries, notes = find_queries([str(folder)], ["cat", "dog"])
+    assert len(queries) == 1
+    assert len(notes) == 1 and str(folder / "dog") in notes[0]
+
+
+def test_archives_count_as_class_folders_beside_a_few(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "p", files("x"))
+    for name in "abc":
+        write_zip(source / f"{name}.zip", {f"{n}.png": png(8, seed=n) for n in range(2)})
+    assert classes_of(prepare("folder", source, tmp_path / "p.h5")) == ["a", "b", "c", "x"]
+    write_folder(source, files("yz"))
+    made = prepare("folder", source, tmp_path / "more.h5")
+    assert classes_of(made) == ["x", "y", "z"]
+    assert "3 files that are not images are ignored (.zip); archives beside class folders" in made.notes[0]
+
+
+def test_archives_that_hold_no_images_leave_too_few_classes(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "p", files("xy"))
+    write_zip(source / "labels.zip", {"labels.txt": b"x y"})
+    with pytest.raises(DataError, match="p has 2 classes, but train, val and test each need classes"):
+        prepare("folder", source, tmp_path / "p.h5")
+
+
+def test_a_tar_that_may_be_cut_short_is_said_among_others(tmp_path: Path) -> None:
+    source = tmp_path / "p"
+    source.mkdir()
+    for name in "abc":
+        packed(source / f"{name}.tar", {f"{n}.png": png(8, seed=n) for n in range(3)})
+    data = (source / "a.tar").read_bytes()
+    members = -(-len(data.rstrip(b"\0")) // tarfile.BLOCKSIZE)
+    (source / "a.tar").write_bytes(data[: members * tarfile.BLOCKSIZE])
+    notes = prepare("folder", source, tmp_path / "p.h5").notes
+    assert [note for note in notes if "a.tar has no mark of its end: it may be cut short" in note]
+    assert not [note for note in notes if "b.tar" in note]
+
+
+def test_an_archive_beside_a_support_set_may_have_any_name(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "s", files("ab"))
+    write_zip(source / "train.zip", files("ab"))
+    with Store.open(write_small_store(tmp_path / "s.h5")) as store:
+        how = Preparation.of(store)
+    support = read_support(source, how)
+    assert support.classes == ["a", "b"]
+    assert "(.zip)" in support.notes[0]
+
+
+def test_a_folder_may_have_another_name_of_the_command(tmp_path: Path) -> None:
+    for name in ("Folder", "own-images"):
+        assert prepare("folder", write_folder(tmp_path / name, files("abc")), tmp_path / f"{name}.h5")
