@@ -64,7 +64,9 @@ class Config:
     skip_interval: int | None = setting(
         None, "inner", "Interval w of gradient skips (default: 2; 1 with 2 updates).", low=1, high=999
     )
-    inner_lr: float = setting(0.01, "inner", "Inner learning rate; Q starts there.", above=0, high=100)
+    inner_lr: float = setting(
+        0.01, "inner", "Inner learning rate; Q starts there (meta-sgd: at random).", above=0, high=100
+    )
     shared_head: bool = setting(
         False, "inner", "Begin with the same classifier row for each class (UNICORN-MAML)."
     )

@@ -41,10 +41,6 @@ class Bar(Protocol):
         """``done`` of the total are done; ``note`` says how it goes. ``total`` replaces the one so far."""
         ...
 
-    def line(self, text: str) -> None:
-        """Leave a line above the bar."""
-        ...
-
 
 class _Stderr:
     """Standard error; where it is gone, a pipe or a terminal, messages are dropped and the work goes on."""
@@ -179,7 +175,7 @@ class Console:
         )
         with Progress(*columns, console=self._err, transient=True, expand=True) as progress:
             task = progress.add_task(what, total=total, note="")
-            yield _Live(self, progress, task)
+            yield _Live(progress, task)
 
 
 @contextmanager
@@ -239,19 +235,13 @@ class _Silent:
     def update(self, done: int, note: str = "", total: int | None = None) -> None:
         pass
 
-    def line(self, text: str) -> None:
-        pass
-
 
 class _Live:
-    def __init__(self, console: Console, progress: Progress, task: Any) -> None:
-        self._console, self._progress, self._task = console, progress, task
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress, self._task = progress, task
 
     def update(self, done: int, note: str = "", total: int | None = None) -> None:
         self._progress.update(self._task, completed=done, note=note, total=total)
-
-    def line(self, text: str) -> None:
-        self._console.say(text)
 
 
 class _Plain:
@@ -264,7 +254,4 @@ class _Plain:
         now = time.monotonic()
         if now - self._last >= PLAIN_INTERVAL:
             self._last = now
-            self.line(f"{self._what} {done:,}/{self._total:,} {note}".rstrip())
-
-    def line(self, text: str) -> None:
-        self._console.say(text)
+            self._console.say(f"{self._what} {done:,}/{self._total:,} {note}".rstrip())

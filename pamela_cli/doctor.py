@@ -36,18 +36,12 @@ def examine(data_dir: Path, runs_dir: Path) -> dict[str, Any]:
     return {
         "environment": current_environment(devices[-1]),
         "threads": {"torch": torch.get_num_threads()} | {name: os.environ.get(name) for name in _THREADS},
-        "compiled": _compiled(problems),
+        "compiled": can_be_compiled(),
         "devices": [_device(device, problems) for device in devices],
         "folders": [_folder(path, what, problems) for path, what in ((data_dir, "data"), (runs_dir, "runs"))],
         "datasets": _datasets(data_dir, problems),
         "problems": problems,
     }
-
-
-def _compiled(problems: list[str]) -> bool:
-    if slower := slower_here(torch.device("cpu")):
-        problems.append(slower)
-    return can_be_compiled()
 
 
 def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
@@ -57,7 +51,7 @@ def _device(device: torch.device, problems: list[str]) -> dict[str, Any]:
         free = free_bytes(device)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         tests = self_tests(device)
-        if device.type == "cuda" and (slower := slower_here(device)):
+        if slower := slower_here(device):
             problems.append(slower)
     except Exception as error:  # drivers, devices, and compilers of kernels fail in many ways
         problems.append(f"The engine cannot compute on {device}: {first_line(error)}.")

@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def append(path: Path, text: str) -> None:
     """Add to the end of a file, which a power cut may undo until the file is flushed."""
-    with writing(path), path.open("a", encoding="utf-8") as file:
+    with writing(path), path.open("a", encoding="utf-8", errors="replace") as file:
         file.write(text)
 
 

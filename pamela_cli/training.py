@@ -94,7 +94,7 @@ class Training:
             saying_what_to_lower(),
         ):
             self._check_divergence()  # a run that ended so has not got better since
-            self._validate_when_due(validation, tracker, bar)
+            self._validate_when_due(validation, tracker)
             if self.loop.step < self.config.iterations:
                 self._train(self.problem.training_tasks(), validation, tracker, bar)
         return self._finish(validation)
@@ -111,11 +111,11 @@ class Training:
         for metrics in self.loop.run(source):
             self.progress.step = self.loop.step
             self._pending.append(metrics.stacked())
-            self._note_lowered_plan()
             if self.loop.step % WINDOW == 0 or self.loop.step == self.config.iterations:
                 note = self._close_window(tracker)
+            self._note_lowered_plan()
             bar.update(self.loop.step, note.format(best=self._best_text()))
-            self._validate_when_due(validation, tracker, bar)
+            self._validate_when_due(validation, tracker)
             self._save_when_due()
         self._watch.stop()
 
@@ -189,14 +189,14 @@ class Training:
             f"{clip}."
         )
 
-    def _validate_when_due(self, validation: TaskSet, tracker: Tracker, bar: Bar) -> None:
+    def _validate_when_due(self, validation: TaskSet, tracker: Tracker) -> None:
         step = self.loop.step
         due = step and (step % self.config.val_every == 0 or step == self.config.iterations)
         if due and self.progress.validated != step:
             with self._watch.paused():
-                self._validate(validation, tracker, bar)
+                self._validate(validation, tracker)
 
-    def _validate(self, validation: TaskSet, tracker: Tracker, bar: Bar) -> None:
+    def _validate(self, validation: TaskSet, tracker: Tracker) -> None:
         step = self.loop.step
         scores = self._judge(self.learner, validation, lambda done: None, every_step=False)
         self._note_lowered_plan()
@@ -213,7 +213,7 @@ class Training:
         if improved and self.processes.leads:  # second: from what was saved, `restored` can make it
             Checkpoint.of(self.learner, self.progress.best or {}).write(self.folder.best)
         text = self.config.measure.score(mean, ci95)
-        bar.line(f"step {step:,}: validation {text} on {validation.count} tasks{gain}")
+        self.console.say(f"step {step:,}: validation {text} on {validation.count} tasks{gain}")
 
     def _gain_text(self, scores: TaskScores) -> str:
         """How much better than at the validation before, task by task: is it still worth going on?"""

@@ -119,7 +119,8 @@ def ablate(context: Context, options: AblateOptions, config_file: Path | None) -
         )
     rows = make_rows(variants if options.train else [], cells, failures, base)
     table = document(rows, base, options.seeds or (seeds if options.train else None), options.vary)
-    table |= {"methods": options.methods, "skip_interval": context.flags.values.get("skip_interval")}
+    chosen = None if options.vary == "skip-interval" else given.get("skip_interval")
+    table |= {"methods": options.methods, "skip_interval": chosen}
     table |= {"settings": _unusual(problem)}
     folder = _folder(context.runs_dir, base, table)
     return Ablation(base, store, rows, table, folder, _by_shot(base, rows, runs))
@@ -147,11 +148,11 @@ def _shared(layer: Settings) -> Settings:
 
 def _variants(options: AblateOptions, base: Config, flags: Settings, given: dict[str, Any]) -> list[Variant]:
     """``given`` are the settings of the file and the flags."""
-    w = flags.values.get("skip_interval")
     if options.vary == "steps":
         return grid("steps", given.get("steps", MOST_STEPS), given.get("skip_interval"), options.methods)
-    if options.vary == "skip-interval" and w is not None:
+    if options.vary == "skip-interval" and flags.values.get("skip_interval") is not None:
         raise UsageError("--vary skip-interval varies the skip interval itself; leave out --skip-interval.")
+    w = None if options.vary == "skip-interval" else given.get("skip_interval")
     variants = grid(options.vary, base.steps or 0, w, options.methods)
     if not variants:
         raise UsageError(

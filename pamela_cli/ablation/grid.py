@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pamela_cli.config import Config
-from pamela_cli.errors import UsageError
+from pamela_cli.errors import UsageError, meant
 from pamela_cli.methods import COMPARED, METHODS, USUAL_INTERVAL
 from pamela_cli.numbers import read_number
 
@@ -99,7 +99,8 @@ def parse_methods(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in METHODS:
-            raise UsageError(f"--methods must be among {', '.join(METHODS)}, not '{name}'.")
+            known = list(METHODS)
+            raise UsageError(f"--methods must be among {', '.join(known)}, not '{name}'{meant(name, known)}")
     if len(set(names)) < len(names):
         raise UsageError(f"--methods names a method twice: {text}.")
     return names

@@ -13,7 +13,7 @@ from pamela_cli.ablation.pool import run_jobs
 from pamela_cli.ablation.slurm import submit_jobs
 from pamela_cli.ablation.worker import Job, News
 from pamela_cli.config import SINE
-from pamela_cli.console import Bar
+from pamela_cli.console import Bar, Console
 from pamela_cli.context import Context
 from pamela_cli.measures import score_text
 from pamela_cli.process_group import devices_of
@@ -65,7 +65,7 @@ def train_cells(
     console.say(f"{len(todo)} of {len(cells)} cells to train, {each}, {len(slots)} at a time")
     failures: dict[Cell, str] = {}
     with StopRequest() as stop, console.progress("training", total) as bar:
-        following = _Following([cell for cell, _ in todo], jobs, bar, failures, stop)
+        following = _Following([cell for cell, _ in todo], jobs, console, bar, failures, stop)
         if executor is None:
             run_jobs(jobs, slots, following.hear, stop)
         else:
@@ -91,12 +91,13 @@ class _Following:
         self,
         cells: Sequence[Cell],
         jobs: Sequence[Job],
+        console: Console,
         bar: Bar,
         failures: dict[Cell, str],
         stop: StopRequest,
     ) -> None:
-        self._cells, self._jobs, self._bar, self._failures = cells, jobs, bar, failures
-        self._stop = stop
+        self._cells, self._jobs, self._failures = cells, jobs, failures
+        self._console, self._bar, self._stop = console, bar, stop
         self._done = [0] * len(cells)
         self._at_work: dict[int, str] = {}
         self.finished = 0
@@ -107,7 +108,7 @@ class _Following:
             self._done[index] = news.done
             self._at_work[index] = f"{cell.variant.label} {100 * news.done // cell.config.iterations} %"
         elif news.kind == "line":
-            self._bar.line(f"{name}: {news.text}")
+            self._console.say(f"{name}: {news.text}")
         else:
             self._at_work.pop(index, None)
             self._end(cell, index, name, news)
@@ -116,9 +117,10 @@ class _Following:
     def _end(self, cell: Cell, index: int, name: str, news: News) -> None:
         if news.kind == "failed" or (news.kind == "stopped" and not self._stop):  # by somebody else
             self._failures[cell] = news.text
-            self._bar.line(f"{name} ({cell}) failed: {news.text}")
+            self._console.say(f"{name} ({cell}) failed: {news.text}")
         elif news.kind == "done":
             self._done[index] = cell.config.iterations
             self.finished += 1
             if summary := RunFolder(self._jobs[index].run).read_summary():
-                self._bar.line(f"{name} ({cell}): {score_text(summary['test'])}, {summary['seconds']:,.0f} s")
+                score, seconds = score_text(summary["test"]), summary["seconds"]
+                self._console.say(f"{name} ({cell}): {score}, {seconds:,.0f} s")

@@ -62,9 +62,6 @@ class CellConsole(Console):
         super().__init__(quiet=True)
         self._listener = listener
 
-    def say(self, text: str) -> None:
-        """Nothing: the ablation says how far its cells are."""
-
     def warn(self, text: str) -> None:
         """A line for the ablation's user."""
         self._listener.send(News("line", text))
@@ -85,9 +82,6 @@ class _Forwarding:
         if self._what == "training" and now - self._told > NEWS_INTERVAL:
             self._told = now
             self._listener.send(News("progress", done=done))
-
-    def line(self, text: str) -> None:
-        pass
 
 
 def work(job: Job, listener: Listener) -> None:

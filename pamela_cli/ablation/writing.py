@@ -25,6 +25,15 @@ from pamela_cli.metrics import drawable
 from pamela_cli.problem import Problem
 from pamela_cli.runs import ABLATION
 
+_FIGURES = (
+    "dissection",
+    "by-updates",
+    "convergence",
+    "loss-by-update",
+    "by-shot",
+    "fits-of-methods",
+    "fits-by-update",
+)
 _SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
 
@@ -37,8 +46,18 @@ def write_ablation(found: Ablation, figures: bool) -> Iterator[Path]:
     for name, render in FORMATS.items():
         write_atomically(folder / f"table.{_SUFFIXES[name]}", render(found.document))
     yield folder / ABLATION
+    _remove_figures(folder / "figures")
     if figures and any(row.scores for row in found.rows):
         yield from _figures(found, folder / "figures")
+
+
+def _remove_figures(folder: Path) -> None:
+    """Those of an earlier table, which a page would show beside this one."""
+    if folder.is_symlink():  # not followed: see `display.figures.save`
+        return
+    for name in _FIGURES:
+        for suffix in ("png", "pdf", "csv"):
+            (folder / f"{name}.{suffix}").unlink(missing_ok=True)
 
 
 def _figures(found: Ablation, folder: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pamela_cli.cli import command, int_option
-from pamela_cli.config import FLAGS, Settings
+from pamela_cli.config import FLAGS, Settings, check_choice
 from pamela_cli.context import Context
 from pamela_cli.errors import PamelaError, UsageError, reason
 from pamela_cli.numbers import whole_number
@@ -100,10 +100,8 @@ def ablate(
     from pamela_cli.ablation.slurm import parse_parameters
     from pamela_cli.display.ablations import FORMATS, ablation_table
 
-    if vary not in AXES:
-        raise UsageError(f"--vary must be one of {', '.join(AXES)}, not '{vary}'.")
-    if output not in _FORMATS:
-        raise UsageError(f"--format must be one of {', '.join(_FORMATS)}, not '{output}'.")
+    check_choice("vary", vary, AXES)
+    check_choice("format", output, _FORMATS)
     train = context.flags.values.get("iterations") != 0
     if not train and not table:
         raise UsageError("--iterations 0 trains nothing; add --table to show the finished runs.")

@@ -14,7 +14,7 @@ from pamela_cli.config import flag
 from pamela_cli.console import Console, finite
 from pamela_cli.context import Context
 from pamela_cli.display.complexity_figure import complexity_figure
-from pamela_cli.errors import PamelaError, UsageError, reason
+from pamela_cli.errors import PamelaError, UsageError, meant, reason
 from pamela_cli.files import write_atomically
 from pamela_cli.methods import COMPARED, METHODS
 from pamela_cli.process_group import describe, device_to_compute_on
@@ -87,8 +87,9 @@ def _method_names(text: str) -> list[str]:
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in COMPARED:
-            hint = " (first-order rows show the costs of first-order methods)" if name in METHODS else ""
-            raise UsageError(f"--methods must be among {', '.join(COMPARED)}, not '{name}'{hint}.")
+            first_order = " (first-order rows show the costs of first-order methods)."
+            hint = first_order if name in METHODS else meant(name, COMPARED)
+            raise UsageError(f"--methods must be among {', '.join(COMPARED)}, not '{name}'{hint}")
     return names
 
 

@@ -98,4 +98,4 @@ def _take_rounds(clocks: list[Clock], device: torch.device, repetitions: int, co
                 clock.take(device, counts=repetition > 0)
             if repetition == 0:
                 seconds = time.perf_counter() - start
-                bar.line(f"warm-up round: {seconds:.1f} s, not counted; {repetitions} rounds follow")
+                console.say(f"warm-up round: {seconds:.1f} s, not counted; {repetitions} rounds follow")

@@ -64,7 +64,8 @@ def _unusual(document: Document) -> str:
 
 def seeds_differ(document: Document) -> bool:
     """Whether rows have scores under other seeds than others, so that their means do not compare."""
-    return len({tuple(sorted(row["seed_scores"])) for row in document["rows"] if row["seed_scores"]}) > 1
+    seeds = (row.get("seed_scores") for row in document["rows"])
+    return len({tuple(sorted(own)) for own in seeds if own}) > 1
 
 
 def _cells(document: Document, medians: bool = True) -> tuple[list[str], list[list[str]]]:

@@ -27,9 +27,15 @@ from pamela_cli.untrusted import printable
 
 # Okabe and Ito's palette, told apart by the colour-blind; markers and dashes tell the lines apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-VARIANTS = {"MAML": "#555555", "Meta-SGD": "#999999", "+Q": "#D55E00", "+Q shared": "#E69F00"}
-"""What ablations compare, besides the forms of +Q+P, which have the first colour of all."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+VARIANTS = {
+    "MAML": ("#555555", "o"),
+    "Meta-SGD": ("#999999", "s"),
+    "+Q": ("#D55E00", "^"),
+    "+Q shared": ("#E69F00", "D"),
+    "FOMAML": ("#CC79A7", "<"),
+}
+"""Colour and marker of what ablations compare; the forms of +Q+P have the first colour of all."""
 _OF_INTERVALS = {"¹": "P", "³": "X", "⁴": "*"}
 """Markers of +Q+P^w by w; any other w, and PAMELA itself, has the triangle."""
 STYLE: Any = {
@@ -200,9 +206,10 @@ class _PlainLog(LogFormatter):
 def line_style(i: int, label: str = "") -> dict[str, Any]:
     """Colour and marker of the i-th line of a figure; those of a variant's ``label`` are the same in all."""
     if "+Q+P" in label:
-        return {"color": COLOURS[0], "marker": _OF_INTERVALS.get(label[-1], "v")}
-    place = list(VARIANTS).index(label) if label in VARIANTS else i
-    return {"color": VARIANTS.get(label, COLOURS[i % len(COLOURS)]), "marker": MARKERS[place % len(MARKERS)]}
+        return {"color": COLOURS[0], "marker": _OF_INTERVALS.get(label.rpartition("P")[2], "v")}
+    usual = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+    colour, marker = VARIANTS.get(label, usual)
+    return {"color": colour, "marker": marker}
 
 
 def plain_log_axis(axes: Axes) -> None:

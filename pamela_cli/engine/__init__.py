@@ -1,1 +1,1 @@
-"""The engine: no printing, no files except checkpoints, no command line."""
+"""The engine: no printing, no command line, no files but checkpoints and compiled code."""

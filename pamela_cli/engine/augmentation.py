@@ -44,7 +44,7 @@ class Augmentation:
     cutmix: float = 0.0
 
     def fits(self, side: int) -> bool:
-        """Whether images of this side stay partly in view, however far they are shifted."""
+        """Whether half of an image of this side or more stays in view, however far they are shifted."""
         return 2 * self.crop <= side
 
     def __bool__(self) -> bool:

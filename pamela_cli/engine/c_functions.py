@@ -6,6 +6,7 @@ from collections.abc import Callable
 from ctypes import CDLL, c_double, c_long, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,9 +27,9 @@ def c_functions(name: str, dtype: torch.dtype) -> CDLL | None:
     return None if real is None else compile_and_load(source, f"REAL={real}")
 
 
-def call(function: Callable[..., object], *arguments: Tensor | float) -> None:
+def call(function: Callable[..., Any], *arguments: Tensor | float) -> Any:
     """Call a function with pointers to what tensors hold, and numbers, whole ones being ``long``."""
-    function(*map(_as_c, arguments))
+    return function(*map(_as_c, arguments))
 
 
 def _as_c(argument: Tensor | float) -> c_void_p | c_long | c_double:

@@ -1,4 +1,4 @@
-"""Whether this project's own code for a device is available and correct there: it is tested before use."""
+"""Whether this project's own code for a device is available and correct there: float32 is tried first."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ _WRONG = "it computes something else here than PyTorch's operations"
 
 def use_compiled(wanted: bool, device: torch.device = _CPU) -> None:
     """Whether this process is to use its own code on such a device, if it is available and correct."""
-    own_code.in_use[device.type] = wanted and can_be_compiled(device)
+    if device.type in own_code.in_use:
+        own_code.in_use[device.type] = wanted and can_be_compiled(device)
 
 
 def can_be_compiled(device: torch.device = _CPU) -> bool:

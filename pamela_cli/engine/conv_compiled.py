@@ -66,7 +66,7 @@ class _Shape(NamedTuple):
 class CompiledConv:
     """Sums of one or two convolutions, and of their two gradients, for tensors of one type on the CPU.
 
-    None: PyTorch is to compute this one, since the functions do not suit its shapes, or are slower.
+    A method that returns None leaves it to PyTorch: the functions do not suit the shapes, or are slower.
     """
 
     def __init__(self, few: CDLL, winograd: CDLL) -> None:
@@ -114,13 +114,12 @@ class CompiledConv:
         """How many numbers of work space its functions need; 0 if they are not to be used."""
         if len(pairs) > 2:
             return 0
-        space: int = self._winograd.winograd_space(*_long(len(pairs), *shape.of_a_task, shape.threads))
-        return space
+        return int(call(self._winograd.winograd_space, len(pairs), *shape.of_a_task, shape.threads))
 
     def _by_few_channels(
         self, function: Callable[..., object], pairs: Pairs, shape: _Shape, out: tuple[int, ...]
     ) -> Tensor | None:
-        space = self._few.few_space(*_long(*shape.of_a_task, shape.threads))
+        space = call(self._few.few_space, *shape.of_a_task, shape.threads)
         if not space:
             return None
         made = []
@@ -140,10 +139,6 @@ def compiled_conv(dtype: torch.dtype) -> CompiledConv | None:
     for function in (few.few_space, winograd.winograd_space):
         function.restype = c_long
     return CompiledConv(few, winograd)
-
-
-def _long(*numbers: int) -> list[c_long]:
-    return [c_long(number) for number in numbers]
 
 
 def _both(tensors: list[Tensor]) -> tuple[Tensor, Tensor]:

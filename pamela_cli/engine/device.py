@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""Devices: choosing them by name, their precision, and waiting for them."""
 
 from __future__ import annotations
 

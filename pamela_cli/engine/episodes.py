@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import pi
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -31,27 +31,14 @@ Step = int | Tensor
 
 
 class EpisodeSource(Protocol):
-    """Where tasks come from."""
+    """Where tasks come from.
+
+    One that is ``recordable`` (optional) draws by the same operations at each step, also given as a tensor,
+    and waits for no device: a CUDA graph can be made of it.
+    """
 
     def draw(self, seed: int, step: int, indices: Indices) -> Tasks:
         """The T tasks at ``indices`` of the global meta-batch of ``step``."""
-        ...
-
-
-@runtime_checkable
-class RecordableSource(Protocol):
-    """A source that draws with the same operations at each step given as a tensor, and waits for no device.
-
-    A CUDA graph can be made of it, where ``recordable``.
-    """
-
-    @property
-    def recordable(self) -> bool:
-        """Whether the host has no part in it."""
-        ...
-
-    def draw(self, seed: int, step: Step, indices: Indices) -> Tasks:
-        """As :meth:`EpisodeSource.draw`."""
         ...
 
 

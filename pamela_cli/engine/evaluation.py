@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pamela_cli.engine.graphs import Tensors
 from pamela_cli.engine.inner_loop import Learner, inner_loop
 from pamela_cli.engine.intervals import Floats
 from pamela_cli.engine.mirror import averaged, both_views
 from pamela_cli.engine.once import once
 from pamela_cli.engine.replaying import replayed
-from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.tasks import Objective, Tasks
 
 NormSource = Literal["query", "support"]
@@ -64,12 +65,10 @@ def evaluate(
     with torch.no_grad():
         expanded = learner.expand()
 
-    def compute(own: Learner, given: Tasks, at: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-        return adapt_and_judge(own, objective, given, at, steps, norm_stats, every_step, mirror_query)
+    how = steps, norm_stats, every_step, mirror_query
 
-    def judge(tasks: Tasks, plan: Plan) -> tuple[Tensor, ...]:
-        how = ("scores", steps, norm_stats, every_step, mirror_query)
-        return replayed(runner.graphs, learner, objective, tasks, expanded, how, compute)
+    def judge(tasks: Tasks) -> Tensors:
+        return replayed(runner.graphs, adapt_and_judge, learner, objective, tasks, expanded, *how)
 
     for batch in batches:
         parts = runner.map(judge, batch, training=False)

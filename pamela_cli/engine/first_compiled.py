@@ -31,11 +31,6 @@ def _shape(images: Tensor, filters: int) -> tuple[int, ...]:
     return batch, height, width, channels, filters, threads
 
 
-def _space(functions: CDLL, shape: tuple[int, ...]) -> int:
-    space: int = functions.first_space(*map(c_long, shape))
-    return space
-
-
 def with_border(images: Tensor) -> Tensor:
     """Images (B, C, H, W) with a border of zeros, (B, H + 2, W + 2, C)."""
     return F.pad(channels_last(images).permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
@@ -51,7 +46,7 @@ def products_of_patches(images: Tensor, filters: int) -> Tensor:
     made, parts = (images.new_empty(*lead, *sizes, dtype=torch.float64) for lead in ((), (batch,)))
     call(
         functions.patch_products, once.of(with_border, images), batch, height, width, channels, threads,
-        made, parts, images.new_empty(_space(functions, shape)),
+        made, parts, images.new_empty(call(functions.first_space, *shape)),
     )  # fmt: skip
     return made
 
@@ -65,7 +60,7 @@ class CompiledFirstBlock:
     ) -> CompiledFirstBlock | None:
         """The block, of ``images`` (B, T·C, H, W) on the CPU; None where it is not for such shapes."""
         functions = first_block_library(images.dtype) if len(weight) == 1 else None
-        space = _space(functions, _shape(images, weight.shape[1])) if functions is not None else 0
+        space = call(functions.first_space, *_shape(images, weight.shape[1])) if functions else 0
         return cls(functions, space, images, weight, scale, shift, eps) if functions and space else None
 
     def __init__(

@@ -43,7 +43,10 @@ class Learner:
         seed: int,
         dtype: torch.dtype = torch.float32,
     ) -> Learner:
-        """A fresh learner on the CPU: θ as PyTorch's modules start, Q at ``inner_lr``, P at 0."""
+        """A fresh learner, where the backbone is (Conv4, MLP: on the CPU).
+
+        θ starts as PyTorch's modules do, Q at ``inner_lr``, P at 0.
+        """
         generator = torch.Generator().manual_seed(seed)
         theta = backbone.initial(generator)
         q = torch.full(rule.q_shape, inner_lr, dtype=torch.float32, device="cpu")
@@ -93,14 +96,15 @@ class Learner:
                 raise ValueError("its classes do not begin alike, as they do here")
             other = other.widened(self.backbone)
         theirs = other.rule
-        if mine.layout.shapes != theirs.layout.shapes:
+        if (mine.layout.shapes, mine.layout.called) != (theirs.layout.shapes, theirs.layout.called):
             counts = f"{theirs.layout.size:,} parameters, not {mine.layout.size:,}"
             same = theirs.layout.size == mine.layout.size
             raise ValueError(f"its network has {'other layers' if same else counts}")
         parts = {"θ": (self.theta, other.theta)}
-        if (mine.method.granularity, mine.q_shape) == (theirs.method.granularity, theirs.q_shape):
+        grouped = mine.layout.grouping == theirs.layout.grouping
+        if grouped and (mine.method.granularity, mine.q_shape) == (theirs.method.granularity, theirs.q_shape):
             parts["Q"] = self.q, other.q
-        if (mine.skip_interval, mine.p_shape) == (theirs.skip_interval, theirs.p_shape):
+        if grouped and (mine.skip_interval, mine.p_shape) == (theirs.skip_interval, theirs.p_shape):
             parts["P"] = self.p, other.p
         parts = {name: (own, others) for name, (own, others) in parts.items() if own.numel()}
         for own, others in parts.values():

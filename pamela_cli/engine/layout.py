@@ -1,13 +1,12 @@
 """How a network's parameters are laid out in one vector, and how many Q and P they get.
 
 θ of one task is a vector of N numbers, so the update rule (paper eq. 5) is written on vectors and
-knows nothing of layers. The layout says which piece of the vector is which tensor, and expands the
+applied without regard to layers. The layout says which piece of the vector is which tensor, and expands the
 few learned numbers of Q (one per kernel, or one per parameter) and P (one per layer) over it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -19,19 +18,6 @@ from pamela_cli.engine.sums import sum_in_order
 from pamela_cli.methods import Granularity
 
 Shapes = dict[str, tuple[int, ...]]
-
-Row = Callable[[Tensor], Tensor]
-"""From the numbers of each class (…, classes, numbers) to those for all of them, (…, 1, numbers)."""
-
-
-def mean_row(by_class: Tensor) -> Tensor:
-    """The mean over the classes."""
-    return by_class.mean(-2, keepdim=True)
-
-
-def first_row(by_class: Tensor) -> Tensor:
-    """That of the first class."""
-    return by_class[..., :1, :]
 
 
 @dataclass(frozen=True)
@@ -83,13 +69,14 @@ class Layer:
         tensors = q.split([prod(shape) for shape in self.shapes.values()], dim=1)
         return sum_in_order([tensor.unflatten(1, (self.kernels, -1)).sum(2) for tensor in tensors])
 
-    def of_classes(self, values: Tensor, way: int, row: Row) -> Tensor:
-        """Values (…, size) with what ``row`` finds for each of ``way`` classes, if they are ``alike``."""
+    def of_classes(self, values: Tensor, way: int, mean: bool) -> Tensor:
+        """Values (…, size) for ``way`` classes, the mean or the first one's for each, if ``alike``."""
         if not self.alike:
             return values
         shapes = list(self.shapes.values())
         tensors = values.split([prod(shape) for shape in shapes], -1)
-        rows = [row(each.unflatten(-1, (shape[0], -1))) for each, shape in zip(tensors, shapes, strict=True)]
+        by_class = [each.unflatten(-1, (shape[0], -1)) for each, shape in zip(tensors, shapes, strict=True)]
+        rows = [each.mean(-2, keepdim=True) if mean else each[..., :1, :] for each in by_class]
         return torch.cat([each.expand(*each.shape[:-2], way, -1).flatten(-2) for each in rows], -1)
 
 
@@ -106,7 +93,17 @@ class Layout:
     @cached_property
     def size(self) -> int:
         """N, the numbers in θ."""
-        return sum(layer.size for layer in self.layers)
+        return sum(self.layer_sizes)
+
+    @cached_property
+    def layer_sizes(self) -> list[int]:
+        """Numbers in each layer, in order."""
+        return [layer.size for layer in self.layers]
+
+    @property
+    def grouping(self) -> list[tuple[str, int]]:
+        """What Q and P cover: how each layer's parameters share numbers of Q, and how many tensors it has."""
+        return [(layer.sharing, len(layer.shapes)) for layer in self.layers]
 
     @cached_property
     def tensor_sizes(self) -> list[int]:
@@ -151,29 +148,28 @@ class Layout:
         """The adjoint of :meth:`expand_q`: sum (n, N) over what shares a number, (n, q_size)."""
         if self.q_size(granularity) == self.size:
             return q
-        parts = zip(self.layers, q.split([layer.size for layer in self.layers], dim=1), strict=True)
+        parts = zip(self.layers, q.split(self.layer_sizes, dim=1), strict=True)
         return torch.cat([layer.fold_q(part, granularity) for layer, part in parts], dim=1)
 
     def fold_p(self, p: Tensor) -> Tensor:
         """The adjoint of :meth:`expand_p`: sum (connections, N) over each layer, (connections, layers)."""
-        parts = p.split([layer.size for layer in self.layers], dim=1)
+        parts = p.split(self.layer_sizes, dim=1)
         return torch.stack([part.sum(1) for part in parts], dim=1)
 
     def expand_p(self, p: Tensor) -> Tensor:
         """Expand learned P of shape (connections, layers) over the parameters: (connections, N)."""
         columns = p.split(1, dim=1)
-        sizes = [layer.size for layer in self.layers]
-        return torch.cat([c.expand(-1, size) for c, size in zip(columns, sizes, strict=True)], dim=1)
+        return torch.cat([c.expand(-1, n) for c, n in zip(columns, self.layer_sizes, strict=True)], dim=1)
 
     @cached_property
     def classes_alike(self) -> int:
         """How many classes there are that all begin alike; 0 where each begins by itself."""
         return next((next(iter(each.shapes.values()))[0] for each in self.layers if each.alike), 0)
 
-    def of_classes(self, values: Tensor, sizes: list[int], way: int, row: Row) -> Tensor:
+    def of_classes(self, values: Tensor, sizes: list[int], way: int, mean: bool) -> Tensor:
         """Values (…, numbers), so many of each layer, by :meth:`Layer.of_classes`."""
         parts = zip(self.layers, values.split(sizes, -1), strict=True)
-        return torch.cat([layer.of_classes(part, way, row) for layer, part in parts], -1)
+        return torch.cat([layer.of_classes(part, way, mean) for layer, part in parts], -1)
 
     def split_q(self, q: Tensor, granularity: Granularity) -> dict[str, Tensor]:
         """Learned Q by layer, each (n, numbers), for people and files."""

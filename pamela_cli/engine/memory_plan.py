@@ -66,40 +66,30 @@ def graph_bytes(learner: Learner, objective: Objective, task: Tasks) -> tuple[in
         (one.query_x, one.query_y, True),
     ):
         counted = _Counted()
-        with torch.autograd.graph.saved_tensors_hooks(counted.note, _given):
-            at = shapes.backbone.loss_gradient(objective, theta, x, y, differentiable)
-        counted.note_within(at)
+        counted.note_within(shapes.backbone.loss_gradient(objective, theta, x, y, differentiable))
         held.append(counted.total)
     return held[0], held[1]
 
 
 class _Counted:
-    """Counts the bytes of distinct tensors: those that autograd saves, and those that an object has."""
+    """Counts the bytes of the distinct tensors that an object has."""
 
     def __init__(self) -> None:
         self.total = 0
         self._seen: dict[int, Any] = {}
 
-    def note(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._seen:
-            # Kept, so that no later storage can have its address.
-            self._seen[storage._cdata] = storage
-            self.total += storage.nbytes()
-        return tensor
-
     def note_within(self, thing: object) -> None:
         if isinstance(thing, Tensor):
-            self.note(thing)
+            storage = thing.untyped_storage()
+            if storage._cdata not in self._seen:
+                # Kept, so that no later storage can have its address.
+                self._seen[storage._cdata] = storage
+                self.total += storage.nbytes()
         elif isinstance(thing, list | tuple):
             for part in thing:
                 self.note_within(part)
         elif hasattr(thing, "__dict__"):
             self.note_within(list(vars(thing).values()))
-
-
-def _given(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -9,23 +9,27 @@ pass; so memory need not grow with the number of updates, except for the θ_j th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pamela_cli.engine.backbones.base import LossGradient
-from pamela_cli.engine.graphs import Graphs
+from pamela_cli.engine.graphs import Tensors
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.once import once
 from pamela_cli.engine.replaying import replayed
-from pamela_cli.engine.runner import Plan, Runner
+from pamela_cli.engine.runner import Runner
 from pamela_cli.engine.sums import sum_in_order
 from pamela_cli.engine.tasks import Objective, Tasks
 
 
 @dataclass(frozen=True)
-class _Gradients:
-    """With respect to θ, Q and P; and ``loss`` and ``score`` (T,) of each of T tasks on its query set."""
+class MetaGradient:
+    """Means over T tasks: gradients with respect to θ (N,), Q and P, in the shapes of the learner's.
+
+    ``loss`` and ``score`` (T,) are those of each task on its query set.
+    """
 
     theta: Tensor
     q: Tensor
@@ -34,15 +38,14 @@ class _Gradients:
     score: Tensor
 
 
-class MetaGradient(_Gradients):
-    """Means over T tasks: gradients with respect to θ (N,), Q and P, in the shapes of the learner's.
+class SummedGradient(NamedTuple):
+    """Sums over T tasks; those with respect to Q and P are expanded over θ, (rows, N)."""
 
-    ``loss`` and ``score`` (T,) are those of each task on its query set.
-    """
-
-
-class SummedGradient(_Gradients):
-    """Sums over T tasks: those with respect to Q and P are expanded over θ, (rows, N)."""
+    theta: Tensor
+    q: Tensor
+    p: Tensor
+    loss: Tensor
+    score: Tensor
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,10 @@ def _backward(
         back = rule.adjoint(j, forward.trajectory, at.gradient, q, p, cotangent)
         if learner.q.numel():  # of a constant Q there is nothing to know
             to_q[rule.q_row(j)] += back.q
-        skip = rule.skip_at(j)
-        if skip is not None and back.past is not None and back.p is not None:
-            row, past = skip
-            to_p[row] += back.p
-            skipped[past] = skipped[past] + back.past if past in skipped else back.past
+        if (skip := rule.skip_at(j)) and back.connection:
+            (row, past), (to_past, to_p_j) = skip, back.connection
+            to_p[row] += to_p_j
+            skipped[past] = to_past
         cotangent = back.theta
         if second_order:
             cotangent = cotangent + at.hessian_product(back.gradient)
@@ -139,24 +141,6 @@ def _backward(
             cotangent = cotangent + skipped.pop(j)
         del at  # before the next one is built
     return cotangent, to_q, to_p
-
-
-def _of_chunk(
-    learner: Learner,
-    objective: Objective,
-    tasks: Tasks,
-    expanded: tuple[Tensor, Tensor],
-    kept_updates: int | None,
-    graphs: Graphs,
-) -> SummedGradient:
-    """:func:`summed_meta_gradient`, replayed from a graph where one can be made of it."""
-
-    def compute(own: Learner, given: Tasks, at: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-        found = summed_meta_gradient(own, objective, given, at, kept_updates)
-        return found.theta, found.q, found.p, found.loss, found.score
-
-    how = ("meta-gradient", kept_updates)
-    return SummedGradient(*replayed(graphs, learner, objective, tasks, expanded, how, compute))
 
 
 def mean_meta_gradient(
@@ -170,13 +154,14 @@ def mean_meta_gradient(
     with torch.no_grad():
         expanded = learner.expand()
 
-    def compute(chunk: Tasks, plan: Plan) -> SummedGradient:
-        return _of_chunk(learner, objective, chunk, expanded, plan.kept_updates, runner.graphs)
+    def compute(chunk: Tasks) -> Tensors:
+        kept = runner.plan.kept_updates
+        return replayed(runner.graphs, summed_meta_gradient, learner, objective, chunk, expanded, kept)
 
-    parts = runner.map(compute, tasks)
-    theta, q, p = (sum_in_order([getattr(part, name) for part in parts]) for name in ("theta", "q", "p"))
+    *sums, losses, scores = zip(*runner.map(compute, tasks), strict=True)
+    theta, q, p = (sum_in_order(parts) for parts in sums)
     q, p = learner.rule.fold(q, p)
-    each = [torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "score")]
+    each = torch.cat(losses), torch.cat(scores)
     processes = runner.processes
     count = len(tasks) if meta_batch is None or processes.size == 1 else meta_batch
     placed = [processes.placed(values, count) for values in each]

@@ -27,7 +27,7 @@ from pamela_cli.engine.tasks import Objective
 class OuterSettings:
     """Iterations, tasks in a meta-batch, learning rates of θ and of Φ = {Q, P}, largest norm (0: any).
 
-    ``schedule`` is "cosine" (to zero at the last iteration) or "constant". At each step θ loses
+    ``schedule`` is "cosine" (falling to zero over the run) or "constant". At each step θ loses
     ``weight_decay`` times its rate of itself. Q and P lose nothing: at zero, no task would be learned.
     """
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pamela_cli.engine.episodes import EpisodeSource, Indices, RecordableSource
+from pamela_cli.engine.episodes import EpisodeSource, Indices
 from pamela_cli.engine.graphs import Graphs, Tensors
 from pamela_cli.engine.inner_loop import Learner
 from pamela_cli.engine.runner import Runner, is_out_of_memory
@@ -17,29 +17,29 @@ from pamela_cli.engine.tasks import Objective, Tasks
 
 def replayed(
     graphs: Graphs,
+    function: Callable[..., Tensors],
     learner: Learner,
     objective: Objective,
     tasks: Tasks,
     expanded: tuple[Tensor, Tensor],
-    how: Hashable,
-    compute: Callable[[Learner, Tasks, tuple[Tensor, Tensor]], Tensors],
+    *settings: Hashable,
 ) -> Tensors:
-    """What ``compute`` gives for the learner, the tasks and ``expanded``, Q and P over θ: the same tensors.
+    """``function(learner, objective, tasks, expanded, *settings)``, where ``expanded`` are Q and P over θ.
 
-    ``how`` is everything else that its operations depend on. Backbones and objectives that are not
-    ``recordable``, such as users' own modules, are computed as usual each time.
+    Backbones and objectives that are not ``recordable``, such as users' own modules, are computed as usual
+    each time.
     """
     backbone, rule = learner.backbone, learner.rule
 
     def work(theta: Tensor, q: Tensor, p: Tensor, *given: Tensor) -> Tensors:
-        own = replace(learner, backbone=backbone, rule=rule, theta=theta)
-        return compute(own, Tasks(*given), (q, p))
+        own = replace(learner, theta=theta)
+        return function(own, objective, Tasks(*given), (q, p), *settings)
 
     inputs = (learner.theta.detach(), *expanded, *tasks.parts)
     if not all(getattr(part, "recordable", False) for part in (backbone, objective)):
         return work(*inputs)
     # The objects themselves, which what is recorded holds on to: no later ones have their numbers.
-    return graphs.call((id(backbone), id(rule), id(objective), how), work, *inputs)
+    return graphs.call((function, id(backbone), id(rule), id(objective), settings), work, *inputs)
 
 
 def drawn(runner: Runner, source: EpisodeSource, seed: int, step: int, indices: Indices) -> Tasks:
@@ -47,11 +47,12 @@ def drawn(runner: Runner, source: EpisodeSource, seed: int, step: int, indices: 
 
     Sources of which no graph can be made, such as users' own functions, draw as usual.
     """
-    if not (runner.drawing.in_use and isinstance(source, RecordableSource) and source.recordable):
+    draw: Callable[..., Tasks] = source.draw
+    if not (runner.drawing.in_use and getattr(source, "recordable", False)):
         return source.draw(seed, step, indices)
 
     def work(at: Tensor) -> Tensors:
-        return source.draw(seed, at, indices).parts
+        return draw(seed, at, indices).parts
 
     at = torch.full((), step, dtype=torch.int64, device=runner.device)
     try:

@@ -165,19 +165,16 @@ class Runner:
         for graphs in (self.graphs, self.drawing):
             graphs.forget()
 
-    def map(
-        self, function: Callable[[Tasks, Plan], Result], tasks: Tasks, training: bool = True
-    ) -> list[Result]:
+    def map(self, function: Callable[[Tasks], Result], tasks: Tasks, training: bool = True) -> list[Result]:
         """``function`` of each chunk of tasks, in order; repeated with a smaller plan if out of memory."""
         while True:
-            plan = self.plan
             try:
-                return self._map(function, tasks, plan, training)
+                return self._map(function, tasks, training)
             except BaseException as error:
                 beside.forget(self.device)  # whatever work broke off by, as Ctrl-C
                 if not isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
                     raise
-                smaller = plan.smaller(training)
+                smaller = self.plan.smaller(training)
                 if not is_out_of_memory(error, retries=smaller is not None):
                     raise
                 reason = first_line(error)
@@ -195,13 +192,11 @@ class Runner:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _map(
-        self, function: Callable[[Tasks, Plan], Result], tasks: Tasks, plan: Plan, training: bool
-    ) -> list[Result]:
-        chunks = list(tasks.chunks(plan.tasks_at_a_time if training else plan.judged_at_a_time))
+    def _map(self, function: Callable[[Tasks], Result], tasks: Tasks, training: bool) -> list[Result]:
+        chunks = list(tasks.chunks(self.plan.tasks_at_a_time if training else self.plan.judged_at_a_time))
         if self._pool is None or len(chunks) == 1:
-            return [function(chunk, plan) for chunk in chunks]
-        return list(self._pool.map(function, chunks, [plan] * len(chunks)))
+            return [function(chunk) for chunk in chunks]
+        return list(self._pool.map(function, chunks))
 
 
 def _pool(plan: Plan) -> ThreadPoolExecutor | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 
-def sum_in_order(tensors: list[Tensor]) -> Tensor:
+def sum_in_order(tensors: Sequence[Tensor]) -> Tensor:
     """Their sum, added first to last."""
     total = tensors[0]
     for tensor in tensors[1:]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pamela_cli.engine.layout import Layout, Row, first_row, mean_row
+from pamela_cli.engine.layout import Layout
 from pamela_cli.methods import Method
 
 Trajectory = Sequence[Tensor] | Mapping[int, Tensor]
@@ -28,14 +28,13 @@ class UpdateAdjoint(NamedTuple):
     """Where a cotangent of θ_{j+1} goes.
 
     To θ_j (T, N) directly, to the support gradient (T, N), to Q_j (N,), summed over the tasks; and where
-    there is a connection to θ_{j−w} (T, N) and P_j (N,).
+    there is a ``connection``, to θ_{j−w} (T, N) and P_j (N,).
     """
 
     theta: Tensor
     gradient: Tensor
     q: Tensor
-    past: Tensor | None
-    p: Tensor | None
+    connection: tuple[Tensor, Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -103,18 +102,18 @@ class UpdateRule:
 
         Of a gradient that is the projection onto the learners that begin alike.
         """
-        return self._of_classes(theta, q, self.layout.classes_alike, mean_row)
+        return self._of_classes(theta, q, self.layout.classes_alike, mean=True)
 
     def widened(self, theta: Tensor, q: Tensor, way: int) -> tuple[Tensor, Tensor]:
         """θ (N,) and Q for ``way`` classes, each with the first one's, where classes begin alike."""
-        return self._of_classes(theta, q, way, first_row)
+        return self._of_classes(theta, q, way, mean=False)
 
-    def _of_classes(self, theta: Tensor, q: Tensor, way: int, row: Row) -> tuple[Tensor, Tensor]:
+    def _of_classes(self, theta: Tensor, q: Tensor, way: int, mean: bool) -> tuple[Tensor, Tensor]:
         if not self.layout.classes_alike:
             return theta, q
-        theta = self.layout.of_classes(theta, [layer.size for layer in self.layout.layers], way, row)
+        theta = self.layout.of_classes(theta, self.layout.layer_sizes, way, mean)
         if q.numel():
-            q = self.layout.of_classes(q, self.layout.q_sizes(self.method.granularity), way, row)
+            q = self.layout.of_classes(q, self.layout.q_sizes(self.method.granularity), way, mean)
         return theta, q
 
     def apply(self, j: int, trajectory: Trajectory, gradient: Tensor, q: Tensor, p: Tensor) -> Tensor:
@@ -136,13 +135,13 @@ class UpdateRule:
 
         The gradient counts as an input of its own: its dependence on θ_j is left to the caller.
         """
-        to_u, to_past, to_p = cotangent, None, None
+        to_u, connection = cotangent, None
         q_row = q[self.q_row(j)]
         skip = self.skip_at(j)
         if skip is not None:
             row, past = skip
             u = trajectory[j] - q_row * gradient
             to_past = p[row] * cotangent
-            to_p = ((trajectory[past] - u) * cotangent).sum(0)
             to_u = cotangent - to_past
-        return UpdateAdjoint(to_u, -q_row * to_u, -(gradient * to_u).sum(0), to_past, to_p)
+            connection = to_past, ((trajectory[past] - u) * cotangent).sum(0)
+        return UpdateAdjoint(to_u, -q_row * to_u, -(gradient * to_u).sum(0), connection)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pamela_cli.ablation.grid import AXES
-from pamela_cli.config import SETTINGS, Config, value_text
+from pamela_cli.config import SETTINGS, Config, typed, value_text
 from pamela_cli.context import Context
+from pamela_cli.display.ablations import seeds_differ
 from pamela_cli.errors import PamelaError
 from pamela_cli.measures import measure_of
 from pamela_cli.methods import METHODS, makes_one_update
@@ -99,12 +100,14 @@ def _results(document: Document) -> list[Block]:
     def plain(key: str, usual: Any = None) -> Callable[[Document], str]:
         return lambda row: "" if row.get(key) in (None, usual) else shown(row[key])
 
+    differ = seeds_differ(document)
     columns = [
         ("variant", lambda row: shown(row.get("label") or row.get("variant", ""))),
         ("w", plain("skip_interval")),
         ("updates", plain("steps")),
         ("outer steps", plain("iterations", document.get("iterations"))),
         ("status", plain("status", "done")),
+        ("seeds", lambda row: ", ".join(map(shown, row.get("seed_scores", {}))) if differ else ""),
         (measure.heading, score(measure.name, "ci95")),
         ("median" + unit, score("median")),
         ("spread of seeds" + unit, score("seed_spread")),
@@ -115,7 +118,7 @@ def _results(document: Document) -> list[Block]:
     filled = [(head, [cell(row) for row in rows]) for head, cell in columns]
     filled = [(head, cells) for head, cells in filled if head == "variant" or any(cells)]
     lines = list(zip(*(cells for _, cells in filled), strict=True))
-    words = frozenset(i for i, (head, _) in enumerate(filled) if head in ("variant", "status"))
+    words = frozenset(i for i, (head, _) in enumerate(filled) if head in ("variant", "status", "seeds"))
     return [Table(_caption(document), [head for head, _ in filled], lines, words), *_failures(rows)]
 
 
@@ -126,7 +129,11 @@ def _caption(document: Document) -> str:
     if isinstance(document.get("iterations"), int):
         parts.append(f"after {document['iterations']:,} outer steps")
     if isinstance(document.get("seeds"), list):
-        parts.append("seeds " + ", ".join(map(str, document["seeds"][:20])))
+        parts.append("seeds " + ", ".join(map(shown, document["seeds"][:20])))
+    if seeds_differ(document):
+        parts[-1] += " (not all in every row: gains are over the seeds that both rows have)"
+    settings = document.get("settings", {})
+    parts += [" ".join(typed(name, shown(value))) for name, value in settings.items() if name in SETTINGS]
     text = ", ".join(parts) + "; 95 % intervals; gains are computed task by task."
     if document.get("norm_stats") == "query":
         text += " Queries are normalised among themselves (transductive)."

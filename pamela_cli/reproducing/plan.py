@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from pamela_cli.config import Settings
-from pamela_cli.errors import UsageError
+from pamela_cli.errors import UsageError, meant
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def read_plan(names: Sequence[str] = ()) -> list[Group]:
     known = [group.name for group in groups]
     for name in names:
         if name not in known:
-            raise UsageError(f"there is no group {name}; the known ones are {', '.join(known)}.")
+            raise UsageError(f"there is no group {name}{meant(name, known, listed=True)}")
     return [group for group in groups if not names or group.name in names]
 
 

@@ -21,7 +21,7 @@ from pamela_cli.checkpoints import divergence_of
 from pamela_cli.config import Config
 from pamela_cli.console import Console
 from pamela_cli.context import Context
-from pamela_cli.errors import PamelaError
+from pamela_cli.errors import PamelaError, Stopped
 from pamela_cli.measures import measure_in
 from pamela_cli.problem import Problem
 from pamela_cli.reproducing.kept import (
@@ -36,6 +36,7 @@ from pamela_cli.reproducing.page import check_page, write_page
 from pamela_cli.reproducing.plan import PlannedCell, in_order, read_plan
 from pamela_cli.runs import numbered
 from pamela_cli.settling import settle
+from pamela_cli.signals import stopped_by
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,11 @@ def check(context: Context, options: ReproduceOptions) -> dict[str, Any]:
             cell = replace(found.cell, config=config)
             slots = slots_of(options.devices, 1, planned.dataset)
             quiet = replace(there, console=Console(quiet=True))
-            failed = train_cells(quiet, [cell], [planned.name], _store(found), slots, figures=False)
+            try:
+                failed = train_cells(quiet, [cell], [planned.name], _store(found), slots, figures=False)
+            except Stopped as error:
+                said = f"{done} of {len(cells)} cells were checked; nothing is kept"
+                raise stopped_by(error.exit_code - 128, said) from error
             why = failed.get(cell)
             statuses.append({"cell": planned.name, "status": "failed" if why else "runs", "why": why})
     return {"page": None, "cells": statuses}

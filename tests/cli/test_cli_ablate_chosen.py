@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cli_page import Page
 from cli_support import SINE
 
 SHORT = ["--iterations", "20", "--val-every", "10", "--no-figures", "-q", "--json"]
@@ -43,3 +44,37 @@ def test_a_run_that_was_validated_otherwise_is_named(pamela, here: Path) -> None
     said = pamela(*grid).ok().err
     assert "runs/mine is not taken for MAML, n = 5, seed 0, because of its --val-every 20" in said
     assert "is not taken for" not in pamela(*grid).ok().err
+
+
+def test_an_interval_in_a_file_counts_as_on_the_command_line(pamela, here: Path) -> None:
+    (here / "mine.toml").write_text("[inner]\nmethod = 'q'\nskip_interval = 2\nsteps = 4\n")
+    chosen = ["--config", "mine.toml", "--methods", "maml,pamela"]
+    document = pamela("ablate", *SINE, *chosen, *SHORT).ok().document
+    assert [row["label"] for row in document["rows"]] == ["MAML", "+Q+P²"]
+    assert document["skip_interval"] == 2
+    document = pamela("ablate", *SINE, *chosen, "--vary", "skip-interval", *SHORT).ok().document
+    assert [row["label"] for row in document["rows"]] == ["MAML", "+Q+P¹", "+Q+P²", "+Q+P³"]
+    assert document["skip_interval"] is None
+
+
+def test_figures_of_an_earlier_table_do_not_stay(pamela, here: Path) -> None:
+    grid = ["ablate", *SINE, "--methods", "maml", *SHORT]
+    pamela(*grid).ok()
+    figures = here / "runs" / "ablation-sine-10s" / "figures"
+    figures.mkdir()
+    for name in ("dissection.png", "by-shot.csv", "my-own.png"):
+        (figures / name).write_bytes(b"of another table")
+    pamela(*grid).ok()
+    assert [path.name for path in figures.iterdir()] == ["my-own.png"]
+
+
+def test_a_page_says_which_seeds_the_rows_have(pamela, here: Path) -> None:
+    grid = ["ablate", *SINE, *SHORT]
+    pamela(*grid, "--methods", "maml,q", "--seeds", "0").ok()
+    pamela(*grid, "--methods", "maml", "--seeds", "0,1", "--meta-lr", "0.001", "--table").ok()
+    pamela("report", "ablation-sine-10s").ok()
+    page = Page(here / "runs" / "ablation-sine-10s" / "report.html")
+    header, *rows = page.table("Every row on the same 4 test tasks")
+    assert [row[header.index("seeds")] for row in rows] == ["0, 1", "0"]
+    assert "not all in every row: gains are over the seeds that both rows have" in page.text
+    assert "--width 8" in page.captions[0]

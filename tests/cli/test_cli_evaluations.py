@@ -198,3 +198,15 @@ def test_figures_of_datasets_with_a_dot_in_their_names(pamela, own_world: Path) 
     drawn = {path.name for path in Path("runs/tiny-a/figures").glob("*photos*.csv")}
     stem = "loss-by-update-test-photos.v2"
     assert drawn == {f"{stem}-6tasks.csv", f"{stem}-tta-6tasks.csv"}
+
+
+def test_a_folder_whose_name_is_no_text_costs_no_result(
+    pamela, own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, other = own_world / os.fsdecode(b"here\xff"), own_world / "other"
+    for place in (home, other):
+        shutil.copytree(own_world / "runs" / "sine-a", place / "same")
+    monkeypatch.chdir(home)
+    pamela("evaluate", "./same", "../other/same", *OPTIONS).ok()
+    (line,) = (home / "same" / "evaluations.jsonl").read_text().splitlines()
+    assert len(json.loads(line)["compared"]) == 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from cli_support import QUICK_TINY
 
-from pamela_cli.reproducing import plan
+from pamela_cli.reproducing import plan, reproducing
+from pamela_cli.signals import stopped_by
 
 PLAN = """
 [figures]
@@ -84,3 +86,13 @@ def test_the_page_gives_the_commands_of_its_folder(pamela, own_world: Path, resu
     collected(pamela, "--results", results)
     command = f"pamela meta-train --config {results}/tiny/pamela-s0/config.toml"
     assert command in Path(results, "README.md").read_text()
+
+
+def test_a_check_that_is_stopped_says_that_nothing_is_kept(
+    pamela, own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise stopped_by(signal.SIGINT, "everything is saved")
+
+    monkeypatch.setattr(reproducing, "train_cells", stopped)
+    pamela("reproduce", "tiny", "--check").error(130, "0 of 1 cells were checked; nothing is kept.")

@@ -11,6 +11,7 @@ def test_variants_have_their_colours_wherever_they_stand() -> None:
         assert len({line_style(i, label)["color"] for i in range(9)}) == 1
     colours = [line_style(0, label)["color"] for label in (*VARIANTS, "+Q+P¹")]
     assert len(set(colours)) == len(colours)
+    assert line_style(0, "+Q+P¹¹")["marker"] == line_style(0, "+Q+P⁵")["marker"]
     labels = [*VARIANTS, *(f"+Q+P{w}" for w in "¹²³⁴")]
     assert len({line_style(i, label)["marker"] for i, label in enumerate(labels)}) == len(labels)
     for label in (*labels, METHODS["pamela"].title):

@@ -17,6 +17,7 @@ from pamela_cli.ablation.side_by_side import _Following
 from pamela_cli.ablation.slurm import submit_jobs
 from pamela_cli.ablation.worker import Job, News
 from pamela_cli.config import Settings, resolve
+from pamela_cli.console import Console
 from pamela_cli.signals import StopRequest
 
 
@@ -24,9 +25,9 @@ def test_a_cell_that_somebody_else_stops_has_failed() -> None:
     failures: dict[Cell, str] = {}
     own = Cell(Variant("q", 5), resolve([Settings({"dataset": "sine", "method": "q"})]))
     job: Any = SimpleNamespace(run=Path("runs/q"))
-    bar: Any = SimpleNamespace(line=lambda text: None, update=lambda *_: None)
+    bar: Any = SimpleNamespace(update=lambda *_: None)
     stop: Any = []
-    following = _Following([own], [job], bar, failures, stop)
+    following = _Following([own], [job], Console(quiet=True), bar, failures, stop)
     following.hear(0, News("stopped", "stopped by SIGTERM; all is saved."))
     assert failures == {own: "stopped by SIGTERM; all is saved."}
     failures.clear()

@@ -203,6 +203,14 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
 # --- CUDA, with stand-ins ----------------------------------------------------------------------------
 
 
+def test_other_devices_have_no_code_whatever_is_asked() -> None:
+    meta = torch.device("meta")
+    for wanted in (False, True):
+        use_compiled(wanted, meta)
+        why_not_compiled.cache_clear()
+        assert why_not_compiled(meta) == "there is none for meta devices"
+
+
 def test_a_device_without_number_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch refuses to make ``cuda`` the current device, since it is that already."""
     made_current: list[int] = []

@@ -199,7 +199,7 @@ def test_memory_that_runs_out_takes_the_graphs_first(recorded, monkeypatch: pyte
     runner, lack = Runner(Plan("cpu", 2, 2, 1, 1)), [True, True]
     tasks = image_tasks(2, 3, 1, 2)
 
-    def work(chunk: Tasks, plan: Plan) -> int:
+    def work(chunk: Tasks) -> int:
         if lack and lack.pop():
             raise RuntimeError("CUDA error: out of memory")
         return len(chunk)
@@ -226,7 +226,7 @@ def test_memory_that_does_not_suffice_beside_a_recording_ends_the_recording(reco
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return (2 * t,)
 
-    def function(chunk: Tasks, plan: Plan) -> float:
+    def function(chunk: Tasks) -> float:
         return runner.graphs.call("x", work, torch.ones(1))[0].item()
 
     with pytest.warns(

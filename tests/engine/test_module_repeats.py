@@ -7,10 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from engine_support import cpu_runner
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pamela_cli.engine.backbones.module import ModuleBackbone
+from pamela_cli.engine.evaluation import evaluate
+from pamela_cli.engine.tasks import Classification, Tasks
 from pamela_cli.library import adapt, make_learner
 
 X, Y = torch.linspace(-1, 1, 12).view(6, 2), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -94,3 +97,17 @@ def test_a_copy_elsewhere_leaves_the_first_where_it_is() -> None:
     assert {p.dtype for p in other.parameters()} == {torch.float64}
     outputs = backbone(theta, X[None]), backbone(theta.double(), X[None].double())
     torch.testing.assert_close(outputs[0].double(), outputs[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_a_first_call_that_asks_for_statistics_gives_each_once(at_a_time: int) -> None:
+    norm = nn.BatchNorm1d(4, track_running_stats=False)
+    learner = make_learner(nn.Sequential(nn.Linear(2, 4), norm, nn.ReLU(), nn.Linear(4, 3)))
+    x, y = torch.stack([X, X.flip(0)]), torch.stack([Y, Y])
+    tasks, runner = Tasks(x, y, x, y), cpu_runner(at_a_time)
+    first, again = (
+        next(evaluate(learner, Classification(3), [tasks], runner, 1, "support")) for _ in range(2)
+    )
+    assert first.loss.tolist() == again.loss.tolist()
+    other = make_learner(nn.Sequential(nn.Linear(2, 4), norm, nn.ReLU(), nn.Linear(4, 3)))
+    assert len(other.backbone.norm_stats(other.theta[None], X[None])) == 1

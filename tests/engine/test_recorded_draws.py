@@ -181,7 +181,7 @@ def test_computing_that_runs_out_of_memory_frees_recorded_draws_first(recorded) 
     for step in range(USUAL_TIMES + 2):
         drawn(runner, source, 0, step, range(2))
 
-    def work(chunk: Tasks, plan: Plan) -> int:
+    def work(chunk: Tasks) -> int:
         if lack and lack.pop():
             raise RuntimeError("CUDA error: out of memory")
         return len(chunk)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from engine_support import make_learner
+from torch import nn
 
 from pamela_cli.engine.backbones import MLP, Conv4
+from pamela_cli.engine.backbones.module import ModuleBackbone
+from pamela_cli.engine.backbones.module_layers import ModuleLayer
 from pamela_cli.engine.inner_loop import Learner
+from pamela_cli.methods import Granularity
 
 NETWORK = Conv4(4, 1, 16, 4)
 
@@ -81,6 +85,33 @@ def test_classes_that_begin_alike_can_go_on_by_themselves() -> None:
     learner, other = of_classes(4, False, 1), of_classes(4, True, 2)
     assert learner.take(other) == ["θ", "Q", "P"]
     assert torch.equal(learner.theta, other.theta)
+
+
+TWO = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+
+
+def of_layers(*layers: tuple[str, tuple[str, ...], Granularity], seed: int = 0) -> Learner:
+    backbone = ModuleBackbone(TWO, [ModuleLayer(*each) for each in layers])
+    return make_learner("pamela", backbone, w=2, seed=seed)
+
+
+def test_the_same_layers_in_another_order_do_not_fit() -> None:
+    kernel: Granularity = "kernel"
+    mine = of_layers(("a", ("0",), kernel), ("b", ("2",), kernel), ("c", ("4",), kernel))
+    other = of_layers(("b", ("2",), kernel), ("a", ("0",), kernel), ("c", ("4",), kernel), seed=1)
+    before = tensors(mine)
+    with pytest.raises(ValueError, match="other layers"):
+        mine.take(other)
+    assert all(torch.equal(now, then) for now, then in zip(tensors(mine), before, strict=True))
+
+
+def test_q_and_p_of_tensors_that_are_grouped_otherwise_are_not_taken() -> None:
+    mine = of_layers(("a", ("0",), "parameter"), ("b", ("2", "4"), "parameter"))
+    other = of_layers(("a", ("0", "2"), "parameter"), ("b", ("4",), "parameter"), seed=1)
+    assert mine.take(other) == ["θ"]
+    mine = of_layers(("a", ("0",), "kernel"), ("b", ("2",), "parameter"), ("c", ("4",), "kernel"))
+    other = of_layers(("a", ("0",), "parameter"), ("b", ("2",), "kernel"), ("c", ("4",), "kernel"), seed=1)
+    assert mine.take(other) == ["θ"]
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,9 @@ def test_the_adjoint_is_that_of_autograd(method: str, steps: int, w: int, place:
     skip = rule.skip_at(j)
     if skip is not None:
         wanted += [thetas[skip[1]], p]
-        results += [found.past, found.p]
+        results += [*found.connection]
     else:
-        assert found.past is None and found.p is None
+        assert found.connection is None
     expected = torch.autograd.grad(out, wanted, cotangent[0])
     # Of the rows of Q and P one is used; the adjoint gives that row alone.
     expected = [e.sum(0) if leaf is q or leaf is p else e for e, leaf in zip(expected, wanted, strict=True)]

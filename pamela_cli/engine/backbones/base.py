@@ -44,7 +44,7 @@ class Backbone(Protocol):
     layout: Layout
 
     def initial(self, generator: torch.Generator) -> Tensor:
-        """A fresh θ, (N,) on the CPU, drawn as PyTorch's modules start."""
+        """A fresh θ, (N,) on the CPU (or where a module is), drawn as PyTorch's modules start."""
         ...
 
     def __call__(self, theta: Tensor, x: Tensor, stats: NormStats | None = None) -> Tensor:

@@ -60,6 +60,9 @@ class ModuleBackbone:
         tasks = len(theta)
         own = [[(m.chunk(tasks)[t], v.chunk(tasks)[t]) for m, v in stats or ()] for t in range(tasks)]
         each = [self._outputs(theta[t], x[t], own[t] if stats else None) for t in range(tasks)]
+        if stats is None and self._first_call(theta):
+            with torch.no_grad():
+                _check_repeated(each[0], self._outputs(theta[0], x[0]))
         return torch.stack(each)
 
     def loss_gradient(
@@ -88,9 +91,6 @@ class ModuleBackbone:
                 raise TypeError(
                     f"the module must return one tensor, but it returned a {kind}; wrap it in one that does"
                 )
-            if stats is None and self._first_call(theta):
-                with torch.no_grad():
-                    _check_repeated(outputs, functional_call(module, named, (x,)))
         return outputs
 
     def _first_call(self, theta: Tensor) -> bool:
