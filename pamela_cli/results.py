@@ -11,6 +11,7 @@ from pamela_cli.config import Config
 from pamela_cli.engine.intervals import mean_ci95
 from pamela_cli.measures import SINE_QUERY_POINTS, measure_in
 from pamela_cli.methods import METHODS
+from pamela_cli.progress import Progress
 from pamela_cli.untrusted import number
 
 # Runs are listed without PyTorch.
@@ -95,30 +96,20 @@ def result_record(
     return record | {"accuracy": mean, "ci95": ci95} | shared | curves
 
 
-def run_summary(
-    run: str,
-    config: Config,
-    records: dict[str, Any],
-    seconds: float,
-    skipped: int,
-    lowered: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """The result of a training run: its ``records`` by split, and what training took.
-
-    ``lowered`` are the plans that it came to when memory ran out.
-    """
+def run_summary(run: str, config: Config, records: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """The result of a training run: its ``records`` by split, and what training took."""
     summary: dict[str, Any] = {
         "run": run,
         "method": config.method,
         "dataset": config.dataset,
         "iterations": config.iterations,
         "seed": config.seed,
-        "seconds": seconds,
-        "tasks_per_second": config.iterations * config.meta_batch / seconds,
-        "skipped_steps": skipped,
+        "seconds": progress.seconds,
+        "tasks_per_second": config.iterations * config.meta_batch / progress.seconds,
+        "skipped_steps": progress.skipped,
         **records,
     }
-    return summary | ({"lowered": lowered} if lowered else {})
+    return summary | ({"lowered": progress.lowered} if progress.lowered else {})
 
 
 def is_summary(document: Any) -> bool:

@@ -290,8 +290,7 @@ class Training:
             self._note_lowered_plan()
             stored[split] = StoredScores(task_set_name(self.config, protocol, tasks), scores)
             records[split] = result_record(self.folder.name, self.config, protocol, tasks, scores)
-        p = self.progress
-        summary = run_summary(self.folder.name, self.config, records, p.seconds, p.skipped, p.lowered)
+        summary = run_summary(self.folder.name, self.config, records, self.progress)
         if self.processes.leads:
             write_scores(self.folder.scores, stored)
             self.folder.write_summary(summary)

@@ -55,7 +55,7 @@ def make_cells(
         config = replace(
             base, method=variant.method, steps=variant.steps, skip_interval=variant.skip_interval, seed=seed
         )
-        cells.append(Cell(variant, config, find_cell(config, runs)))
+        cells.append(Cell(variant, config, run_with(config, runs)))
     return cells
 
 
@@ -75,12 +75,12 @@ def runs_of(config: Config, runs: Iterable[tuple[Config, RunFolder]]) -> list[Ru
     return [folder for other, folder in runs if nameless(other) == nameless(config)]
 
 
-def find_cell(config: Config, runs: Iterable[tuple[Config, RunFolder]]) -> RunFolder | None:
+def run_with(config: Config, runs: Iterable[tuple[Config, RunFolder]]) -> RunFolder | None:
     """The run with these settings: a finished one before one that goes on."""
-    return chosen(runs_of(config, runs))
+    return preferred(runs_of(config, runs))
 
 
-def chosen(same: Iterable[RunFolder]) -> RunFolder | None:
+def preferred(same: Iterable[RunFolder]) -> RunFolder | None:
     """Which of several runs with the same settings is meant."""
     return min(same, key=_preference, default=None)
 
@@ -89,11 +89,11 @@ def _preference(folder: RunFolder) -> tuple[bool, int]:
     return not folder.summary_file.exists(), len(folder.name)
 
 
-def passed_over(cells: Iterable[Cell], runs: Iterable[tuple[Config, RunFolder]]) -> list[str]:
+def passed_over(cells: Iterable[Cell], runs: list[tuple[Config, RunFolder]]) -> list[str]:
     """Sentences on finished runs that would be cells, had they been validated or tested like them."""
     found = []
-    for cell in cells if (runs := list(runs)) else ():
-        for config, folder in runs if cell.folder is None else ():
+    for cell in (each for each in cells if each.folder is None):
+        for config, folder in runs:
             names = _differences(nameless(cell.config), nameless(config))
             if names and set(names) <= _JUDGING and folder.summary_file.exists():
                 why = ", ".join(" ".join(typed(name, getattr(config, name))) for name in names)

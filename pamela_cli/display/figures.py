@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -158,14 +157,12 @@ def fitted_waves(
     ``support`` x, y (waves, K); ``truth`` x, y (waves, points); ``fits`` (updates + 1, waves, points).
     """
     waves = len(truth[0])
-    columns = min(waves, 3)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.1 * columns, 2.6 * math.ceil(waves / columns)))
+        figure = Figure(figsize=(3.1 * waves, 2.6))
         shades = mpl.colormaps["viridis_r"](np.linspace(0.15, 1, len(fits)))
         # A legend of more would leave no room for the waves.
         named = set(evenly(len(fits), _MOST_NAMED))
-        for wave in range(waves):
-            axes = figure.add_subplot(math.ceil(waves / columns), columns, wave + 1)
+        for wave, axes in enumerate(figure.subplots(1, waves, squeeze=False)[0]):
             axes.plot(
                 truth[0][wave],
                 truth[1][wave],
@@ -182,7 +179,7 @@ def fitted_waves(
                 support[0][wave], support[1][wave], "o", color=COLOURS[1], markersize=4, label="support"
             )
             axes.set_xlabel("x")
-            if wave % columns == 0:
+            if wave == 0:
                 axes.set_ylabel("y")
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=7)

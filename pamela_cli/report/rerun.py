@@ -61,12 +61,12 @@ def evaluate_command(folder: RunFolder, config: Config) -> str:
     return shlex.join(["pamela", "evaluate", shown_path(folder.path), "--tasks", str(config.test_tasks)])
 
 
-def prepare_command(config: Config, fit: str = "crop") -> str | None:
+def prepare_command(config: Config, fit: str) -> str | None:
     """Make the run's dataset; None if there is nothing to do. Own images were made square by ``fit``."""
     dataset = config.dataset or ""
     if dataset in (SINE, EMBEDDED):
         return None
-    name = _known_name(dataset)
+    name = known_name(dataset)
     if name is None:
         words = ["pamela", "prepare", "folder", "SOURCE", "--name", dataset]
         words += ["--image-size", str(config.image_size)]
@@ -79,12 +79,8 @@ def prepare_command(config: Config, fit: str = "crop") -> str | None:
     return shlex.join(words)
 
 
-def is_own(config: Config) -> bool:
-    """Whether the run's dataset is none that is known."""
-    return config.dataset != SINE and _known_name(config.dataset or "") is None
-
-
-def _known_name(dataset: str) -> str | None:
+def known_name(dataset: str) -> str | None:
+    """What ``pamela prepare`` calls a dataset that it knows; None for one's own."""
     try:
         return canonical_name(dataset)
     except DataError:

@@ -266,7 +266,7 @@ def _again(context: Context, run: ReadRun) -> list[Block]:
     ]
     if config.store_sha256 is not None:
         text = f"The store, {config.dataset}.h5, has the checksum {config.store_sha256}."
-        if rerun.is_own(config):
+        if rerun.known_name(config.dataset or "") is None:
             text += " If --class-split or --split-seed divided its classes, add them to the command."
         blocks.append(Note(text))
     if config.init_sha256 is not None:

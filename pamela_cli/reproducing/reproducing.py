@@ -14,7 +14,7 @@ import torch
 
 from data_prep import Store
 from data_prep.errors import DataError
-from pamela_cli.ablation.cells import Cell, all_runs, chosen, find_cell, runs_of
+from pamela_cli.ablation.cells import Cell, all_runs, preferred, run_with, runs_of
 from pamela_cli.ablation.grid import Variant
 from pamela_cli.ablation.side_by_side import slots_of, train_cells
 from pamela_cli.checkpoints import divergence_of
@@ -62,7 +62,7 @@ class _Found:
     cell: Cell
 
     def refreshed(self, runs: Iterable[tuple[Config, Any]]) -> _Found:
-        return replace(self, cell=replace(self.cell, folder=find_cell(self.cell.config, runs)))
+        return replace(self, cell=replace(self.cell, folder=run_with(self.cell.config, runs)))
 
 
 def reproduce(context: Context, options: ReproduceOptions) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _found(context: Context, planned: PlannedCell, runs: Iterable[tuple[Config, 
         problem = settle(context, [planned.layer], torch.device("cpu"))
     except (PamelaError, DataError) as error:
         return str(error)
-    cell = Cell(Variant.of(problem.config), problem.config, find_cell(problem.config, runs))
+    cell = Cell(Variant.of(problem.config), problem.config, run_with(problem.config, runs))
     return _Found(planned, problem, cell)
 
 
@@ -200,7 +200,7 @@ def _collected(context: Context, planned: PlannedCell, runs: Iterable[tuple[Conf
     found = _found(context, planned, runs)
     if isinstance(found, str):
         own = ((config, run) for config, run in runs if config.dataset == planned.dataset)
-        folder = chosen(run for config, run in own if as_planned(config, planned))
+        folder = preferred(run for config, run in own if as_planned(config, planned))
         if folder is not None:
             config, _ = folder.read_config()
             return _Found(planned, None, Cell(Variant.of(config), config, folder))

@@ -12,7 +12,7 @@ import pytest
 from ablation_support import BASE, cell, finished
 
 from pamela_cli.ablation.ablating import Ablation
-from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, find_cell, free_names, make_cells
+from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, free_names, make_cells, run_with
 from pamela_cli.ablation.grid import Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
 from pamela_cli.ablation.writing import _of_one_budget, _shown
@@ -32,23 +32,23 @@ def test_a_cell_is_found_by_its_settings(tmp_path: Path) -> None:
     (tmp_path / "broken" / "config.toml").write_text("[")
     runs = all_runs(tmp_path)
     assert {folder.name for _, folder in runs} == {run.name, other.name}
-    assert find_cell(cell("q"), runs) == run
-    assert find_cell(cell("q", seed=1), runs) is None
-    assert find_cell(replace(cell("q"), meta_lr=0.5), runs) is None
+    assert run_with(cell("q"), runs) == run
+    assert run_with(cell("q", seed=1), runs) is None
+    assert run_with(replace(cell("q"), meta_lr=0.5), runs) is None
 
 
 def test_a_finished_run_comes_before_one_that_goes_on(tmp_path: Path) -> None:
     create_run(tmp_path, "a", cell("q"), {})
     run = finished(tmp_path, cell("q"), [1.0, 2.0])
-    assert find_cell(cell("q"), all_runs(tmp_path)) == run
+    assert run_with(cell("q"), all_runs(tmp_path)) == run
 
 
 def test_a_store_under_another_name_is_the_same(tmp_path: Path) -> None:
     images = {"dataset": "one", "store_sha256": "f" * 64, "image_size": 28, "channels": 1}
     config = resolve([Settings(images)])
     run = create_run(tmp_path, None, config, {})
-    assert find_cell(replace(config, dataset="other"), all_runs(tmp_path)) == run
-    assert find_cell(replace(config, store_sha256="0" * 64), all_runs(tmp_path)) is None
+    assert run_with(replace(config, dataset="other"), all_runs(tmp_path)) == run
+    assert run_with(replace(config, store_sha256="0" * 64), all_runs(tmp_path)) is None
 
 
 def test_cells_without_a_run_get_a_name_that_tells_them_apart(tmp_path: Path) -> None:

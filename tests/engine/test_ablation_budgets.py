@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablation_support import BASE, cell, finished
 
-from pamela_cli.ablation.cells import all_runs, earlier_cells, find_cell
+from pamela_cli.ablation.cells import all_runs, earlier_cells, run_with
 from pamela_cli.ablation.outcome import document, make_rows
 
 
@@ -24,7 +24,7 @@ def test_gains_compare_as_many_iterations(tmp_path: Path) -> None:
 def test_of_finished_runs_that_are_alike_the_first_is_taken(tmp_path: Path) -> None:
     runs = [finished(tmp_path, cell("q"), [1.0, 2.0]) for _ in range(3)]
     assert len({run.name for run in runs}) == 3
-    assert find_cell(cell("q"), all_runs(tmp_path)) == runs[0]
+    assert run_with(cell("q"), all_runs(tmp_path)) == runs[0]
 
 
 def test_training_and_tables_take_the_same_run(tmp_path: Path) -> None:
@@ -33,6 +33,6 @@ def test_training_and_tables_take_the_same_run(tmp_path: Path) -> None:
         finished(tmp_path, cell("q"), [1.0, 2.0]).path.rename(tmp_path / name)
     runs = all_runs(tmp_path)
     (taken,) = earlier_cells(BASE, None, runs, any_budget=False)
-    chosen = find_cell(cell("q"), runs)
+    chosen = run_with(cell("q"), runs)
     assert taken.folder is not None and chosen is not None
     assert taken.folder.name == chosen.name == "z"
