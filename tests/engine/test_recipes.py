@@ -84,7 +84,6 @@ def test_the_plan_of_the_project() -> None:
         ("pamela-s0", 1),
         ("maml-s0", 9),
         ("maml-s1", 1),
-        ("maml-s0", 1),
         ("q-s0", 6),
         ("meta-sgd-s0", 4),
     ]
