@@ -23,7 +23,7 @@ class MountedTree(Tree):
 
     def __init__(self, folder: FolderTree) -> None:
         super().__init__(folder.path)
-        self.unreadable, self.empty = folder.unreadable, folder.empty
+        self.unreadable, self.empty = [*folder.unreadable], folder.empty
         self._folder = folder
         self._archives: dict[str, Tree] = {}
         self._used: set[str] = set()

@@ -118,6 +118,8 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
     belong to no class. DataError if there are no class folders, a split is missing or a class is in two.
     """
     images, passed_over = image_files(tree)
+    if archives := packed(tree):
+        passed_over.append(f"Archives beside class folders are not looked into: {_some(archives)}.")
     if tree.empty:
         passed_over.append(f"{_number(tree.empty, 'folder', 'folders')} empty: {_some(sorted(tree.empty))}.")
     folders = by_folder(tree, images)
@@ -145,7 +147,7 @@ def find_own_images(tree: Tree, fit: Fit, channels: int) -> OwnImages:
 def image_files(tree: Tree) -> tuple[list[str], list[str]]:
     """Return the names of the image files, told by their suffixes, and notes on what else is there."""
     images, others, names = [], Counter[str](), set(tree.names())
-    for name in names:
+    for name in tree.names():
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
         if suffix in SUFFIXES and not _is_ours(tree, name, names):
@@ -160,7 +162,7 @@ def image_files(tree: Tree) -> tuple[list[str], list[str]]:
         what = (
             "1 file that is not an image is" if number == 1 else f"{number:,} files that are not images are"
         )
-        notes.append(f"{what} ignored ({kinds}){_advice(tree)}.")
+        notes.append(f"{what} ignored ({kinds}){_AND_CONVERT if _any_heif(tree) else ''}.")
     return images, notes + list(map(str, tree.unreadable))
 
 
@@ -171,14 +173,10 @@ def packed(tree: Tree) -> list[str]:
 
 def _is_ours(tree: Tree, name: str, names: Set[str]) -> bool:
     """Whether a picture is the contact sheet of the store beside it, which may lie among the images."""
-    if not name.endswith(".png") or f"{name.removesuffix('.png')}.h5" not in names:
+    stem = name.removesuffix(".png")
+    if stem == name or not {stem, f"{stem}.h5"} & names:
         return False
     return is_contact_sheet(io.BytesIO(tree.head(name, _SHEET_HEAD)))
-
-
-def _advice(tree: Tree) -> str:
-    packs = "; archives beside class folders are not looked into: unpack those that hold classes"
-    return (packs if packed(tree) else "") + (_AND_CONVERT if _any_heif(tree) else "")
 
 
 def _any_heif(tree: Tree) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from data_prep.archives import FileTree, FolderTree, Tree, without_ending
+from data_prep.archives import FileTree, FolderTree, MountedTree, Tree, without_ending
 from data_prep.class_split import ClassSplit
 from data_prep.errors import DataError, WrongUsage, shortened
 from data_prep.fitting import Fit
@@ -29,6 +29,7 @@ def _configured(name: str, options: OwnOptions) -> Source:
     def find(tree: Tree) -> Collection | None:
         if isinstance(tree, FileTree):
             return None
+        # Where a folder is refused, it is tried again with its archives as folders (MountedTree).
         for archive in packed(tree):
             if without_ending(archive).lower() in SPLIT_OF:
                 raise DataError(
@@ -36,9 +37,12 @@ def _configured(name: str, options: OwnOptions) -> Source:
                     "remove it."
                 )
         found = find_own_images(tree, cast(Fit, fit), channels)
-        if isinstance(tree, FolderTree) and packed(tree) and len(found.files) < len(SPLITS):
-            # The folder is tried again with its archives as folders.
-            raise DataError(f"{tree.path} has too few class folders, unless its archives are some, too.")
+        few = isinstance(tree, FolderTree) and packed(tree) and len(found.files) < len(SPLITS)
+        if few or (found.splits is None and _from_both(tree, found)):
+            raise DataError(
+                f"{tree.path} has class folders and archives beside each other, which may hold the same "
+                "images; unpack the archives that hold classes of their own, and remove the others."
+            )
         if found.splits is not None and options.class_split is not None:
             raise DataError(
                 f"{tree.path} has folders for train, val and test; leave out --class-split, or pass one "
@@ -54,6 +58,12 @@ def _configured(name: str, options: OwnOptions) -> Source:
 
     info = replace(SOURCE.info, name=name)
     return replace(SOURCE, info=info, channels=channels, fit=cast(Fit, fit), forms=(find,), splits=splits)
+
+
+def _from_both(tree: Tree, found: OwnImages) -> bool:
+    """Whether some classes lie in archives of a folder, and others do not."""
+    archives = tree.archives if isinstance(tree, MountedTree) else frozenset[str]()
+    return len({name.partition("/")[0] in archives for files in found.files.values() for name in files}) > 1
 
 
 def name_of(source: Path) -> str:

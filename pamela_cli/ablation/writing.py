@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pamela_cli.methods import USUAL_INTERVAL, makes_one_update
 from pamela_cli.metrics import drawable
 from pamela_cli.problem import Problem
 from pamela_cli.runs import ABLATION
+from pamela_cli.untrusted import OddFileError, read_text
 
 _FIGURES = (
     "dissection",
@@ -42,13 +44,20 @@ def write_ablation(found: Ablation, figures: bool) -> Iterator[Path]:
     folder = found.folder
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(finite(found.document), indent=2, ensure_ascii=False) + "\n"
+    if figures or not _has(folder / ABLATION, text):
+        _remove_figures(folder / "figures")
     write_atomically(folder / ABLATION, text)
     for name, render in FORMATS.items():
         write_atomically(folder / f"table.{_SUFFIXES[name]}", render(found.document))
     yield folder / ABLATION
-    _remove_figures(folder / "figures")
     if figures and any(row.scores for row in found.rows):
         yield from _figures(found, folder / "figures")
+
+
+def _has(path: Path, text: str) -> bool:
+    with suppress(OddFileError):
+        return read_text(path, len(text.encode())) == text
+    return False
 
 
 def _remove_figures(folder: Path) -> None:

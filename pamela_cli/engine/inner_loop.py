@@ -96,7 +96,9 @@ class Learner:
                 raise ValueError("its classes do not begin alike, as they do here")
             other = other.widened(self.backbone)
         theirs = other.rule
-        if (mine.layout.shapes, mine.layout.called) != (theirs.layout.shapes, theirs.layout.called):
+        called, theirs_called = mine.layout.called or (), theirs.layout.called or ()
+        reordered = called != theirs_called and sorted(called) == sorted(theirs_called)
+        if mine.layout.shapes != theirs.layout.shapes or reordered:
             counts = f"{theirs.layout.size:,} parameters, not {mine.layout.size:,}"
             same = theirs.layout.size == mine.layout.size
             raise ValueError(f"its network has {'other layers' if same else counts}")

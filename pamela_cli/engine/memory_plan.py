@@ -54,6 +54,7 @@ def kernel_bytes(learner: Learner, device: torch.device) -> int:
 def graph_bytes(learner: Learner, objective: Objective, task: Tasks) -> tuple[int, int]:
     """Bytes that the graph of one update of one task holds on to, and at most that of its query loss.
 
+    Of Conv4 and MLP, whose gradients keep what they need as attributes; what autograd saves does not count.
     Found from shapes alone, on tensors without content; ``task`` is one task (T = 1). PyTorch imports its
     compiler for that, which takes seconds.
     """

@@ -32,7 +32,7 @@ def replayed(
     backbone, rule = learner.backbone, learner.rule
 
     def work(theta: Tensor, q: Tensor, p: Tensor, *given: Tensor) -> Tensors:
-        own = replace(learner, theta=theta)
+        own = replace(learner, backbone=backbone, rule=rule, theta=theta)
         return function(own, objective, Tasks(*given), (q, p), *settings)
 
     inputs = (learner.theta.detach(), *expanded, *tasks.parts)

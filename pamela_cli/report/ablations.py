@@ -107,7 +107,7 @@ def _results(document: Document) -> list[Block]:
         ("updates", plain("steps")),
         ("outer steps", plain("iterations", document.get("iterations"))),
         ("status", plain("status", "done")),
-        ("seeds", lambda row: ", ".join(map(shown, row.get("seed_scores", {}))) if differ else ""),
+        ("seeds", lambda row: ", ".join(map(shown, [*row.get("seed_scores", {})][:20])) if differ else ""),
         (measure.heading, score(measure.name, "ci95")),
         ("median" + unit, score("median")),
         ("spread of seeds" + unit, score("seed_spread")),
@@ -131,9 +131,10 @@ def _caption(document: Document) -> str:
     if isinstance(document.get("seeds"), list):
         parts.append("seeds " + ", ".join(map(shown, document["seeds"][:20])))
     if seeds_differ(document):
-        parts[-1] += " (not all in every row: gains are over the seeds that both rows have)"
+        parts.append("not all seeds in every row (gains are over the seeds that both rows have)")
     settings = document.get("settings", {})
-    parts += [" ".join(typed(name, shown(value))) for name, value in settings.items() if name in SETTINGS]
+    unusual = {name: value if isinstance(value, bool) else shown(value) for name, value in settings.items()}
+    parts += [" ".join(typed(name, value)) for name, value in unusual.items() if name in SETTINGS]
     text = ", ".join(parts) + "; 95 % intervals; gains are computed task by task."
     if document.get("norm_stats") == "query":
         text += " Queries are normalised among themselves (transductive)."

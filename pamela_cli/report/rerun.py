@@ -10,6 +10,7 @@ from typing import Any
 
 from data_prep import DataError, Store, canonical_name
 from data_prep.listing import listed_datasets
+from data_prep.sources import find_source
 from pamela_cli.config import FACTS, FLAGS, SINE, Config, Settings, resolve, typed
 from pamela_cli.datasets import EMBEDDED, recipe
 from pamela_cli.errors import UsageError
@@ -82,9 +83,10 @@ def prepare_command(config: Config, fit: str) -> str | None:
 def known_name(dataset: str) -> str | None:
     """What ``pamela prepare`` calls a dataset that it knows; None for one's own."""
     try:
-        return canonical_name(dataset)
+        name = canonical_name(dataset)
     except DataError:
         return None
+    return None if find_source(name).configured else name
 
 
 def flags_command(config: Config, plan: Document, data_dir: Path) -> str:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from cli_page import Page
-from cli_support import SINE
+from cli_support import SINE, TINY
 
 SHORT = ["--iterations", "20", "--val-every", "10", "--no-figures", "-q", "--json"]
 
@@ -65,6 +65,8 @@ def test_figures_of_an_earlier_table_do_not_stay(pamela, here: Path) -> None:
     for name in ("dissection.png", "by-shot.csv", "my-own.png"):
         (figures / name).write_bytes(b"of another table")
     pamela(*grid).ok()
+    assert len(list(figures.iterdir())) == 3  # of the same table
+    pamela(*grid, "--seeds", "1").ok()
     assert [path.name for path in figures.iterdir()] == ["my-own.png"]
 
 
@@ -76,5 +78,13 @@ def test_a_page_says_which_seeds_the_rows_have(pamela, here: Path) -> None:
     page = Page(here / "runs" / "ablation-sine-10s" / "report.html")
     header, *rows = page.table("Every row on the same 4 test tasks")
     assert [row[header.index("seeds")] for row in rows] == ["0, 1", "0"]
-    assert "not all in every row: gains are over the seeds that both rows have" in page.text
+    assert "not all seeds in every row (gains are over the seeds that both rows have)" in page.text
     assert "--width 8" in page.captions[0]
+
+
+def test_a_page_gives_switches_as_they_are_typed(pamela, own_world: Path) -> None:
+    settings = ["--flip", "--methods", "maml", "--iterations", "2", "--val-every", "2", "--way", "3"]
+    pamela("ablate", *TINY, *settings, "-q").ok()
+    pamela("report", "ablation-tiny-3w1s").ok()
+    caption = Page(own_world / "runs" / "ablation-tiny-3w1s" / "report.html").captions[0]
+    assert "--flip," in caption

@@ -205,6 +205,8 @@ def test_prepare_command_and_checksum(report: Report, own_world: Path) -> None:
     file = own_world / "runs/tiny-a/config.toml"
     file.write_text(file.read_text().replace('fit = "crop"', 'fit = "pad"'))
     assert any("--image-size 16 --fit pad --grayscale" in line for line in report("tiny-a").commands)
+    file.write_text(file.read_text().replace('dataset = "tiny"', 'dataset = "own-images"'))
+    assert any("prepare folder SOURCE --name own-images" in line for line in report("tiny-a").commands)
 
 
 def test_no_path_from_the_root_is_told(pamela, undrawn: None, own_world: Path) -> None:

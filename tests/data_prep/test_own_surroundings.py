@@ -2,14 +2,17 @@
 
 import os
 import tarfile
+import unicodedata
 from pathlib import Path
 
 import pytest
-from data_prep_support import png, write_folder, write_small_store, write_zip
+from data_prep_support import Listed, png, write_folder, write_small_store, write_zip
 from test_honest_variety import packed
 
 from data_prep import DataError, Prepared, Store, prepare
 from data_prep.contact_sheet import write_contact_sheet
+from data_prep.forms.own_folders import composed
+from data_prep.forms.own_images import image_files
 from data_prep.pictures import find_queries, read_support
 from data_prep.preparation import Preparation
 from data_prep.store import SPLITS
@@ -28,11 +31,12 @@ def classes_of(made: Prepared) -> list[str]:
 
 def test_the_sheet_of_an_earlier_store_is_no_image(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "photos", files("abcdef") | {"c/x.h5": b"features", "c/x.png": png(8)})
+    prepare("folder", source, source / "d" / "other.store")
     first = prepare("folder", source, source / "data" / "photos.h5")
     again = prepare("folder", source, source / "data" / "photos.h5", force=True)
     assert classes_of(first) == classes_of(again) == list("abcdef")
     assert first.sha256 == again.sha256
-    assert again.notes[0].startswith("3 files that are not images are ignored (.h5, .png)")
+    assert again.notes[0].startswith("5 files that are not images are ignored (.h5, .png, .store)")
 
 
 @posix
@@ -52,15 +56,33 @@ def test_what_cannot_be_read_among_queries_is_said(tmp_path: Path) -> None:
     assert len(notes) == 1 and str(folder / "dog") in notes[0]
 
 
-def test_archives_count_as_class_folders_beside_a_few(tmp_path: Path) -> None:
+def test_archives_with_classes_beside_class_folders_are_not_guessed_at(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "p", files("x"))
     for name in "abc":
         write_zip(source / f"{name}.zip", {f"{n}.png": png(8, seed=n) for n in range(2)})
-    assert classes_of(prepare("folder", source, tmp_path / "p.h5")) == ["a", "b", "c", "x"]
+    with pytest.raises(DataError, match="class folders and archives beside each other"):
+        prepare("folder", source, tmp_path / "p.h5")
     write_folder(source, files("yz"))
     made = prepare("folder", source, tmp_path / "more.h5")
     assert classes_of(made) == ["x", "y", "z"]
-    assert "3 files that are not images are ignored (.zip); archives beside class folders" in made.notes[0]
+    assert made.notes[:2] == [
+        "3 files that are not images are ignored (.zip).",
+        "Archives beside class folders are not looked into: a.zip, b.zip, c.zip.",
+    ]
+
+
+def test_a_stranger_that_may_be_cut_short_is_not_what_is_wrong(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "p", {"notes.txt": b"notes"})
+    data = packed(source / "stranger.tar", {"1.txt": b"text"}).read_bytes()
+    (source / "stranger.tar").write_bytes(data[: 2 * tarfile.BLOCKSIZE])
+    with pytest.raises(DataError, match="does not hold cifar-fs in any known form"):
+        prepare("cifar-fs", source, tmp_path / "p.h5")
+
+
+def test_names_that_differ_in_unicode_alone_keep_their_order() -> None:
+    names = [f"a/{unicodedata.normalize(form, f'é{n}.png')}" for n in range(9) for form in ("NFC", "NFD")]
+    found, _ = image_files(Listed(names))  # type: ignore[arg-type]
+    assert found == sorted(sorted(names), key=composed)
 
 
 def test_archives_that_hold_no_images_leave_too_few_classes(tmp_path: Path) -> None:

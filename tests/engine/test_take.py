@@ -105,6 +105,11 @@ def test_the_same_layers_in_another_order_do_not_fit() -> None:
     assert all(torch.equal(now, then) for now, then in zip(tensors(mine), before, strict=True))
 
 
+def test_the_same_layers_under_other_names_fit() -> None:
+    inside = make_learner("pamela", ModuleBackbone(nn.Sequential(TWO)), w=2, seed=1)
+    assert make_learner("pamela", ModuleBackbone(TWO), w=2).take(inside) == ["θ", "Q", "P"]
+
+
 def test_q_and_p_of_tensors_that_are_grouped_otherwise_are_not_taken() -> None:
     mine = of_layers(("a", ("0",), "parameter"), ("b", ("2", "4"), "parameter"))
     other = of_layers(("a", ("0", "2"), "parameter"), ("b", ("4",), "parameter"), seed=1)
