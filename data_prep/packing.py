@@ -162,7 +162,7 @@ def stored_name(name: str, source: Path | None = None, own_name: str | None = No
     if not plain or (own_name is not None and composed(own_name) != plain):
         wanted = f"--name {own_name!r}" if own_name is not None else f"The name of {source}"
         raise WrongUsage(
-            f"{wanted} cannot be the name of a store; choose a --name of letters, digits, - and _."
+            f"{wanted} cannot be the name of a store; choose a --name of letters, digits and - _ . alone."
         )
     if is_dataset(plain) and canonical_name(plain) != name:
         raise WrongUsage(f"Another dataset is called {plain}; choose a different --name for {source}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,12 +69,16 @@ def saying_what_to_lower() -> Iterator[None]:
         ) from error
 
 
+def _resuming(folder: RunFolder) -> str:
+    return shlex.join(["pamela", "meta-train", "--run", str(folder.path), "--resume"])
+
+
 def load_learner(folder: RunFolder, problem: Problem) -> Learner:
     """The learner of a run's best checkpoint."""
     if not folder.best.exists() and not folder.summary_file.exists():
         raise PamelaError(
             f"{folder.path} has no best.safetensors yet: it has not been validated; continue it with "
-            f"`pamela meta-train --run {folder.path} --resume`."
+            f"`{_resuming(folder)}`."
         )
     with saying_what_to_lower():
         learner = problem.learner()
@@ -81,8 +86,7 @@ def load_learner(folder: RunFolder, problem: Problem) -> Learner:
         Checkpoint.read(folder.best, learner.rule).restore(learner)
     except CheckpointError as error:
         raise PamelaError(
-            f"{folder.path} cannot be used: {error}; `pamela meta-train --run {folder.path} --resume` "
-            "says how to train it again."
+            f"{folder.path} cannot be used: {error}; `{_resuming(folder)}` says how to train it again."
         ) from error
     _check_alike(learner, folder)
     return learner

@@ -125,7 +125,8 @@ def _go_on(context: Context, run: str, device: torch.device, processes: Processe
             raise UsageError(
                 f"{' '.join(typed(name, given))} differs from the run, which has "
                 f"{'none' if (own := getattr(config, name)) is None else ' '.join(typed(name, own))}; "
-                "leave it out to continue the run, or start a new one."
+                "leave it out to continue the run, or start a new one (with what this one has learned: "
+                "--init-from)."
             )
     moved = None if moved == config.dataset else moved
     # What an earlier version finished has no scores: it is tested again.

@@ -124,7 +124,7 @@ def earlier_cells(
         wanted = seeds is None or config.seed in seeds
         if wanted and cell.finished and _shared(config, any_budget) == _shared(base, any_budget):
             cells.setdefault((cell.variant, config.seed, config.iterations), cell)
-    return list(cells.values())
+    return sorted(cells.values(), key=lambda cell: cell.seed)
 
 
 def differing(base: Config, runs: Iterable[tuple[Config, RunFolder]]) -> list[str]:

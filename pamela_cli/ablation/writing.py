@@ -77,7 +77,7 @@ def _figures(found: Ablation, folder: Path) -> Iterator[Path]:
     if len({row["steps"] for row in document["rows"] if not makes_one_update(row["variant"])}) > 1:
         yield draw.by_updates(document, folder / "by-updates", name)
     shown = _shown(found)
-    cells = {row.variant.label: _first(row) for row in shown}
+    cells = {row.variant.label: _first(row, shown) for row in shown}
     metrics = {
         label: drawable(cell.folder.metrics(), found.base.measure)
         for label, cell in cells.items()
@@ -85,7 +85,7 @@ def _figures(found: Ablation, folder: Path) -> Iterator[Path]:
     }
     yield draw.convergence(metrics, folder / "convergence", found.base.way, f"{name}, seed {_seed(shown)}")
     unit = found.base.measure.loss_unit
-    scores = [(row.variant.label, row.scores[_first(row).seed]) for row in shown]
+    scores = [(row.variant.label, row.scores[_first(row, shown).seed]) for row in shown]
     subtitle = f"{name}, {found.base.test_tasks:,} test tasks, seed {_seed(shown)}"
     trained = [row.variant.steps for row in shown]
     yield loss_by_update(scores, folder / "loss-by-update", subtitle, trained, unit)
@@ -123,13 +123,14 @@ def _shown(found: Ablation) -> list[Row]:
     return [row for method, row in shown.items() if method != "q-shared"] or here
 
 
-def _first(row: Row) -> Cell:
-    """The cell of the first seed that has scores."""
-    return next(cell for cell in row.cells if cell.seed in row.scores)
+def _first(row: Row, rows: list[Row]) -> Cell:
+    """The cell of the first seed that all rows have scores of, or else that this one has."""
+    common = set.intersection(*(set(each.scores) for each in rows))
+    return next(cell for cell in row.cells if cell.seed in (common or row.scores))
 
 
 def _seed(rows: list[Row]) -> str:
-    return ", ".join(map(str, sorted({_first(row).seed for row in rows})))
+    return ", ".join(map(str, sorted({_first(row, rows).seed for row in rows})))
 
 
 def _by_shot(found: Ablation) -> dict[str, dict[int, tuple[float, float]]]:

@@ -169,8 +169,10 @@ def as_csv(document: Document) -> str:
     keys = [key for key in document["rows"][0] if not isinstance(document["rows"][0][key], dict | list)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(keys)
-    writer.writerows([[row[key] for key in keys] for row in document["rows"]])
+    writer.writerow([*keys, "seeds"])
+    writer.writerows(
+        [[*(row[key] for key in keys), " ".join(row["seed_scores"])] for row in document["rows"]]
+    )
     return text.getvalue()
 
 

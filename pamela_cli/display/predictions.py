@@ -88,7 +88,7 @@ def _by_class(predictions: Sequence[Document]) -> list[str]:
     if not 1 < len(found) <= _MOST_CLASSES:
         return []
     worst_first = sorted(found.items(), key=lambda item: (sum(item[1]) / len(item[1]), item[0]))
-    counts = (f"{name} {sum(right):,} of {len(right):,}" for name, right in worst_first)
+    counts = (f"{name}: {sum(right):,} of {len(right):,}" for name, right in worst_first)
     return [one_line(f"Correct by class: {', '.join(counts)}.")]
 
 

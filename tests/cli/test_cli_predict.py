@@ -126,7 +126,7 @@ def test_table(predict: Predict) -> None:
         for name in document["support"]
     }
     worst_first = sorted(hits, key=lambda name: (hits[name], name))
-    counts = ", ".join(f"{name} {hits[name]} of 15" for name in worst_first)
+    counts = ", ".join(f"{name}: {hits[name]} of 15" for name in worst_first)
     assert f"Correct by class: {counts}." in " ".join(out.split())
     lone = predict("tiny-a", "support", "query/class00/000.png").ok().out
     assert "correct" not in lone and "next" not in lone

@@ -15,7 +15,7 @@ from pamela_cli.ablation.ablating import Ablation
 from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, free_names, make_cells, run_with
 from pamela_cli.ablation.grid import Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
-from pamela_cli.ablation.writing import _of_one_budget, _shown
+from pamela_cli.ablation.writing import _first, _of_one_budget, _shown
 from pamela_cli.config import Config, Settings, resolve
 from pamela_cli.display.ablations import _in_latex, as_csv, as_latex, as_markdown
 from pamela_cli.engine.evaluation import TaskScores
@@ -173,6 +173,17 @@ def test_figures_are_of_one_budget(tmp_path: Path) -> None:
     assert [(row.variant.steps, row.iterations) for row in _shown(found)] == [(2, 70)]
 
 
+def test_curves_are_of_a_seed_that_all_rows_have(tmp_path: Path) -> None:
+    for method, seeds in (("maml", (1, 0, 2)), ("q", (2, 1))):
+        for seed in seeds:
+            finished(tmp_path, cell(method, seed=seed), [4.0, 8.0])
+    cells = earlier_cells(BASE, None, all_runs(tmp_path), any_budget=True)
+    assert [cell.seed for cell in cells] == [0, 1, 1, 2, 2]
+    rows = make_rows([], cells, {}, BASE)
+    assert [_first(row, rows).seed for row in rows] == [1, 1]
+    assert _first(rows[0], rows[:1]).seed == 0
+
+
 def test_a_method_of_ones_own_beside_pamela(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has a curve of its own; and what its shared Q gives is no gain over +Q."""
     own = Method("+Q shared+P", "shared", skips=True, symbol="+Qs+P", without_skips="q-shared")
@@ -273,5 +284,6 @@ def test_csv_is_unrounded(made: dict) -> None:
     header, *lines = as_csv(made).splitlines()
     first = dict(zip(header.split(","), lines[1].split(","), strict=True))
     row = made["rows"][1]
+    assert first["seeds"].split() == list(row["seed_scores"])
     assert float(first["ci95"]) == row["ci95"] and first["variant"] == "q" and first["skip_interval"] == ""
     assert json.loads(json.dumps(made)) == made
