@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from pamela_cli.engine.runner import DoesNotFitError, Runner
 from pamela_cli.engine.tasks import Objective, Tasks
 from pamela_cli.errors import PamelaError, UsageError
 from pamela_cli.problem import Problem, TaskSet, network, of_classes
+from pamela_cli.report.rerun import resume_command
 from pamela_cli.runs import RunFolder
 
 SHOWN_WAVES = 3
@@ -69,16 +69,12 @@ def saying_what_to_lower() -> Iterator[None]:
         ) from error
 
 
-def _resuming(folder: RunFolder) -> str:
-    return shlex.join(["pamela", "meta-train", "--run", str(folder.path), "--resume"])
-
-
 def load_learner(folder: RunFolder, problem: Problem) -> Learner:
     """The learner of a run's best checkpoint."""
     if not folder.best.exists() and not folder.summary_file.exists():
         raise PamelaError(
             f"{folder.path} has no best.safetensors yet: it has not been validated; continue it with "
-            f"`{_resuming(folder)}`."
+            f"`{resume_command(folder.path)}`."
         )
     with saying_what_to_lower():
         learner = problem.learner()
@@ -86,7 +82,8 @@ def load_learner(folder: RunFolder, problem: Problem) -> Learner:
         Checkpoint.read(folder.best, learner.rule).restore(learner)
     except CheckpointError as error:
         raise PamelaError(
-            f"{folder.path} cannot be used: {error}; `{_resuming(folder)}` says how to train it again."
+            f"{folder.path} cannot be used: {error}; `{resume_command(folder.path)}` "
+            "says how to train it again."
         ) from error
     _check_alike(learner, folder)
     return learner

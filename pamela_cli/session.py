@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -30,6 +29,7 @@ from pamela_cli.metrics import drawable
 from pamela_cli.planning import ALL, Share, new_plan, same_plan
 from pamela_cli.problem import Problem
 from pamela_cli.process_group import Followed, check_enough, describe, process_group
+from pamela_cli.report.rerun import resume_command
 from pamela_cli.results import task_text, updates_text
 from pamela_cli.runs import RunFolder, create_run, default_name, find_run, free_path, run_path
 from pamela_cli.settling import settle
@@ -252,14 +252,14 @@ def _draw(folder: RunFolder, config: Config, console: Console) -> None:
 
 def _resume_command(context: Context, folder: RunFolder, store: Store | None, device_name: str) -> str:
     """What to type in this folder to go on with a run."""
-    words = ["pamela", "meta-train", "--run", str(folder.path), "--resume"]
+    more = []
     if device_name != "auto":
-        words += ["--device", device_name]
+        more += ["--device", device_name]
     if store is not None and store.path.parent != context.data_dir:
-        words += ["--dataset", str(store.path)]
+        more += ["--dataset", str(store.path)]
     elif store is not None and context.data_dir != Path("data"):
-        words += ["--data-dir", str(context.data_dir)]
-    return shlex.join(words)
+        more += ["--data-dir", str(context.data_dir)]
+    return resume_command(folder.path, *more)
 
 
 def _headline(config: Config) -> str:

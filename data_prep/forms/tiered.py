@@ -135,7 +135,7 @@ def _is_encoded(value: object) -> bool:
     """Whether a value is an array of bytes: (n,), or a column or row, as some OpenCVs write them."""
     if not isinstance(value, StoredArray) or value.dtype != np.uint8:
         return False
-    return len(value.shape) == 1 or (len(value.shape) == 2 and 1 in value.shape)
+    return len(value.stored) == 1 or (len(value.stored) == 2 and 1 in value.stored)
 
 
 def _open_npz(tree: Tree, name: str, side: int) -> StoredArray | None:

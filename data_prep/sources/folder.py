@@ -30,14 +30,15 @@ def _configured(name: str, options: OwnOptions) -> Source:
         if isinstance(tree, FileTree):
             return None
         # Where a folder is refused, it is tried again with its archives as folders (MountedTree).
-        for archive in packed(tree):
+        archives = packed(tree)
+        for archive in archives:
             if without_ending(archive).lower() in SPLIT_OF:
                 raise DataError(
                     f"{tree.path}: {shortened(archive)} seems to be a split, but cannot be read; check or "
                     "remove it."
                 )
         found = find_own_images(tree, cast(Fit, fit), channels)
-        few = isinstance(tree, FolderTree) and packed(tree) and len(found.files) < len(SPLITS)
+        few = isinstance(tree, FolderTree) and archives and len(found.files) < len(SPLITS)
         if few or (found.splits is None and _from_both(tree, found)):
             raise DataError(
                 f"{tree.path} has class folders and archives beside each other, which may hold the same "

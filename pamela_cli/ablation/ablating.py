@@ -89,7 +89,8 @@ def ablate(context: Context, options: AblateOptions, config_file: Path | None) -
         executor = open_executor(options.slurm, context.runs_dir / "slurm", len(slots))
     problem = _problem(context, layers)
     base, store = problem.config, problem.store
-    variants = _variants(options, base, context.flags, given)
+    w = _interval(options, context.flags, given)
+    variants = _variants(options, base, given, w)
     if options.vary == "steps":
         usual, most = METHODS["maml"].default_steps, max(variant.steps for variant in variants)
         base = replace(base, steps=min(usual, most))
@@ -119,8 +120,7 @@ def ablate(context: Context, options: AblateOptions, config_file: Path | None) -
         )
     rows = make_rows(variants if options.train else [], cells, failures, base)
     table = document(rows, base, options.seeds or (seeds if options.train else None), options.vary)
-    chosen = None if options.vary == "skip-interval" else given.get("skip_interval")
-    table |= {"methods": options.methods, "skip_interval": chosen}
+    table |= {"methods": options.methods, "skip_interval": w}
     table |= {"settings": _unusual(problem)}
     folder = _folder(context.runs_dir, base, table)
     return Ablation(base, store, rows, table, folder, _by_shot(base, rows, runs))
@@ -146,13 +146,18 @@ def _shared(layer: Settings) -> Settings:
     return Settings({name: value for name, value in layer.values.items() if name not in own}, layer.origin)
 
 
-def _variants(options: AblateOptions, base: Config, flags: Settings, given: dict[str, Any]) -> list[Variant]:
-    """``given`` are the settings of the file and the flags."""
-    if options.vary == "steps":
-        return grid("steps", given.get("steps", MOST_STEPS), given.get("skip_interval"), options.methods)
-    if options.vary == "skip-interval" and flags.values.get("skip_interval") is not None:
+def _interval(options: AblateOptions, flags: Settings, given: dict[str, Any]) -> int | None:
+    """The interval of all connections, where one is ``given``, by the file or the flags."""
+    if options.vary != "skip-interval":
+        return given.get("skip_interval")
+    if flags.values.get("skip_interval") is not None:
         raise UsageError("--vary skip-interval varies the skip interval itself; leave out --skip-interval.")
-    w = None if options.vary == "skip-interval" else given.get("skip_interval")
+    return None
+
+
+def _variants(options: AblateOptions, base: Config, given: dict[str, Any], w: int | None) -> list[Variant]:
+    if options.vary == "steps":
+        return grid("steps", given.get("steps", MOST_STEPS), w, options.methods)
     variants = grid(options.vary, base.steps or 0, w, options.methods)
     if not variants:
         raise UsageError(

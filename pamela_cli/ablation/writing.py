@@ -24,18 +24,10 @@ from pamela_cli.judging import SHOWN_WAVES, fit_curves, load_learner
 from pamela_cli.methods import USUAL_INTERVAL, makes_one_update
 from pamela_cli.metrics import drawable
 from pamela_cli.problem import Problem
+from pamela_cli.report.drawing import KNOWN
 from pamela_cli.runs import ABLATION
 from pamela_cli.untrusted import OddFileError, read_text
 
-_FIGURES = (
-    "dissection",
-    "by-updates",
-    "convergence",
-    "loss-by-update",
-    "by-shot",
-    "fits-of-methods",
-    "fits-by-update",
-)
 _SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
 
@@ -64,7 +56,7 @@ def _remove_figures(folder: Path) -> None:
     """Those of an earlier table, which a page would show beside this one."""
     if folder.is_symlink():  # not followed: see `display.figures.save`
         return
-    for name in _FIGURES:
+    for name in KNOWN:
         for suffix in ("png", "pdf", "csv"):
             (folder / f"{name}.{suffix}").unlink(missing_ok=True)
 
@@ -77,16 +69,17 @@ def _figures(found: Ablation, folder: Path) -> Iterator[Path]:
     if len({row["steps"] for row in document["rows"] if not makes_one_update(row["variant"])}) > 1:
         yield draw.by_updates(document, folder / "by-updates", name)
     shown = _shown(found)
-    cells = {row.variant.label: _first(row, shown) for row in shown}
+    cells = _of_one_seed(shown)
+    seeds = ", ".join(map(str, sorted({cell.seed for cell in cells.values()})))
     metrics = {
         label: drawable(cell.folder.metrics(), found.base.measure)
         for label, cell in cells.items()
         if cell.folder is not None
     }
-    yield draw.convergence(metrics, folder / "convergence", found.base.way, f"{name}, seed {_seed(shown)}")
+    yield draw.convergence(metrics, folder / "convergence", found.base.way, f"{name}, seed {seeds}")
     unit = found.base.measure.loss_unit
-    scores = [(row.variant.label, row.scores[_first(row, shown).seed]) for row in shown]
-    subtitle = f"{name}, {found.base.test_tasks:,} test tasks, seed {_seed(shown)}"
+    scores = [(row.variant.label, row.scores[cells[row.variant.label].seed]) for row in shown]
+    subtitle = f"{name}, {found.base.test_tasks:,} test tasks, seed {seeds}"
     trained = [row.variant.steps for row in shown]
     yield loss_by_update(scores, folder / "loss-by-update", subtitle, trained, unit)
     if found.by_shot:
@@ -123,14 +116,13 @@ def _shown(found: Ablation) -> list[Row]:
     return [row for method, row in shown.items() if method != "q-shared"] or here
 
 
-def _first(row: Row, rows: list[Row]) -> Cell:
-    """The cell of the first seed that all rows have scores of, or else that this one has."""
-    common = set.intersection(*(set(each.scores) for each in rows))
-    return next(cell for cell in row.cells if cell.seed in (common or row.scores))
-
-
-def _seed(rows: list[Row]) -> str:
-    return ", ".join(map(str, sorted({_first(row, rows).seed for row in rows})))
+def _of_one_seed(rows: list[Row]) -> dict[str, Cell]:
+    """A cell of each row, by label: of the first seed that all have scores of, or else that it has."""
+    common = set.intersection(*(set(row.scores) for row in rows))
+    return {
+        row.variant.label: next(cell for cell in row.cells if cell.seed in (common or row.scores))
+        for row in rows
+    }
 
 
 def _by_shot(found: Ablation) -> dict[str, dict[int, tuple[float, float]]]:

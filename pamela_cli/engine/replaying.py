@@ -49,7 +49,7 @@ def drawn(runner: Runner, source: EpisodeSource, seed: int, step: int, indices: 
     """
     draw: Callable[..., Tasks] = source.draw
     if not (runner.drawing.in_use and getattr(source, "recordable", False)):
-        return source.draw(seed, step, indices)
+        return draw(seed, step, indices)
 
     def work(at: Tensor) -> Tensors:
         return draw(seed, at, indices).parts

@@ -38,9 +38,9 @@ def without_places(text: str) -> str:
     return re.sub(r"(?<![^\s'\"“(])/[^\s:;,'\"”)]+", lambda found: shown_path(Path(found[0])), text)
 
 
-def resume_command(folder: RunFolder) -> str:
-    """What to type to go on with a run."""
-    return shlex.join(["pamela", "meta-train", "--run", shown_path(folder.path), "--resume"])
+def resume_command(run: Path | str, *more: str) -> str:
+    """What to type to go on with the run in a folder."""
+    return shlex.join(["pamela", "meta-train", "--run", str(run), "--resume", *more])
 
 
 def config_command(config_file: str, plan: Document) -> str:

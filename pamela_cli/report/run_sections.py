@@ -91,7 +91,7 @@ def _results(run: ReadRun) -> list[Block]:
                 pressing=True,
             )
         )
-        blocks.append(Code("To continue it:", [rerun.resume_command(run.folder)]))
+        blocks.append(Code("To continue it:", [rerun.resume_command(rerun.shown_path(run.folder.path))]))
         blocks += _last_validation(run)
     else:
         blocks += [_scores(run.summary), _training(run, run.summary), _by_update(run.summary)]

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from data_prep.sources import omniglot
-from data_prep.store import SPLITS, Origin, SplitContent, write_store
+from data_prep.store import SPLITS, Origin, SplitContent, Store, write_store
 from data_prep.store.format import Images
 
 SHARED_DATA = Path(os.environ.get("PAMELA_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -97,6 +98,22 @@ class Listed:
     def names(self) -> list[str]:
         """Return the names, sorted."""
         return self._names
+
+
+def class_names(store: Path) -> dict[str, list[str]]:
+    """Return the classes of each split of a store."""
+    with Store.open(store) as opened:
+        return {split: opened.split(split).class_names for split in SPLITS}
+
+
+def write_tar(path: Path, files: dict[str, bytes], archive_format: int = tarfile.PAX_FORMAT) -> Path:
+    """Write files by name into a tar; return its path."""
+    with tarfile.open(path, "w", format=archive_format) as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
 
 
 def write_folder(root: Path, files: dict[str, bytes]) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from data_prep_support import png, write_folder, write_zip
+from data_prep_support import png, write_folder, write_tar, write_zip
 
 from data_prep import DataError, Store, prepare
 from data_prep.archives import FolderTree, open_tree
@@ -20,15 +20,6 @@ LABELS = ["café", "Ångström/ü", "b", "c d"]
 FILES = {f"{label}/é{n}.png" if n else f"{label}/z.png": png(9, seed=n) for n in range(3) for label in LABELS}
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links")
-
-
-def packed(path: Path, files: dict[str, bytes], archive_format: int = tarfile.PAX_FORMAT) -> Path:
-    with tarfile.open(path, "w", format=archive_format) as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
 
 
 def renamed(change: Callable[[str], str]) -> dict[str, bytes]:
@@ -90,14 +81,16 @@ FORMS: dict[str, Callable[[Path], Path]] = {
     "zip with links": with_links,
     "zip of macOS": lambda path: write_zip(path, renamed(apart)),
     "zip with dots": lambda path: write_zip(path, renamed(lambda name: f"./x/./{name}")),
-    "tar": lambda path: packed(path, FILES),
-    "tar of GNU": lambda path: packed(path, renamed(lambda name: f"{'n' * 120}/{name}"), tarfile.GNU_FORMAT),
-    "tar with long names": lambda path: packed(path, renamed(lambda name: f"{'n' * 120}/{name}")),
-    "tar of POSIX": lambda path: packed(path, FILES, tarfile.USTAR_FORMAT),
-    "tar with dots": lambda path: packed(path, renamed(lambda name: f"././{name}")),
-    "tar with all twice": lambda path: packed(path, FILES | renamed(lambda name: f"./{name}")),
+    "tar": lambda path: write_tar(path, FILES),
+    "tar of GNU": lambda path: write_tar(
+        path, renamed(lambda name: f"{'n' * 120}/{name}"), tarfile.GNU_FORMAT
+    ),
+    "tar with long names": lambda path: write_tar(path, renamed(lambda name: f"{'n' * 120}/{name}")),
+    "tar of POSIX": lambda path: write_tar(path, FILES, tarfile.USTAR_FORMAT),
+    "tar with dots": lambda path: write_tar(path, renamed(lambda name: f"././{name}")),
+    "tar with all twice": lambda path: write_tar(path, FILES | renamed(lambda name: f"./{name}")),
     "tar with hard links": hard_linked,
-    "tar of macOS": lambda path: packed(path, renamed(apart)),
+    "tar of macOS": lambda path: write_tar(path, renamed(apart)),
     "tar by tar": by_tar(),
     "tar by tar in its oldest form": by_tar("--format=v7"),
     "folder": lambda path: write_folder(path, FILES),
@@ -163,7 +156,7 @@ def test_archives_called_as_splits_are_the_split(tmp_path: Path, first: str, end
     (tmp_path / "x").mkdir()
     for part, files in parts(first).items():
         path = tmp_path / "x" / f"{part}.{ending}"
-        write_zip(path, files) if ending == "zip" else packed(path, files)
+        write_zip(path, files) if ending == "zip" else write_tar(path, files)
     assert made(tmp_path / "x", tmp_path / "other.h5") == expected
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_prep_support import SPLITS, Listed, huge_png, png, write_folder, write_zip
+from data_prep_support import SPLITS, Listed, class_names, huge_png, png, write_folder, write_zip
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -41,11 +41,6 @@ def made_from(files: dict[str, bytes], tmp_path: Path, **options: object) -> Pre
     return prepare("folder", source, tmp_path / "out.h5", **options)  # type: ignore[arg-type]
 
 
-def class_names(made: Prepared) -> dict[str, list[str]]:
-    with Store.open(made.store) as store:
-        return {split: store.split(split).class_names for split in SPLITS}
-
-
 def test_class_folders_are_divided_and_every_image_is_there(tmp_path: Path) -> None:
     made = made_from(folders(), tmp_path)
     assert verify_store(made.store).splits == made.splits
@@ -76,7 +71,7 @@ def test_the_division_is_the_same_whatever_holds_the_folders(tmp_path: Path) -> 
     assert len({one.sha256 for one in made}) == 1
     assert [one.dataset for one in made] == ["flowers", "turned", "top", "packed"]
     other = prepare("folder", sources[0], tmp_path / "other.h5", split_seed=1)
-    assert class_names(other) != class_names(made[0])
+    assert class_names(other.store) != class_names(made[0].store)
 
 
 def test_a_division_can_be_asked_for(tmp_path: Path) -> None:
@@ -97,7 +92,7 @@ def test_folders_for_the_splits_are_kept(tmp_path: Path, names: tuple[str, str, 
     }
     strays = {f"{names[0]}/stray.jpg": coloured(1), "others/x/1.jpg": coloured(2), "cover.jpg": coloured(3)}
     made = made_from(files | strays, tmp_path)
-    assert class_names(made) == parts
+    assert class_names(made.store) == parts
     assert made.form == "train, val and test folders of class folders (folder)"
     assert any(note.startswith("3 images are in no class folder: cover.jpg") for note in made.notes)
     with pytest.raises(DataError, match="leave out --class-split"):
@@ -107,12 +102,12 @@ def test_folders_for_the_splits_are_kept(tmp_path: Path, names: tuple[str, str, 
 def test_a_class_may_be_called_train_or_have_a_folder_of_its_own(tmp_path: Path) -> None:
     names = ["train", "car", "birds/owl", "birds/duck", "birds/duck/young"]
     made = made_from(folders(names), tmp_path)
-    assert sorted(chain(*class_names(made).values())) == sorted(names)
+    assert sorted(chain(*class_names(made.store).values())) == sorted(names)
 
 
 def test_one_split_alone_is_divided(tmp_path: Path) -> None:
     files = {f"train/{name}": data for name, data in folders().items()}
-    assert sorted(chain(*class_names(made_from(files, tmp_path)).values())) == CLASSES
+    assert sorted(chain(*class_names(made_from(files, tmp_path).store).values())) == CLASSES
 
 
 def test_gray_images_have_three_channels_unless_asked(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from data_prep_support import SPLITS, png, write_folder, write_zip
+from data_prep_support import SPLITS, class_names, png, write_folder, write_zip
 
-from data_prep import DataError, Store, prepare
+from data_prep import DataError, prepare
 
 CLASSES = {"train": ["ash", "beech", "elm"], "val": ["fir", "larch"], "test": ["oak", "yew"]}
 
@@ -20,11 +20,6 @@ def divided(prefix: str = "", names: tuple[str, str, str] = SPLITS) -> dict[str,
     }
 
 
-def classes_of(path: Path) -> dict[str, list[str]]:
-    with Store.open(path) as store:
-        return {split: store.split(split).class_names for split in SPLITS}
-
-
 @pytest.mark.parametrize("names", [SPLITS, ("Train", "VALID", "Testing")])
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_image_elsewhere_changes_nothing(
@@ -33,7 +28,7 @@ def test_an_image_elsewhere_changes_nothing(
     files = divided("repo/data/", names) | {"repo/assets/logo.png": png(16), "repo/cover.png": png(16)}
     source = write_zip(tmp_path / "x.zip", files) if packed else write_folder(tmp_path / "x", files)
     made = prepare("folder", source, tmp_path / "s.h5")
-    assert classes_of(made.store) == CLASSES
+    assert class_names(made.store) == CLASSES
     assert made.form.startswith("train, val and test folders of class folders")
     assert "2 images are in no class folder: repo/assets/logo.png, repo/cover.png." in made.notes
 
@@ -56,12 +51,12 @@ def test_a_division_of_a_few_images_is_not_taken_for_that_of_all(tmp_path: Path)
 def test_classes_called_as_splits_are_classes(tmp_path: Path) -> None:
     files = {f"{kind}/{n}.png": png(16) for kind in ("train", "test", "val", "car", "bus") for n in range(2)}
     made = prepare("folder", write_folder(tmp_path / "x", files), tmp_path / "s.h5")
-    assert sorted(chain(*classes_of(made.store).values())) == ["bus", "car", "test", "train", "val"]
+    assert sorted(chain(*class_names(made.store).values())) == ["bus", "car", "test", "train", "val"]
 
 
 def test_the_outer_division_counts(tmp_path: Path) -> None:
     inner = {f"train/oddities/{part}/{kind}/1.png": png(16) for part in ("train", "test") for kind in "ab"}
     made = prepare("folder", write_folder(tmp_path / "x", divided() | inner), tmp_path / "s.h5")
-    assert {split: len(own) for split, own in classes_of(made.store).items()} == {
+    assert {split: len(own) for split, own in class_names(made.store).items()} == {
         "train": 7, "val": 2, "test": 2,
     }  # fmt: skip

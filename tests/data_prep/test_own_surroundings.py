@@ -3,11 +3,11 @@
 import os
 import tarfile
 import unicodedata
+from itertools import chain
 from pathlib import Path
 
 import pytest
-from data_prep_support import Listed, png, write_folder, write_small_store, write_zip
-from test_honest_variety import packed
+from data_prep_support import Listed, class_names, png, write_folder, write_small_store, write_tar, write_zip
 
 from data_prep import DataError, Prepared, Store, prepare
 from data_prep.contact_sheet import write_contact_sheet
@@ -15,7 +15,6 @@ from data_prep.forms.own_folders import composed
 from data_prep.forms.own_images import image_files
 from data_prep.pictures import find_queries, read_support
 from data_prep.preparation import Preparation
-from data_prep.store import SPLITS
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links and pipes")
 
@@ -25,8 +24,7 @@ def files(classes: str) -> dict[str, bytes]:
 
 
 def classes_of(made: Prepared) -> list[str]:
-    with Store.open(made.store) as store:
-        return sorted(name for split in SPLITS for name in store.split(split).class_names)
+    return sorted(chain(*class_names(made.store).values()))
 
 
 def test_the_sheet_of_an_earlier_store_is_no_image(tmp_path: Path) -> None:
@@ -73,7 +71,7 @@ def test_archives_with_classes_beside_class_folders_are_not_guessed_at(tmp_path:
 
 def test_a_stranger_that_may_be_cut_short_is_not_what_is_wrong(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "p", {"notes.txt": b"notes"})
-    data = packed(source / "stranger.tar", {"1.txt": b"text"}).read_bytes()
+    data = write_tar(source / "stranger.tar", {"1.txt": b"text"}).read_bytes()
     (source / "stranger.tar").write_bytes(data[: 2 * tarfile.BLOCKSIZE])
     with pytest.raises(DataError, match="does not hold cifar-fs in any known form"):
         prepare("cifar-fs", source, tmp_path / "p.h5")
@@ -96,7 +94,7 @@ def test_a_tar_that_may_be_cut_short_is_said_among_others(tmp_path: Path) -> Non
     source = tmp_path / "p"
     source.mkdir()
     for name in "abc":
-        packed(source / f"{name}.tar", {f"{n}.png": png(8, seed=n) for n in range(3)})
+        write_tar(source / f"{name}.tar", {f"{n}.png": png(8, seed=n) for n in range(3)})
     data = (source / "a.tar").read_bytes()
     members = -(-len(data.rstrip(b"\0")) // tarfile.BLOCKSIZE)
     (source / "a.tar").write_bytes(data[: members * tarfile.BLOCKSIZE])

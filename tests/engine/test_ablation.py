@@ -15,7 +15,7 @@ from pamela_cli.ablation.ablating import Ablation
 from pamela_cli.ablation.cells import Cell, all_runs, earlier_cells, free_names, make_cells, run_with
 from pamela_cli.ablation.grid import Variant, grid
 from pamela_cli.ablation.outcome import Row, document, make_rows
-from pamela_cli.ablation.writing import _first, _of_one_budget, _shown
+from pamela_cli.ablation.writing import _of_one_budget, _of_one_seed, _shown
 from pamela_cli.config import Config, Settings, resolve
 from pamela_cli.display.ablations import _in_latex, as_csv, as_latex, as_markdown
 from pamela_cli.engine.evaluation import TaskScores
@@ -180,8 +180,8 @@ def test_curves_are_of_a_seed_that_all_rows_have(tmp_path: Path) -> None:
     cells = earlier_cells(BASE, None, all_runs(tmp_path), any_budget=True)
     assert [cell.seed for cell in cells] == [0, 1, 1, 2, 2]
     rows = make_rows([], cells, {}, BASE)
-    assert [_first(row, rows).seed for row in rows] == [1, 1]
-    assert _first(rows[0], rows[:1]).seed == 0
+    assert {label: cell.seed for label, cell in _of_one_seed(rows).items()} == {"MAML": 1, "+Q": 1}
+    assert _of_one_seed(rows[:1])["MAML"].seed == 0
 
 
 def test_a_method_of_ones_own_beside_pamela(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
